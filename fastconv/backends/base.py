@@ -1,0 +1,316 @@
+"""Backend: the whole contract of a device. What each primitive takes, returns, accumulates and saves.
+
+The rules that hold for every method:
+
+* Arrays are the backend's own kind (NumPy arrays for ``reference`` and ``cpu``), of one dtype, float32 or float64, in
+  native byte order and aligned. Their strides are arbitrary (negative, zero, channels-last, ...). Inputs are never written.
+* Shapes were checked (``fastconv.geometry``) before the call. A batch of zero samples is legal everywhere.
+* Convolution and pooling see five axes, ``(N, C, D, H, W)``; ops over channels see ``(N, C, L)``; elementwise ops see any shape.
+* Outputs are new arrays of the logical shape documented, in any memory order, writable. Gradients of parameters
+  (``dw``, ``db``) are C-contiguous. Only the optimiser steps and ``accumulate`` write into arrays they are given.
+* A result does not depend on the number of threads, nor a sample's result on the batch around it.
+* NaN and infinity propagate as in IEEE 754 arithmetic.
+
+A device overrides what it speeds up; what it does not override raises. ``tests/backends`` runs the same cases over all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import DeviceError
+from ..geometry import ConvGeometry, PoolGeometry
+
+Array = Any  # the backend's own array type
+
+
+class Backend:
+    """A device: its arrays, and every primitive on them, forward and backward."""
+
+    name = "base"
+
+    # ------------------------------------------------------------------------------------------ arrays
+
+    def owns(self, array: object) -> bool:
+        """Whether ``array`` is an array of this device."""
+        raise self._missing("owns")
+
+    def from_numpy(self, array: Any) -> Array:
+        """Return a device array with the values of a NumPy array (the array itself where that is possible)."""
+        raise self._missing("from_numpy")
+
+    def to_numpy(self, array: Array) -> Any:
+        """Return a NumPy array with the values of a device array (the array itself where that is possible)."""
+        raise self._missing("to_numpy")
+
+    # ------------------------------------------------------------------------------------- convolution
+
+    def conv_forward(self, x: Array, w: Array, b: Array | None, geometry: ConvGeometry) -> Array:
+        """Cross-correlation. x (N, IC, ID, IH, IW), w (OC, IC/G, KD, KH, KW), b (OC,) -> y (N, OC, OD, OH, OW)."""
+        raise self._missing("conv_forward")
+
+    def conv_backward_input(self, dy: Array, w: Array, b: Array | None, geometry: ConvGeometry) -> Array:
+        """dy (N, OC, OD, OH, OW), w (OC, IC/G, KD, KH, KW) -> dx (N, IC, ID, IH, IW).
+
+        ``b`` (IC,) is added to every position: it is None for a gradient and the bias when this is the forward
+        pass of a transposed convolution. Input positions that no window reaches get the bias alone.
+        """
+        raise self._missing("conv_backward_input")
+
+    def conv_backward_weight(self, dy: Array, x: Array, geometry: ConvGeometry) -> Array:
+        """dy (N, OC, OD, OH, OW), x (N, IC, ID, IH, IW) -> dw (OC, IC/G, KD, KH, KW), summed over N and space."""
+        raise self._missing("conv_backward_weight")
+
+    def bias_backward(self, dy: Array) -> Array:
+        """dy (N, C, ...) -> db (C,), summed over every other axis."""
+        raise self._missing("bias_backward")
+
+    # ----------------------------------------------------------------------------------------- pooling
+
+    def max_pool_forward(self, x: Array, geometry: PoolGeometry) -> tuple[Array, Array]:
+        """x (N, C, D, H, W) -> y (N, C, OD, OH, OW) and indices, int32 or int64, of y's shape.
+
+        An index is the flat position in the sample's (D, H, W) plane (D slowest). The first maximum in that order wins;
+        the first NaN wins over every number.
+        """
+        raise self._missing("max_pool_forward")
+
+    def max_pool_backward(self, dy: Array, indices: Array, geometry: PoolGeometry) -> Array:
+        """Scatter-add dy at the indices -> dx (N, C, D, H, W). Indices (any integer dtype) were range-checked."""
+        raise self._missing("max_pool_backward")
+
+    def avg_pool_forward(self, x: Array, geometry: PoolGeometry) -> Array:
+        """Sum over the windows divided by ``divisor_override``, or by the product of the axes' divisors."""
+        raise self._missing("avg_pool_forward")
+
+    def avg_pool_backward(self, dy: Array, geometry: PoolGeometry) -> Array:
+        """dy (N, C, OD, OH, OW) -> dx (N, C, D, H, W)."""
+        raise self._missing("avg_pool_backward")
+
+    # ------------------------------------------------------------------------------------------ linear
+
+    def linear_forward(self, x: Array, w: Array, b: Array | None) -> Array:
+        """x (N, I), w (O, I), b (O,) -> x w^T + b (N, O)."""
+        raise self._missing("linear_forward")
+
+    def linear_backward_input(self, dy: Array, w: Array) -> Array:
+        """dy (N, O), w (O, I) -> dx (N, I)."""
+        raise self._missing("linear_backward_input")
+
+    def linear_backward_weight(self, dy: Array, x: Array) -> Array:
+        """dy (N, O), x (N, I) -> dw (O, I), summed over N. (``bias_backward`` gives db.)"""
+        raise self._missing("linear_backward_weight")
+
+    # ----------------------------------------------------------------------------------- normalisation
+
+    def batch_norm_statistics(self, x: Array) -> tuple[Array, Array]:
+        """x (N, C, L) -> mean (C,) and biased variance (C,) over N and L; two passes or as good as two."""
+        raise self._missing("batch_norm_statistics")
+
+    def batch_norm_forward(
+        self, x: Array, mean: Array, rstd: Array, weight: Array | None, bias: Array | None
+    ) -> Array:
+        """(x - mean) * rstd * weight + bias, per channel of x (N, C, L). ``rstd`` is 1 / sqrt(variance + eps)."""
+        raise self._missing("batch_norm_forward")
+
+    def batch_norm_backward(
+        self, dy: Array, x: Array, mean: Array, rstd: Array, weight: Array | None, training: bool
+    ) -> tuple[Array, Array, Array]:
+        """-> dx (N, C, L), dweight (C,), dbias (C,). In training mean and rstd depend on x, else they are constants."""
+        raise self._missing("batch_norm_backward")
+
+    # ------------------------------------------------------------------------------------- activations
+
+    def relu_forward(self, x: Array) -> Array:
+        """max(x, 0); NaN stays NaN."""
+        raise self._missing("relu_forward")
+
+    def relu_backward(self, dy: Array, y: Array) -> Array:
+        """dy where the output y > 0, else 0 (the subgradient at 0 is 0)."""
+        raise self._missing("relu_backward")
+
+    def leaky_relu_forward(self, x: Array, negative_slope: float) -> Array:
+        """x where x > 0, else negative_slope * x."""
+        raise self._missing("leaky_relu_forward")
+
+    def leaky_relu_backward(self, dy: Array, x: Array, negative_slope: float) -> Array:
+        """dy where x > 0, else negative_slope * dy."""
+        raise self._missing("leaky_relu_backward")
+
+    def sigmoid_forward(self, x: Array) -> Array:
+        """1 / (1 + exp(-x)), without overflow."""
+        raise self._missing("sigmoid_forward")
+
+    def sigmoid_backward(self, dy: Array, y: Array) -> Array:
+        """dy * y * (1 - y)."""
+        raise self._missing("sigmoid_backward")
+
+    def tanh_forward(self, x: Array) -> Array:
+        """tanh(x)."""
+        raise self._missing("tanh_forward")
+
+    def tanh_backward(self, dy: Array, y: Array) -> Array:
+        """dy * (1 - y * y)."""
+        raise self._missing("tanh_backward")
+
+    def softmax_forward(self, x: Array) -> Array:
+        """x (N, C, L) -> exp(x - max) / sum over C."""
+        raise self._missing("softmax_forward")
+
+    def softmax_backward(self, dy: Array, y: Array) -> Array:
+        """dy, y (N, C, L) -> y * (dy - sum(dy * y))."""
+        raise self._missing("softmax_backward")
+
+    def log_softmax_forward(self, x: Array) -> Array:
+        """x (N, C, L) -> x - max - log(sum(exp(x - max))) over C."""
+        raise self._missing("log_softmax_forward")
+
+    def log_softmax_backward(self, dy: Array, y: Array) -> Array:
+        """dy, y (N, C, L) -> dy - exp(y) * sum(dy)."""
+        raise self._missing("log_softmax_backward")
+
+    # ------------------------------------------------------------------------------------------ losses
+    # A loss returns one value a position; reductions are `sum` and a division in functional/loss.py. `dloss` is one
+    # value a position, of the loss' shape (it may be broadcast, with zero strides).
+
+    def nll_forward(
+        self, log_prob: Array, target: Array, weight: Array | None, ignore_index: int, label_smoothing: float
+    ) -> tuple[Array, Array]:
+        """Negative log-likelihood. log_prob (N, C, L), target (N, L) int64, weight (C,) -> loss (N, L), scale (N, L).
+
+        ``loss = (1 - s) * weight[t] * -log_prob[t] + s / C * sum_c(weight[c] * -log_prob[c])`` with s the label smoothing;
+        ``scale = weight[t]`` is what a weighted mean divides by. Both are 0 where ``target == ignore_index``.
+        Other targets were checked to lie in [0, C).
+        """
+        raise self._missing("nll_forward")
+
+    def nll_backward(
+        self, dloss: Array, target: Array, channels: int, weight: Array | None, ignore_index: int,
+        label_smoothing: float,
+    ) -> Array:  # fmt: skip
+        """dloss (N, L) -> dlog_prob (N, C, L)."""
+        raise self._missing("nll_backward")
+
+    def cross_entropy_forward(
+        self, x: Array, target: Array, weight: Array | None, ignore_index: int, label_smoothing: float
+    ) -> tuple[Array, Array, Array]:
+        """``nll_forward`` of ``log_softmax_forward``: x (N, C, L) -> loss (N, L), scale (N, L), log_prob (N, C, L)."""
+        raise self._missing("cross_entropy_forward")
+
+    def cross_entropy_backward(
+        self, dloss: Array, log_prob: Array, target: Array, weight: Array | None, ignore_index: int,
+        label_smoothing: float,
+    ) -> Array:  # fmt: skip
+        """dloss (N, L), the saved log_prob (N, C, L) -> dx (N, C, L)."""
+        raise self._missing("cross_entropy_backward")
+
+    def mse_forward(self, x: Array, target: Array) -> Array:
+        """(x - target)^2, elementwise."""
+        raise self._missing("mse_forward")
+
+    def mse_backward(self, dloss: Array, x: Array, target: Array) -> Array:
+        """2 * dloss * (x - target); the target's gradient is its negative."""
+        raise self._missing("mse_backward")
+
+    def bce_with_logits_forward(self, x: Array, target: Array, weight: Array | None, pos_weight: Array | None) -> Array:
+        """weight * (pos_weight * target * softplus(-x) + (1 - target) * softplus(x)), elementwise, without overflow.
+
+        ``weight`` and ``pos_weight`` were broadcast to the shape of ``x``.
+        """
+        raise self._missing("bce_with_logits_forward")
+
+    def bce_with_logits_backward(
+        self, dloss: Array, x: Array, target: Array, weight: Array | None, pos_weight: Array | None
+    ) -> Array:
+        """The gradient with respect to the logits x."""
+        raise self._missing("bce_with_logits_backward")
+
+    # ------------------------------------------------------------------------------------------ shapes
+
+    def add(self, a: Array, b: Array) -> Array:
+        """a + b with NumPy broadcasting."""
+        raise self._missing("add")
+
+    def subtract(self, a: Array, b: Array) -> Array:
+        """a - b with NumPy broadcasting."""
+        raise self._missing("subtract")
+
+    def multiply(self, a: Array, b: Array) -> Array:
+        """a * b with NumPy broadcasting."""
+        raise self._missing("multiply")
+
+    def divide(self, a: Array, b: Array) -> Array:
+        """a / b with NumPy broadcasting."""
+        raise self._missing("divide")
+
+    def scale(self, a: Array, factor: float) -> Array:
+        """a * factor, the factor rounded to a's dtype first."""
+        raise self._missing("scale")
+
+    def sum(self, a: Array, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Array:
+        """The sum over ``axis`` (None: all axes, a 0-d array), added up in an order that the shape alone decides."""
+        raise self._missing("sum")
+
+    def broadcast_to(self, a: Array, shape: Sequence[int]) -> Array:
+        """``a`` under NumPy broadcasting: a view with zero strides where the device has them. Never written to."""
+        raise self._missing("broadcast_to")
+
+    def reshape(self, a: Array, shape: Sequence[int]) -> Array:
+        """The values in logical (C) order under another shape; a view of ``a`` where strides allow."""
+        raise self._missing("reshape")
+
+    def cat(self, arrays: Sequence[Array], axis: int) -> Array:
+        """Concatenate along ``axis`` (0 <= axis)."""
+        raise self._missing("cat")
+
+    def pad_forward(self, x: Array, widths: Sequence[tuple[int, int]], mode: str, value: float) -> Array:
+        """Pad every axis by (before, after); negative widths crop. Modes: constant, reflect, replicate, circular."""
+        raise self._missing("pad_forward")
+
+    def pad_backward(self, dy: Array, shape: Sequence[int], widths: Sequence[tuple[int, int]], mode: str) -> Array:
+        """The adjoint: dx of ``shape``, each padded position's gradient added to the element it copied."""
+        raise self._missing("pad_backward")
+
+    def dropout_mask(self, shape: Sequence[int], p: float, key: tuple[int, int]) -> Array:
+        """bool, True (kept) with probability 1 - p.
+
+        Element ``i`` in logical order is kept where the i-th 64-bit word of ``numpy.random.Philox(key=key)`` is at least
+        ``floor(p * 2**64)``: the same mask on every device (Salmon et al. 2011, Philox4x64-10). p lies in [0, 1).
+        """
+        raise self._missing("dropout_mask")
+
+    def dropout_apply(self, x: Array, mask: Array, factor: float) -> Array:
+        """x * factor where the mask is True, else 0. Its own backward."""
+        raise self._missing("dropout_apply")
+
+    # ------------------------------------------------------------------------------------ optimisation
+
+    def accumulate(self, into: Array, value: Array) -> None:
+        """into += value, in place; the same shape."""
+        raise self._missing("accumulate")
+
+    def sgd_step(
+        self, params: Sequence[Array], grads: Sequence[Array], buffers: Sequence[Array | None], *, lr: float,
+        momentum: float, dampening: float, weight_decay: float, nesterov: bool, first: bool,
+    ) -> None:  # fmt: skip
+        """In place, as ``torch.optim.SGD``: g += weight_decay * p; buffer = momentum * buffer + (1 - dampening) * g
+        (``first``: buffer = g); p -= lr * (g + momentum * buffer if nesterov else buffer). Buffers are None without momentum."""
+        raise self._missing("sgd_step")
+
+    def adam_step(
+        self, params: Sequence[Array], grads: Sequence[Array], means: Sequence[Array], squares: Sequence[Array], *,
+        step: int, lr: float, beta1: float, beta2: float, eps: float, weight_decay: float, decoupled: bool,
+    ) -> None:  # fmt: skip
+        """In place, as ``torch.optim.Adam`` (``decoupled``: AdamW). ``step`` counts from 1 (Kingma and Ba 2015;
+        Loshchilov and Hutter 2019)."""
+        raise self._missing("adam_step")
+
+    # ------------------------------------------------------------------------------------------- other
+
+    def explain(self, verb: str, geometry: ConvGeometry, dtype: str) -> str:
+        """Say which kernel would run ``verb`` for this geometry, and why."""
+        raise self._missing("explain")
+
+    def _missing(self, method: str) -> DeviceError:
+        return DeviceError(f"{method}: expected a backend that implements it, got {self.name!r}")

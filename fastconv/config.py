@@ -1,0 +1,74 @@
+"""The only place that reads FASTCONV_* variables and asks what the machine and the installation offer."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .errors import ArgumentError, mismatch
+
+_BACKENDS = ("cpu", "reference")
+ISAS = ("scalar", "avx2", "avx512", "neon")
+
+
+def _choice(variable: str, known: tuple[str, ...], default: str) -> str:
+    value = os.environ.get(variable, "").strip().lower() or default
+    if value not in known:
+        raise ArgumentError(mismatch(variable, f"one of {', '.join(known)}", repr(value)))
+    return value
+
+
+def numpy_backend() -> str:
+    """FASTCONV_BACKEND: the backend that serves NumPy arrays, ``cpu`` (default) or ``reference``."""
+    return _choice("FASTCONV_BACKEND", _BACKENDS, "cpu")
+
+
+def max_isa() -> str | None:
+    """FASTCONV_MAX_ISA: the widest instruction set that kernels may use; None where it is not set."""
+    return _choice("FASTCONV_MAX_ISA", ISAS, "") if os.environ.get("FASTCONV_MAX_ISA") else None
+
+
+def num_threads() -> int:
+    """FASTCONV_NUM_THREADS, or the processors that this process may use (affinity and cgroup limits counted in)."""
+    value = os.environ.get("FASTCONV_NUM_THREADS", "").strip()
+    if value:
+        if not value.isdigit() or int(value) < 1:
+            raise ArgumentError(mismatch("FASTCONV_NUM_THREADS", "a whole number of at least 1", repr(value)))
+        return int(value)
+    return available_processors()
+
+
+def available_processors() -> int:
+    """Count the processors that this process may use: affinity, then the cgroup's quota (v2 and v1)."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _cgroup_quota()
+    return max(1, min(count, int(quota + 0.5))) if quota else count
+
+
+def _cgroup_quota() -> float | None:
+    try:
+        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()[:2]
+        return None if limit == "max" else int(limit) / int(period)
+    except (OSError, ValueError):
+        pass
+    try:
+        folder = Path("/sys/fs/cgroup/cpu")
+        limit_us = int((folder / "cpu.cfs_quota_us").read_text())
+        return None if limit_us <= 0 else limit_us / int((folder / "cpu.cfs_period_us").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def data_dir() -> Path | None:
+    """FASTCONV_DATA: the folder with data sets (``mnist/``, ``fashion-mnist/``, ...); None where it is not set."""
+    value = os.environ.get("FASTCONV_DATA", "").strip()
+    return Path(value).expanduser() if value else None
+
+
+def cache_dir() -> Path:
+    """FASTCONV_CACHE, or the user's cache folder: where downloads are kept."""
+    value = os.environ.get("FASTCONV_CACHE", "").strip()
+    if value:
+        return Path(value).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME", "").strip()
+    return (Path(base) if base else Path.home() / ".cache") / "fastconv"

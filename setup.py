@@ -1,0 +1,128 @@
+"""Builds the extension modules. Everything declarative stands in pyproject.toml; here is what it cannot say: each
+instruction set's kernels are compiled with flags of their own, and FASTCONV_DEBUG=1 turns every check on."""
+
+import os
+import platform
+import sys
+import sysconfig
+from concurrent.futures import ThreadPoolExecutor
+from glob import glob
+from pathlib import Path
+
+import numpy
+from Cython.Build import cythonize
+from pybind11.setup_helpers import Pybind11Extension
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CCompilerError, CompileError, LinkError, PlatformError
+
+DEBUG = os.environ.get("FASTCONV_DEBUG") == "1"
+MSVC = sys.platform == "win32"
+CPU = "fastconv/backends/cpu"
+NEEDS_COMPILER = (
+    "fastconv: no working C++17 compiler was found, and this platform has no ready-made wheel: install g++ or clang++ "
+    "(Debian and Ubuntu: apt install g++; macOS: xcode-select --install; Windows: Visual Studio Build Tools) and try again."
+)
+
+
+def machine():
+    """The processor that the build is for: the interpreter's platform, which a cross build sets, not the host's."""
+    target = sysconfig.get_platform().rsplit("-", 1)[-1].lower()
+    return platform.machine().lower() if target == "universal2" else target
+
+
+if MSVC:
+    COMMON = ["/std:c++17", "/O2", "/EHsc"]
+    ISA_FLAGS = {"scalar": [], "avx2": ["/arch:AVX2"], "avx512": ["/arch:AVX512"], "neon": []}
+else:
+    # Contraction would fuse or not fuse a product and a sum as the optimiser likes, and so change bits between kernels.
+    COMMON = ["-std=c++17", "-fvisibility=hidden", "-ffp-contract=off", "-pthread"]
+    COMMON += ["-O1", "-g", "-D_GLIBCXX_ASSERTIONS", "-DFC_DEBUG"] if DEBUG else ["-O3", "-g0", "-fno-math-errno"]
+    ISA_FLAGS = {
+        "scalar": [],
+        "avx2": ["-mavx2", "-mfma"],
+        "avx512": ["-mavx2", "-mfma", "-mavx512f"],
+        "neon": [],
+    }
+ISAS = ["scalar", "neon"] if machine() in ("arm64", "aarch64") else ["scalar", "avx2", "avx512"]
+LINK = [] if MSVC else ["-pthread"] if DEBUG else ["-pthread", "-s"] if sys.platform == "linux" else ["-pthread"]
+OWN_SOURCES = {  # C++ that exactly one extension links
+    "runtime": sorted(glob("csrc/runtime/*.cpp")),
+    "dispatch": sorted(glob("csrc/dispatch/*.cpp")) + [f"csrc/targets/{isa}.cpp" for isa in ISAS],
+}
+INCLUDE = ["csrc", "csrc/include"]
+
+
+class BuildExtensions(build_ext):
+    """Compile the C++ sources side by side, each target with its own flags, and say plainly if there is no compiler."""
+
+    def build_extensions(self):
+        try:
+            with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+                list(pool.map(self._compile_own_sources, self.extensions))
+            self.parallel = self.parallel or os.cpu_count()
+            super().build_extensions()
+        except (CCompilerError, CompileError, LinkError, PlatformError) as error:
+            if self._compiler_works():
+                raise
+            raise SystemExit(NEEDS_COMPILER) from error
+
+    def _compile_own_sources(self, extension):
+        name = extension.name.rsplit(".", 1)[-1]
+        for source in OWN_SOURCES.get(name, []):
+            flags = ISA_FLAGS[Path(source).stem] if "/targets/" in source else []
+            extension.extra_objects += self.compiler.compile(
+                [source], output_dir=self.build_temp, include_dirs=INCLUDE, extra_postargs=COMMON + flags,
+                depends=extension.depends,
+            )  # fmt: skip
+
+    def _compiler_works(self):
+        probe = Path(self.build_temp) / "probe.cpp"
+        probe.parent.mkdir(parents=True, exist_ok=True)
+        probe.write_text("int main() { return 0; }\n")
+        try:
+            self.compiler.compile([str(probe)], output_dir=self.build_temp)
+        except Exception:  # every compiler class fails in its own way
+            return False
+        return True
+
+
+def extension(source):
+    return Extension(
+        f"{CPU}/{Path(source).stem}".replace("/", "."),
+        [source],
+        include_dirs=[*INCLUDE, numpy.get_include()],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_25_API_VERSION")],
+        depends=[name for name in glob("csrc/**/*", recursive=True) if name.endswith((".h", ".hpp", ".def", ".cpp"))],
+        extra_compile_args=COMMON,
+        extra_link_args=LINK,
+        language="c++",
+    )
+
+
+def extensions():
+    modules = cythonize(
+        [extension(source) for source in sorted(glob(f"{CPU}/*.pyx"))],
+        nthreads=0 if MSVC else os.cpu_count() or 1,
+        build_dir="build/cython",
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": DEBUG,
+            "wraparound": False,
+            "initializedcheck": DEBUG,
+            "cdivision": True,
+            "embedsignature": True,
+        },
+    )
+    for source in glob("csrc/bindings/*.cpp"):
+        modules.append(
+            Pybind11Extension(
+                f"fastconv.backends.cpu.{Path(source).stem}", [source], include_dirs=INCLUDE, extra_compile_args=COMMON,
+                extra_link_args=LINK,
+            )  # fmt: skip
+        )
+    return modules
+
+
+if __name__ == "__main__":
+    setup(ext_modules=extensions(), cmdclass={"build_ext": BuildExtensions})
