@@ -1,0 +1,46 @@
+/* Arguments of the convolution micro-kernels. Sizes and offsets count elements, not bytes; pointers are to the table's
+ * dtype. One of these kernels works on one tile: who cuts tiles, packs and shares out work is the Cython frame. */
+#pragma once
+#include <stdint.h>
+
+/* y[ypixel[p] + c] = start + sum over taps t and depth k of x[pixel[p] + tap[t] + k] * w[(t * depth + k) * NR + c]
+ * for 0 <= p < pixels, 0 <= c < columns <= NR. `start` is y itself with `accumulate`, else bias[c], else 0.
+ * The sum runs over t, then k, one fused multiply-add after the other, whatever the tile: that fixes the bits. */
+typedef struct fc_conv_tile {
+    const void* x;
+    const int64_t* pixel; /* (pixels,) where each output pixel's window starts in x */
+    const int64_t* tap;   /* (taps,) where each tap lies in the window */
+    const void* w;        /* (taps * depth, NR), packed, columns beyond `columns` are 0 */
+    const void* bias;     /* (NR,) or NULL */
+    void* y;
+    const int64_t* ypixel; /* (pixels,) */
+    int64_t pixels, taps, depth, columns;
+    int32_t accumulate;
+} fc_conv_tile;
+
+/* dw[r * ld + c] = start + sum over pixels p of x[xpixel[p] + row[r]] * dy[ypixel[p] + c]
+ * for 0 <= r < rows, 0 <= c < columns (any number). `start` is dw itself with `accumulate`, else 0. */
+typedef struct fc_outer_tile {
+    const void* x;
+    const int64_t* xpixel; /* (pixels,) */
+    const int64_t* row;    /* (rows,) */
+    const void* dy;
+    const int64_t* ypixel; /* (pixels,) */
+    void* dw;
+    int64_t pixels, rows, columns, ld;
+    int32_t accumulate;
+} fc_outer_tile;
+
+/* dst[i * ld + j * dj] = src[i * si + j * sj] for 0 <= i < rows, 0 <= j < columns; 0 for columns <= j < padded. */
+typedef struct fc_copy2d {
+    void* dst;
+    const void* src;
+    int64_t rows, columns, padded, ld, dj, si, sj;
+} fc_copy2d;
+
+/* dst[i] += src[i] for 0 <= i < count. */
+typedef struct fc_accumulate {
+    void* dst;
+    const void* src;
+    int64_t count;
+} fc_accumulate;

@@ -1,0 +1,169 @@
+// Convolution micro-kernels: a register tile of MR pixels x NV vectors of columns, fed by broadcasts of x. Contracts in
+// include/fastconv/conv.h. Every element is summed in the same order in every instance, so tiling never changes a bit.
+#pragma once
+#include <cstdint>
+
+#include "dispatch/blocks.hpp"
+#include "fastconv/conv.h"
+#include "kernels/unroll.hpp"
+
+namespace fastconv {
+
+// ------------------------------------------------------------------------- forward and input gradient
+
+template <class V, int M, int NV>
+static void conv_block(const fc_conv_tile& a, const int64_t* pixel, const int64_t* ypixel) {
+    using T = typename V::T;
+    constexpr int nr = Blocks<V>::nv * V::width;  // a packed row
+    const T* x = static_cast<const T*>(a.x);
+    const T* w = static_cast<const T*>(a.w);
+    const T* bias = static_cast<const T*>(a.bias);
+    T* y = static_cast<T*>(a.y);
+    const int last = static_cast<int>(a.columns) - (NV - 1) * V::width;  // valid lanes of the last vector
+
+    typename V::Reg acc[M][NV];
+    FC_UNROLL
+    for (int m = 0; m < M; ++m) {
+        FC_UNROLL
+        for (int j = 0; j < NV; ++j) {
+            if (a.accumulate) {
+                const T* from = y + ypixel[m] + j * V::width;
+                acc[m][j] = j == NV - 1 && last < V::width ? V::load_n(from, last) : V::load(from);
+            } else {
+                acc[m][j] = bias ? V::load(bias + j * V::width) : V::zero();
+            }
+        }
+    }
+    for (int64_t t = 0; t < a.taps; ++t) {
+        const T* row[M];
+        FC_UNROLL
+        for (int m = 0; m < M; ++m) row[m] = x + pixel[m] + a.tap[t];
+        for (int64_t k = 0; k < a.depth; ++k) {
+            typename V::Reg columns[NV];
+            FC_UNROLL
+            for (int j = 0; j < NV; ++j) columns[j] = V::load(w + j * V::width);
+            FC_UNROLL
+            for (int m = 0; m < M; ++m) {
+                const typename V::Reg value = V::set1(row[m][k]);
+                FC_UNROLL
+                for (int j = 0; j < NV; ++j) acc[m][j] = V::fma(value, columns[j], acc[m][j]);
+            }
+            w += nr;
+        }
+    }
+    FC_UNROLL
+    for (int m = 0; m < M; ++m) {
+        FC_UNROLL
+        for (int j = 0; j < NV; ++j) {
+            T* to = y + ypixel[m] + j * V::width;
+            if (j == NV - 1 && last < V::width) {
+                V::store_n(to, acc[m][j], last);
+            } else {
+                V::store(to, acc[m][j]);
+            }
+        }
+    }
+}
+
+template <class V, int M, int NV>
+static void conv_rest(const fc_conv_tile& a, int64_t p) {
+    if constexpr (M > 0) {
+        if (a.pixels - p == M) return conv_block<V, M, NV>(a, a.pixel + p, a.ypixel + p);
+        conv_rest<V, M - 1, NV>(a, p);
+    }
+}
+
+template <class V, int NV>
+static void conv_columns(const fc_conv_tile& a) {
+    if constexpr (NV > 0) {
+        if (a.columns <= (NV - 1) * V::width) return conv_columns<V, NV - 1>(a);
+        constexpr int mr = Blocks<V>::mr;
+        int64_t p = 0;
+        for (; p + mr <= a.pixels; p += mr) conv_block<V, mr, NV>(a, a.pixel + p, a.ypixel + p);
+        conv_rest<V, mr - 1, NV>(a, p);
+    }
+}
+
+template <class V>
+void conv_tile(const fc_conv_tile* a) {
+    conv_columns<V, Blocks<V>::nv>(*a);
+}
+
+// ------------------------------------------------------------------------------------ weight gradient
+
+template <class V, int M, int NV>
+static void outer_block(const fc_outer_tile& a, int64_t r, int64_t c) {
+    using T = typename V::T;
+    const T* dy = static_cast<const T*>(a.dy) + c;
+    T* dw = static_cast<T*>(a.dw) + r * a.ld + c;
+    const int64_t left = a.columns - c - (NV - 1) * V::width;
+    const int last = left < V::width ? static_cast<int>(left) : V::width;  // valid lanes of the last vector
+    const bool partial = last < V::width;
+    int64_t row[M];
+    FC_UNROLL
+    for (int m = 0; m < M; ++m) row[m] = a.row[r + m];
+
+    typename V::Reg acc[M][NV];
+    FC_UNROLL
+    for (int m = 0; m < M; ++m) {
+        FC_UNROLL
+        for (int j = 0; j < NV; ++j) {
+            const T* from = dw + m * a.ld + j * V::width;
+            acc[m][j] = !a.accumulate ? V::zero() : j == NV - 1 && partial ? V::load_n(from, last) : V::load(from);
+        }
+    }
+    for (int64_t p = 0; p < a.pixels; ++p) {
+        const T* xp = static_cast<const T*>(a.x) + a.xpixel[p];
+        const T* dyp = dy + a.ypixel[p];
+        typename V::Reg columns[NV];
+        FC_UNROLL
+        for (int j = 0; j < NV; ++j) {
+            columns[j] = j == NV - 1 && partial ? V::load_n(dyp + j * V::width, last) : V::load(dyp + j * V::width);
+        }
+        FC_UNROLL
+        for (int m = 0; m < M; ++m) {
+            const typename V::Reg value = V::set1(xp[row[m]]);
+            FC_UNROLL
+            for (int j = 0; j < NV; ++j) acc[m][j] = V::fma(value, columns[j], acc[m][j]);
+        }
+    }
+    FC_UNROLL
+    for (int m = 0; m < M; ++m) {
+        FC_UNROLL
+        for (int j = 0; j < NV; ++j) {
+            T* to = dw + m * a.ld + j * V::width;
+            if (j == NV - 1 && partial) {
+                V::store_n(to, acc[m][j], last);
+            } else {
+                V::store(to, acc[m][j]);
+            }
+        }
+    }
+}
+
+template <class V, int M, int NV>
+static void outer_rest(const fc_outer_tile& a, int64_t r, int64_t c) {
+    if constexpr (M > 0) {
+        if (a.rows - r == M) return outer_block<V, M, NV>(a, r, c);
+        outer_rest<V, M - 1, NV>(a, r, c);
+    }
+}
+
+template <class V, int NV>
+static void outer_columns(const fc_outer_tile& a, int64_t c) {
+    if constexpr (NV > 0) {
+        if (a.columns - c <= (NV - 1) * V::width) return outer_columns<V, NV - 1>(a, c);
+        constexpr int mr = Blocks<V>::mr;
+        int64_t r = 0;
+        for (; r + mr <= a.rows; r += mr) outer_block<V, mr, NV>(a, r, c);
+        outer_rest<V, mr - 1, NV>(a, r, c);
+    }
+}
+
+template <class V>
+void outer_tile(const fc_outer_tile* a) {
+    constexpr int nr = Blocks<V>::nv * V::width;
+    for (int64_t c = 0; c < a->columns; c += nr) outer_columns<V, Blocks<V>::nv>(*a, c);
+}
+
+}  // namespace fastconv

@@ -1,0 +1,92 @@
+// AVX2 + FMA vectors: float x 8 and double x 4. The names are those of every vec_*.hpp; vec_scalar.hpp documents them.
+#pragma once
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace fastconv {
+namespace avx2 {
+
+// A window of this table starting at `width - n` has its first n lanes set.
+alignas(32) static const int32_t kFirstLanes32[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+alignas(32) static const int64_t kFirstLanes64[8] = {-1, -1, -1, -1, 0, 0, 0, 0};
+
+struct VecF32 {
+    using T = float;
+    using Reg = __m256;
+    using Mask = __m256;
+    static constexpr int width = 8;
+
+    static Reg zero() { return _mm256_setzero_ps(); }
+    static Reg set1(T a) { return _mm256_set1_ps(a); }
+    static Reg load(const T* p) { return _mm256_loadu_ps(p); }
+    static void store(T* p, Reg a) { _mm256_storeu_ps(p, a); }
+    static Reg load_n(const T* p, int n) { return _mm256_maskload_ps(p, first(n)); }
+    static void store_n(T* p, Reg a, int n) { _mm256_maskstore_ps(p, first(n), a); }
+    static Reg add(Reg a, Reg b) { return _mm256_add_ps(a, b); }
+    static Reg sub(Reg a, Reg b) { return _mm256_sub_ps(a, b); }
+    static Reg mul(Reg a, Reg b) { return _mm256_mul_ps(a, b); }
+    static Reg div(Reg a, Reg b) { return _mm256_div_ps(a, b); }
+    static Reg fma(Reg a, Reg b, Reg c) { return _mm256_fmadd_ps(a, b, c); }
+    static Reg max(Reg a, Reg b) { return _mm256_max_ps(a, b); }
+    static Reg min(Reg a, Reg b) { return _mm256_min_ps(a, b); }
+    static Reg sqrt(Reg a) { return _mm256_sqrt_ps(a); }
+    static Reg abs(Reg a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+    static Reg round(Reg a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+    static Reg ldexp(Reg a, Reg n) {
+        const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+        return _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)));
+    }
+    static Mask greater(Reg a, Reg b) { return _mm256_cmp_ps(a, b, _CMP_GT_OQ); }
+    static Mask not_less_equal(Reg a, Reg b) { return _mm256_cmp_ps(a, b, _CMP_NLE_UQ); }
+    static Mask ordered(Reg a) { return _mm256_cmp_ps(a, a, _CMP_ORD_Q); }
+    static Mask both(Mask a, Mask b) { return _mm256_and_ps(a, b); }
+    static Reg select(Mask m, Reg a, Reg b) { return _mm256_blendv_ps(b, a, m); }
+
+  private:
+    static __m256i first(int n) {
+        return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kFirstLanes32 + width - n));
+    }
+};
+
+struct VecF64 {
+    using T = double;
+    using Reg = __m256d;
+    using Mask = __m256d;
+    static constexpr int width = 4;
+
+    static Reg zero() { return _mm256_setzero_pd(); }
+    static Reg set1(T a) { return _mm256_set1_pd(a); }
+    static Reg load(const T* p) { return _mm256_loadu_pd(p); }
+    static void store(T* p, Reg a) { _mm256_storeu_pd(p, a); }
+    static Reg load_n(const T* p, int n) { return _mm256_maskload_pd(p, first(n)); }
+    static void store_n(T* p, Reg a, int n) { _mm256_maskstore_pd(p, first(n), a); }
+    static Reg add(Reg a, Reg b) { return _mm256_add_pd(a, b); }
+    static Reg sub(Reg a, Reg b) { return _mm256_sub_pd(a, b); }
+    static Reg mul(Reg a, Reg b) { return _mm256_mul_pd(a, b); }
+    static Reg div(Reg a, Reg b) { return _mm256_div_pd(a, b); }
+    static Reg fma(Reg a, Reg b, Reg c) { return _mm256_fmadd_pd(a, b, c); }
+    static Reg max(Reg a, Reg b) { return _mm256_max_pd(a, b); }
+    static Reg min(Reg a, Reg b) { return _mm256_min_pd(a, b); }
+    static Reg sqrt(Reg a) { return _mm256_sqrt_pd(a); }
+    static Reg abs(Reg a) { return _mm256_andnot_pd(_mm256_set1_pd(-0.0), a); }
+    static Reg round(Reg a) { return _mm256_round_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+    // Adding 2^52 + 1023 leaves n + 1023 in the low bits of the mantissa: AVX2 has no conversion from double to int64.
+    static Reg ldexp(Reg a, Reg n) {
+        const __m256i bits = _mm256_castpd_si256(_mm256_add_pd(n, _mm256_set1_pd(4503599627370496.0 + 1023.0)));
+        return _mm256_mul_pd(a, _mm256_castsi256_pd(_mm256_slli_epi64(bits, 52)));
+    }
+    static Mask greater(Reg a, Reg b) { return _mm256_cmp_pd(a, b, _CMP_GT_OQ); }
+    static Mask not_less_equal(Reg a, Reg b) { return _mm256_cmp_pd(a, b, _CMP_NLE_UQ); }
+    static Mask ordered(Reg a) { return _mm256_cmp_pd(a, a, _CMP_ORD_Q); }
+    static Mask both(Mask a, Mask b) { return _mm256_and_pd(a, b); }
+    static Reg select(Mask m, Reg a, Reg b) { return _mm256_blendv_pd(b, a, m); }
+
+  private:
+    static __m256i first(int n) {
+        return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kFirstLanes64 + width - n));
+    }
+};
+
+}  // namespace avx2
+}  // namespace fastconv

@@ -1,0 +1,77 @@
+// AVX-512F vectors: float x 16 and double x 8. The names are those of every vec_*.hpp; vec_scalar.hpp documents them.
+#pragma once
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace fastconv {
+namespace avx512 {
+
+struct VecF32 {
+    using T = float;
+    using Reg = __m512;
+    using Mask = __mmask16;
+    static constexpr int width = 16;
+
+    static Reg zero() { return _mm512_setzero_ps(); }
+    static Reg set1(T a) { return _mm512_set1_ps(a); }
+    static Reg load(const T* p) { return _mm512_loadu_ps(p); }
+    static void store(T* p, Reg a) { _mm512_storeu_ps(p, a); }
+    static Reg load_n(const T* p, int n) { return _mm512_maskz_loadu_ps(first(n), p); }
+    static void store_n(T* p, Reg a, int n) { _mm512_mask_storeu_ps(p, first(n), a); }
+    static Reg add(Reg a, Reg b) { return _mm512_add_ps(a, b); }
+    static Reg sub(Reg a, Reg b) { return _mm512_sub_ps(a, b); }
+    static Reg mul(Reg a, Reg b) { return _mm512_mul_ps(a, b); }
+    static Reg div(Reg a, Reg b) { return _mm512_div_ps(a, b); }
+    static Reg fma(Reg a, Reg b, Reg c) { return _mm512_fmadd_ps(a, b, c); }
+    static Reg max(Reg a, Reg b) { return _mm512_max_ps(a, b); }
+    static Reg min(Reg a, Reg b) { return _mm512_min_ps(a, b); }
+    static Reg sqrt(Reg a) { return _mm512_sqrt_ps(a); }
+    static Reg abs(Reg a) { return _mm512_abs_ps(a); }
+    static Reg round(Reg a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+    static Reg ldexp(Reg a, Reg n) { return _mm512_scalef_ps(a, n); }
+    static Mask greater(Reg a, Reg b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
+    static Mask not_less_equal(Reg a, Reg b) { return _mm512_cmp_ps_mask(a, b, _CMP_NLE_UQ); }
+    static Mask ordered(Reg a) { return _mm512_cmp_ps_mask(a, a, _CMP_ORD_Q); }
+    static Mask both(Mask a, Mask b) { return static_cast<Mask>(a & b); }
+    static Reg select(Mask m, Reg a, Reg b) { return _mm512_mask_blend_ps(m, b, a); }
+
+  private:
+    static Mask first(int n) { return static_cast<Mask>((1u << n) - 1u); }
+};
+
+struct VecF64 {
+    using T = double;
+    using Reg = __m512d;
+    using Mask = __mmask8;
+    static constexpr int width = 8;
+
+    static Reg zero() { return _mm512_setzero_pd(); }
+    static Reg set1(T a) { return _mm512_set1_pd(a); }
+    static Reg load(const T* p) { return _mm512_loadu_pd(p); }
+    static void store(T* p, Reg a) { _mm512_storeu_pd(p, a); }
+    static Reg load_n(const T* p, int n) { return _mm512_maskz_loadu_pd(first(n), p); }
+    static void store_n(T* p, Reg a, int n) { _mm512_mask_storeu_pd(p, first(n), a); }
+    static Reg add(Reg a, Reg b) { return _mm512_add_pd(a, b); }
+    static Reg sub(Reg a, Reg b) { return _mm512_sub_pd(a, b); }
+    static Reg mul(Reg a, Reg b) { return _mm512_mul_pd(a, b); }
+    static Reg div(Reg a, Reg b) { return _mm512_div_pd(a, b); }
+    static Reg fma(Reg a, Reg b, Reg c) { return _mm512_fmadd_pd(a, b, c); }
+    static Reg max(Reg a, Reg b) { return _mm512_max_pd(a, b); }
+    static Reg min(Reg a, Reg b) { return _mm512_min_pd(a, b); }
+    static Reg sqrt(Reg a) { return _mm512_sqrt_pd(a); }
+    static Reg abs(Reg a) { return _mm512_abs_pd(a); }
+    static Reg round(Reg a) { return _mm512_roundscale_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+    static Reg ldexp(Reg a, Reg n) { return _mm512_scalef_pd(a, n); }
+    static Mask greater(Reg a, Reg b) { return _mm512_cmp_pd_mask(a, b, _CMP_GT_OQ); }
+    static Mask not_less_equal(Reg a, Reg b) { return _mm512_cmp_pd_mask(a, b, _CMP_NLE_UQ); }
+    static Mask ordered(Reg a) { return _mm512_cmp_pd_mask(a, a, _CMP_ORD_Q); }
+    static Mask both(Mask a, Mask b) { return static_cast<Mask>(a & b); }
+    static Reg select(Mask m, Reg a, Reg b) { return _mm512_mask_blend_pd(m, b, a); }
+
+  private:
+    static Mask first(int n) { return static_cast<Mask>((1u << n) - 1u); }
+};
+
+}  // namespace avx512
+}  // namespace fastconv

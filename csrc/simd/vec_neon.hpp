@@ -1,0 +1,87 @@
+// Arm NEON (AArch64) vectors: float x 4 and double x 2. The names are those of every vec_*.hpp; vec_scalar.hpp documents them.
+#pragma once
+#include <arm_neon.h>
+
+#include <cstdint>
+
+namespace fastconv {
+namespace neon {
+
+struct VecF32 {
+    using T = float;
+    using Reg = float32x4_t;
+    using Mask = uint32x4_t;
+    static constexpr int width = 4;
+
+    static Reg zero() { return vdupq_n_f32(0.0f); }
+    static Reg set1(T a) { return vdupq_n_f32(a); }
+    static Reg load(const T* p) { return vld1q_f32(p); }
+    static void store(T* p, Reg a) { vst1q_f32(p, a); }
+    static Reg load_n(const T* p, int n) {
+        T lanes[4] = {0, 0, 0, 0};
+        for (int i = 0; i < n; ++i) lanes[i] = p[i];
+        return vld1q_f32(lanes);
+    }
+    static void store_n(T* p, Reg a, int n) {
+        T lanes[4];
+        vst1q_f32(lanes, a);
+        for (int i = 0; i < n; ++i) p[i] = lanes[i];
+    }
+    static Reg add(Reg a, Reg b) { return vaddq_f32(a, b); }
+    static Reg sub(Reg a, Reg b) { return vsubq_f32(a, b); }
+    static Reg mul(Reg a, Reg b) { return vmulq_f32(a, b); }
+    static Reg div(Reg a, Reg b) { return vdivq_f32(a, b); }
+    static Reg fma(Reg a, Reg b, Reg c) { return vfmaq_f32(c, a, b); }
+    static Reg max(Reg a, Reg b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+    static Reg min(Reg a, Reg b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
+    static Reg sqrt(Reg a) { return vsqrtq_f32(a); }
+    static Reg abs(Reg a) { return vabsq_f32(a); }
+    static Reg round(Reg a) { return vrndnq_f32(a); }
+    static Reg ldexp(Reg a, Reg n) {
+        const int32x4_t exponent = vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127));
+        return vmulq_f32(a, vreinterpretq_f32_s32(vshlq_n_s32(exponent, 23)));
+    }
+    static Mask greater(Reg a, Reg b) { return vcgtq_f32(a, b); }
+    static Mask not_less_equal(Reg a, Reg b) { return vmvnq_u32(vcleq_f32(a, b)); }
+    static Mask ordered(Reg a) { return vceqq_f32(a, a); }
+    static Mask both(Mask a, Mask b) { return vandq_u32(a, b); }
+    static Reg select(Mask m, Reg a, Reg b) { return vbslq_f32(m, a, b); }
+};
+
+struct VecF64 {
+    using T = double;
+    using Reg = float64x2_t;
+    using Mask = uint64x2_t;
+    static constexpr int width = 2;
+
+    static Reg zero() { return vdupq_n_f64(0.0); }
+    static Reg set1(T a) { return vdupq_n_f64(a); }
+    static Reg load(const T* p) { return vld1q_f64(p); }
+    static void store(T* p, Reg a) { vst1q_f64(p, a); }
+    static Reg load_n(const T* p, int n) { return n > 0 ? vsetq_lane_f64(*p, zero(), 0) : zero(); }
+    static void store_n(T* p, Reg a, int n) { if (n > 0) *p = vgetq_lane_f64(a, 0); }
+    static Reg add(Reg a, Reg b) { return vaddq_f64(a, b); }
+    static Reg sub(Reg a, Reg b) { return vsubq_f64(a, b); }
+    static Reg mul(Reg a, Reg b) { return vmulq_f64(a, b); }
+    static Reg div(Reg a, Reg b) { return vdivq_f64(a, b); }
+    static Reg fma(Reg a, Reg b, Reg c) { return vfmaq_f64(c, a, b); }
+    static Reg max(Reg a, Reg b) { return vbslq_f64(vcgtq_f64(a, b), a, b); }
+    static Reg min(Reg a, Reg b) { return vbslq_f64(vcltq_f64(a, b), a, b); }
+    static Reg sqrt(Reg a) { return vsqrtq_f64(a); }
+    static Reg abs(Reg a) { return vabsq_f64(a); }
+    static Reg round(Reg a) { return vrndnq_f64(a); }
+    static Reg ldexp(Reg a, Reg n) {
+        const int64x2_t exponent = vaddq_s64(vcvtq_s64_f64(n), vdupq_n_s64(1023));
+        return vmulq_f64(a, vreinterpretq_f64_s64(vshlq_n_s64(exponent, 52)));
+    }
+    static Mask greater(Reg a, Reg b) { return vcgtq_f64(a, b); }
+    static Mask not_less_equal(Reg a, Reg b) {
+        return vreinterpretq_u64_u32(vmvnq_u32(vreinterpretq_u32_u64(vcleq_f64(a, b))));
+    }
+    static Mask ordered(Reg a) { return vceqq_f64(a, a); }
+    static Mask both(Mask a, Mask b) { return vandq_u64(a, b); }
+    static Reg select(Mask m, Reg a, Reg b) { return vbslq_f64(m, a, b); }
+};
+
+}  // namespace neon
+}  // namespace fastconv

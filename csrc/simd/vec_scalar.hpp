@@ -1,0 +1,46 @@
+// Vectors of one element, in plain C++: the fallback for every processor, and the meaning of the names that each
+// vec_*.hpp gives. The comparisons follow IEEE 754: `greater` is false where an operand is NaN, `not_less_equal` true.
+#pragma once
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+namespace fastconv {
+namespace scalar {
+
+template <class Element>
+struct VecOne {
+    using T = Element;
+    using Reg = Element;
+    using Mask = bool;
+    static constexpr int width = 1;
+
+    static Reg zero() { return 0; }
+    static Reg set1(T a) { return a; }                       // every lane
+    static Reg load(const T* p) { return *p; }               // `width` elements, any alignment
+    static void store(T* p, Reg a) { *p = a; }
+    static Reg load_n(const T* p, int n) { return n > 0 ? *p : T(0); }  // the first n lanes, 0 elsewhere; 0 <= n < width
+    static void store_n(T* p, Reg a, int n) { if (n > 0) *p = a; }      // the first n lanes; the rest is not touched
+    static Reg add(Reg a, Reg b) { return a + b; }
+    static Reg sub(Reg a, Reg b) { return a - b; }
+    static Reg mul(Reg a, Reg b) { return a * b; }
+    static Reg div(Reg a, Reg b) { return a / b; }
+    static Reg fma(Reg a, Reg b, Reg c) { return a * b + c; }  // fused where the instruction set has it
+    static Reg max(Reg a, Reg b) { return a > b ? a : b; }     // b where either is NaN
+    static Reg min(Reg a, Reg b) { return a < b ? a : b; }     // b where either is NaN
+    static Reg sqrt(Reg a) { return std::sqrt(a); }
+    static Reg abs(Reg a) { return std::fabs(a); }
+    static Reg round(Reg a) { return std::nearbyint(a); }      // to the nearest whole number, ties to even
+    static Reg ldexp(Reg a, Reg n) { return std::ldexp(a, static_cast<int>(n)); }  // a * 2^n, n whole, 2^n normal
+    static Mask greater(Reg a, Reg b) { return a > b; }
+    static Mask not_less_equal(Reg a, Reg b) { return !(a <= b); }
+    static Mask ordered(Reg a) { return a == a; }              // not NaN
+    static Mask both(Mask a, Mask b) { return a && b; }
+    static Reg select(Mask m, Reg a, Reg b) { return m ? a : b; }  // a where the mask is set
+};
+
+using VecF32 = VecOne<float>;
+using VecF64 = VecOne<double>;
+
+}  // namespace scalar
+}  // namespace fastconv

@@ -1,0 +1,79 @@
+"""Convolution, gradient of the input (and the transposed convolution forward): one dense problem per output phase.
+
+With stride s, input position i receives from kernel position k only where (i + padding - k * dilation) is a multiple of s.
+Positions with the same residue of i + padding modulo s (a phase) share one set of kernel positions and read neighbouring
+output positions, so that each phase is a convolution of stride 1 and no zero is multiplied. The loops: conv_tiles.pyx.
+"""
+
+cimport numpy as cnp
+from libc.stdint cimport int64_t
+from libc.stdlib cimport free, malloc
+
+from fastconv.backends.cpu.arrays cimport View, view
+from fastconv.backends.cpu.conv_tiles cimport Correlation, correlate
+from fastconv.backends.cpu.tiles cimport TileAxis
+
+from fastconv.backends.cpu.runtime import empty
+
+cnp.import_array()
+
+
+cdef int64_t set_phase(TileAxis* axis, int64_t residue, int64_t size, int64_t kernel, int64_t stride, int64_t padding,
+                       int64_t dilation, int64_t w_stride, int64_t* shift, int64_t* weight) noexcept nogil:
+    """Describe one axis of one phase; return its number of taps. ``residue`` is that of i + padding modulo stride."""
+    cdef int64_t first = (residue - padding) % stride, k, taps = 0
+    if first < 0:
+        first += stride
+    axis.dst_base, axis.dst_step = first, stride
+    axis.count = (size - first + stride - 1) // stride if first < size else 0
+    axis.src_base, axis.src_step = (first + padding) // stride, 1
+    for k in range(kernel - 1, -1, -1):  # the last kernel position reads the first source position
+        if k * dilation % stride == residue:
+            shift[taps] = -(k * dilation - residue) // stride
+            weight[taps] = k * w_stride
+            taps += 1
+    axis.taps, axis.shift, axis.weight = taps, shift, weight
+    return taps
+
+
+def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry):
+    """dy (N, OC, OD, OH, OW), w (OC, IC/G, KD, KH, KW), b (IC,) or None -> dx (N, IC, ID, IH, IW), channels-last."""
+    cdef cnp.ndarray dx = empty(geometry.input_shape, dy.dtype, "channels_last")
+    cdef View yv = view(dy), wv = view(w), xv = view(dx), bv
+    cdef Correlation problem
+    cdef int64_t taps = wv.size[2] + wv.size[3] + wv.size[4], used, phase, residue
+    cdef int64_t stride[3]
+    cdef int64_t padding[3]
+    cdef int64_t dilation[3]
+    cdef int i
+    problem.x.itemsize, problem.x.data, problem.x.stride = yv.itemsize, yv.data, yv.stride
+    problem.x.n, problem.x.groups, problem.x.depth = yv.size[0], geometry.groups, wv.size[0] // geometry.groups
+    problem.y, problem.ys = xv.data, xv.stride
+    problem.columns = wv.size[1]
+    problem.w = wv.data
+    problem.bias = NULL
+    problem.bias_stride = 0
+    problem.w_group = problem.x.depth * wv.stride[0]
+    problem.w_depth, problem.w_column = wv.stride[0], wv.stride[1]
+    if b is not None:
+        bv = view(b)
+        problem.bias, problem.bias_stride = bv.data, bv.stride[0]
+    for i in range(3):
+        stride[i], padding[i], dilation[i] = geometry.stride[i], geometry.padding[i], geometry.dilation[i]
+        problem.x.axis[i].src_size = yv.size[2 + i]
+    cdef int64_t* lists = <int64_t*> malloc(2 * taps * sizeof(int64_t))
+    if lists == NULL:
+        raise MemoryError("conv_backward_input: no memory for the list of taps")
+    try:
+        with nogil:
+            for phase in range(stride[0] * stride[1] * stride[2]):
+                residue = phase
+                used = 0
+                for i in range(2, -1, -1):
+                    used += set_phase(&problem.x.axis[i], residue % stride[i], xv.size[2 + i], wv.size[2 + i], stride[i],
+                                      padding[i], dilation[i], wv.stride[2 + i], lists + used, lists + taps + used)
+                    residue //= stride[i]
+                correlate(&problem)
+    finally:
+        free(lists)
+    return dx

@@ -1,0 +1,20 @@
+# The loop nest that a convolution's forward pass and its input gradient share: see conv_tiles.pyx.
+
+from libc.stdint cimport int64_t
+
+from fastconv.backends.cpu.tiles cimport Reader
+
+
+cdef struct Correlation:
+    # y[n, column] = bias[column] + sum over taps and depth of x[n, depth] * w[depth, column], group by group.
+    Reader x                            # the source and the three axes
+    char* y                             # channels side by side
+    int64_t ys[5]
+    int64_t columns                     # destination channels of one group
+    const char* w
+    int64_t w_group, w_depth, w_column  # strides, elements
+    const char* bias                    # (groups * columns,) or NULL
+    int64_t bias_stride
+
+
+cdef int correlate(Correlation* problem) except -1 nogil

@@ -1,0 +1,76 @@
+# Tiles: blocks of destination pixels and the source region that they read. Shared by all convolution kernels; tiles.pyx.
+
+from libc.stdint cimport int64_t
+
+from fastconv.backends.cpu._csrc cimport fc_kernels
+
+
+cdef struct TileAxis:
+    # Destination dst_base + dst_step * j, 0 <= j < count, reads source src_base + src_step * j + shift[t] for each tap t;
+    # a source position outside [0, src_size) reads as zero.
+    int64_t count, dst_base, dst_step
+    int64_t src_base, src_step, src_size
+    int64_t taps
+    const int64_t* shift    # (taps,) ascending
+    const int64_t* weight   # (taps,) offset of each tap in the weight array, elements
+    int64_t tile            # destinations a tile
+    int64_t extent          # source positions that a full tile spans
+
+
+cdef struct Reader:
+    # What is read, and how: in place (`direct`) or copied, a chunk of channels at a time, channels-last and zero-padded.
+    int itemsize
+    const fc_kernels* kernel
+    const char* data
+    int64_t stride[5]       # of the array: n, channel, d, h, w, elements
+    int64_t n, groups, depth  # depth: channels of one group
+    int64_t chunk, chunks   # depth is read in chunks of at most `chunk` channels
+    int64_t taps            # over the three axes
+    TileAxis axis[3]
+    int64_t n_tile          # images a tile
+    bint direct
+    int64_t step[5]         # strides of what the micro-kernel sees: n, channel (1), d, h, w
+
+
+cdef struct Tile:
+    int64_t first[4]        # n, d, h, w
+    int64_t count[4]
+
+
+cdef inline int64_t ceil_div(int64_t a, int64_t b) noexcept nogil:
+    return (a + b - 1) // b
+
+
+cdef inline int64_t span(const TileAxis* axis, int64_t outputs) noexcept nogil:
+    """Source positions from the first to the last that ``outputs`` neighbouring destinations read."""
+    if axis.taps == 0:
+        return 1
+    return (outputs - 1) * axis.src_step + axis.shift[axis.taps - 1] - axis.shift[0] + 1
+
+
+cdef inline int64_t source_at(const TileAxis* axis, int64_t output) noexcept nogil:
+    """The source position of a destination's first tap."""
+    return axis.src_base + axis.src_step * output + (axis.shift[0] if axis.taps else 0)
+
+
+cdef inline int64_t tile_pixels(const Reader* reader) noexcept nogil:
+    return reader.n_tile * reader.axis[0].tile * reader.axis[1].tile * reader.axis[2].tile
+
+
+cdef inline int64_t tile_bytes(const Reader* reader) noexcept nogil:
+    """Bytes of one packed tile; 0 where the array is read in place."""
+    return 0 if reader.direct else reader.n_tile * reader.step[0] * reader.itemsize
+
+
+cdef void choose_chunk(Reader* reader, int64_t products) noexcept nogil
+cdef void choose_tile(Reader* reader, int64_t pixels, int64_t bytes) noexcept nogil
+cdef int64_t count_tiles(const Reader* reader) noexcept nogil
+cdef void finish(Reader* reader) noexcept nogil
+cdef void list_taps(const Reader* reader, int64_t* each, int64_t* folded) noexcept nogil
+cdef bint folds(const Reader* reader, int64_t depth) noexcept nogil
+cdef void locate(const Reader* reader, int64_t index, Tile* tile) noexcept nogil
+cdef const char* fetch(const Reader* reader, const Tile* tile, int64_t group, int64_t chunk, char* buffer) noexcept nogil
+cdef int64_t list_pixels(const Reader* reader, const Tile* tile, const int64_t* ys, int64_t* source,
+                         int64_t* destination) noexcept nogil
+cdef int set_forward_axes(Reader* reader, geometry, const int64_t* x_size, const int64_t* w_size, const int64_t* w_stride,
+                          int64_t* lists) except -1

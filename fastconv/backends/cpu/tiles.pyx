@@ -1,0 +1,216 @@
+"""Tiles: how the destination pixels of a convolution are cut into blocks, and how the source of a block is fetched.
+
+A tile is a box of pixels (images, depth, height, width). Its source region is read where it lies if channels are side by side
+and nothing falls outside the array; else it is copied to the thread's workspace, zero-padded and channels-last. So any
+strides and any padding reach the micro-kernels as one regular pattern. No loop over weights here: conv_*.pyx have those.
+"""
+
+from libc.stdint cimport int64_t
+from libc.string cimport memset
+
+from fastconv.backends.cpu._csrc cimport fc_copy2d
+
+
+cdef int64_t even_part(int64_t size, int64_t limit) noexcept nogil:
+    """The largest part, at most ``limit``, of a cut of ``size`` into as few and as equal parts as can be."""
+    cdef int64_t part = max(<int64_t>1, min(size, limit))
+    return ceil_div(size, ceil_div(size, part)) if size > 0 else 1
+
+
+cdef void choose_chunk(Reader* reader, int64_t products) noexcept nogil:
+    """Set taps, chunk and chunks: at most ``products`` products (taps x channels) a chunk. From the shape alone."""
+    cdef int64_t limit
+    reader.taps = reader.axis[0].taps * reader.axis[1].taps * reader.axis[2].taps
+    limit = max(<int64_t>1, products // max(reader.taps, <int64_t>1))
+    if limit > 16:
+        limit -= limit % 16
+    reader.chunks = ceil_div(reader.depth, limit)
+    reader.chunk = ceil_div(reader.depth, reader.chunks)
+
+
+cdef bint readable(const Reader* reader) noexcept nogil:
+    """Whether the channels lie side by side and no tap falls outside the array."""
+    cdef const TileAxis* axis
+    cdef int i
+    if reader.stride[1] != 1 and reader.depth > 1:
+        return False
+    for i in range(3):
+        axis = &reader.axis[i]
+        if axis.taps == 0:
+            continue
+        if axis.src_base + axis.shift[0] < 0:
+            return False
+        if axis.src_base + (axis.count - 1) * axis.src_step + axis.shift[axis.taps - 1] >= axis.src_size:
+            return False
+    return True
+
+
+cdef void choose_tile(Reader* reader, int64_t pixels, int64_t bytes) noexcept nogil:
+    """Choose the tile: whole rows first, then planes, volumes and images, up to ``pixels`` and ``bytes`` of source."""
+    cdef int64_t budget = bytes // reader.itemsize // reader.chunk
+    cdef int64_t taken = 1, source = 1, part
+    cdef TileAxis* axis
+    cdef int i
+    for i in range(2, -1, -1):
+        axis = &reader.axis[i]
+        part = 1
+        if i == 2 or reader.axis[i + 1].tile == reader.axis[i + 1].count:
+            part = even_part(axis.count, pixels // taken)
+            while part > 1 and source * span(axis, part) > budget:
+                part = even_part(axis.count, part - 1 - (part - 1) // 8)
+        axis.tile = part
+        taken *= part
+        source *= span(axis, part)
+    reader.n_tile = 1
+    if reader.axis[0].tile == reader.axis[0].count:
+        reader.n_tile = even_part(reader.n, min(pixels // taken, budget // source))
+
+
+cdef int64_t count_tiles(const Reader* reader) noexcept nogil:
+    cdef int64_t tiles = ceil_div(reader.n, reader.n_tile)
+    cdef int i
+    for i in range(3):
+        tiles *= ceil_div(reader.axis[i].count, reader.axis[i].tile)
+    return tiles
+
+
+cdef void finish(Reader* reader) noexcept nogil:
+    """Decide between reading in place and copying, and set the strides that the micro-kernel sees."""
+    cdef int64_t stride = reader.chunk
+    cdef int i
+    reader.direct = readable(reader)
+    for i in range(3):
+        reader.axis[i].extent = span(&reader.axis[i], reader.axis[i].tile)
+    for i in range(4, 1, -1):
+        reader.step[i] = reader.stride[i] if reader.direct else stride
+        stride *= reader.axis[i - 2].extent
+    reader.step[1] = 1
+    reader.step[0] = reader.stride[0] if reader.direct else stride
+
+
+cdef void list_taps(const Reader* reader, int64_t* each, int64_t* folded) noexcept nogil:
+    """Where each tap lies relative to the first: ``each`` of the taps, and ``folded``, those of the w axis as one."""
+    cdef const TileAxis* ax = &reader.axis[0]
+    cdef int64_t d, h, w, at, t = 0, f = 0
+    for d in range(ax[0].taps):
+        for h in range(ax[1].taps):
+            at = (ax[0].shift[d] - ax[0].shift[0]) * reader.step[2] + (ax[1].shift[h] - ax[1].shift[0]) * reader.step[3]
+            folded[f] = at
+            f += 1
+            for w in range(ax[2].taps):
+                each[t] = at + (ax[2].shift[w] - ax[2].shift[0]) * reader.step[4]
+                t += 1
+
+
+cdef bint folds(const Reader* reader, int64_t depth) noexcept nogil:
+    """Whether the taps of a row lie side by side with their ``depth`` channels: one long tap instead of several short."""
+    cdef const TileAxis* axis = &reader.axis[2]
+    cdef int64_t t
+    if reader.taps == 0 or reader.step[4] != depth:
+        return False
+    for t in range(1, axis.taps):
+        if axis.shift[t] != axis.shift[t - 1] + 1:
+            return False
+    return True
+
+
+cdef void locate(const Reader* reader, int64_t index, Tile* tile) noexcept nogil:
+    """The tile with this index; tiles are numbered in the order n, d, h, w."""
+    cdef const TileAxis* axis
+    cdef int64_t tiles
+    cdef int i
+    for i in range(2, -1, -1):
+        axis = &reader.axis[i]
+        tiles = ceil_div(axis.count, axis.tile)
+        tile.first[i + 1] = index % tiles * axis.tile
+        tile.count[i + 1] = min(axis.tile, axis.count - tile.first[i + 1])
+        index //= tiles
+    tile.first[0] = index * reader.n_tile
+    tile.count[0] = min(reader.n_tile, reader.n - tile.first[0])
+
+
+cdef void pack(const Reader* reader, const Tile* tile, int64_t channel, int64_t depth, char* buffer) noexcept nogil:
+    """Copy the tile's source, ``depth`` channels of it, to (n, d, h, w, depth) with zeros outside the array."""
+    cdef const TileAxis* ax = &reader.axis[0]
+    cdef int64_t size = reader.itemsize, pixel = reader.step[4] * size, n, d, h, sd, sh, at
+    cdef int64_t w0 = source_at(&ax[2], tile.first[3]), width = span(&ax[2], tile.count[3])
+    cdef int64_t left = min(width, max(<int64_t>0, -w0))
+    cdef int64_t right = max(left, min(width, ax[2].src_size - w0))
+    cdef fc_copy2d copy
+    cdef char* row
+    copy.rows = right - left
+    copy.columns = copy.padded = depth
+    copy.ld = reader.step[4]
+    copy.dj = 1
+    copy.si = reader.stride[4]
+    copy.sj = reader.stride[1]
+    for n in range(tile.count[0]):
+        for d in range(span(&ax[0], tile.count[1])):
+            sd = source_at(&ax[0], tile.first[1]) + d
+            for h in range(span(&ax[1], tile.count[2])):
+                sh = source_at(&ax[1], tile.first[2]) + h
+                row = buffer + (n * reader.step[0] + d * reader.step[2] + h * reader.step[3]) * size
+                if copy.rows == 0 or sd < 0 or sd >= ax[0].src_size or sh < 0 or sh >= ax[1].src_size:
+                    memset(row, 0, width * pixel)
+                    continue
+                memset(row, 0, left * pixel)
+                memset(row + right * pixel, 0, (width - right) * pixel)
+                at = (tile.first[0] + n) * reader.stride[0] + channel * reader.stride[1] + sd * reader.stride[2]
+                at += sh * reader.stride[3] + (w0 + left) * reader.stride[4]
+                copy.src = reader.data + at * size
+                copy.dst = row + left * pixel
+                reader.kernel.copy2d(&copy)
+
+
+cdef const char* fetch(const Reader* reader, const Tile* tile, int64_t group, int64_t chunk, char* buffer) noexcept nogil:
+    """Return where the tile's first tap of its first pixel lies: in the array, or in ``buffer``, filled for the purpose."""
+    cdef int64_t channel = group * reader.depth + chunk * reader.chunk, at
+    if not reader.direct:
+        pack(reader, tile, channel, min(reader.chunk, reader.depth - chunk * reader.chunk), buffer)
+        return buffer
+    at = tile.first[0] * reader.stride[0] + channel * reader.stride[1]
+    at += source_at(&reader.axis[0], tile.first[1]) * reader.stride[2]
+    at += source_at(&reader.axis[1], tile.first[2]) * reader.stride[3]
+    at += source_at(&reader.axis[2], tile.first[3]) * reader.stride[4]
+    return reader.data + at * reader.itemsize
+
+
+cdef int64_t list_pixels(const Reader* reader, const Tile* tile, const int64_t* ys, int64_t* source,
+                         int64_t* destination) noexcept nogil:
+    """Where each pixel lies in what the tile reads, and in the destination array of strides ``ys``; return their number."""
+    cdef const TileAxis* ax = &reader.axis[0]
+    cdef int64_t n, d, h, w, src, dst, p = 0
+    for n in range(tile.count[0]):
+        for d in range(tile.count[1]):
+            for h in range(tile.count[2]):
+                src = n * reader.step[0] + d * ax[0].src_step * reader.step[2] + h * ax[1].src_step * reader.step[3]
+                dst = (tile.first[0] + n) * ys[0]
+                dst += (ax[0].dst_base + ax[0].dst_step * (tile.first[1] + d)) * ys[2]
+                dst += (ax[1].dst_base + ax[1].dst_step * (tile.first[2] + h)) * ys[3]
+                dst += (ax[2].dst_base + ax[2].dst_step * tile.first[3]) * ys[4]
+                for w in range(tile.count[3]):
+                    source[p] = src
+                    destination[p] = dst
+                    src += ax[2].src_step * reader.step[4]
+                    dst += ax[2].dst_step * ys[4]
+                    p += 1
+    return p
+
+
+cdef int set_forward_axes(Reader* reader, geometry, const int64_t* x_size, const int64_t* w_size, const int64_t* w_stride,
+                          int64_t* lists) except -1:
+    """The axes of a convolution's forward pass. ``lists`` has room for two numbers a kernel position of each axis."""
+    cdef TileAxis* axis
+    cdef int64_t k, dilation, used = 0
+    cdef int i
+    for i in range(3):
+        axis = &reader.axis[i]
+        dilation = geometry.dilation[i]
+        axis.count, axis.dst_base, axis.dst_step = geometry.output[i], 0, 1
+        axis.src_base, axis.src_step, axis.src_size = -geometry.padding[i], geometry.stride[i], x_size[2 + i]
+        axis.taps, axis.shift, axis.weight = w_size[2 + i], lists + used, lists + used + w_size[2 + i]
+        for k in range(axis.taps):
+            lists[used + k] = k * dilation
+            lists[used + axis.taps + k] = k * w_stride[2 + i]
+        used += 2 * axis.taps
+    return 0

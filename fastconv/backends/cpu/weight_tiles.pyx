@@ -1,0 +1,173 @@
+"""The loop nest of a weight gradient: outer products over pixels, summed by a tree that the shape alone fixes.
+
+The rows of a block are (tap, input channel), its columns output channels. A task takes a block of rows and columns and
+one of S consecutive parts of the tiles, and adds its pixels in their order; the S partial sums of each element are then added
+pairwise. S and the tiles depend on the shape only, so the bits do not depend on threads. S partial results stay below a
+bound; large weights have blocks enough and need no partial results.
+"""
+
+from libc.stdint cimport int64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+from fastconv.backends.cpu._csrc cimport fc_accumulate, fc_copy2d, fc_outer_tile
+from fastconv.backends.cpu.dispatch cimport kernels
+from fastconv.backends.cpu.runtime cimport allocate, parallel_for, release, workspace
+from fastconv.backends.cpu.tiles cimport (
+    Reader, Tile, ceil_div, choose_chunk, choose_tile, count_tiles, fetch, finish, list_pixels, list_taps, locate,
+    tile_bytes, tile_pixels,
+)
+
+cdef int64_t ROWS = 1024                    # rows of a block
+cdef int64_t COLUMNS = 64                   # columns of a block
+cdef int64_t TILE_PIXELS = 256
+cdef int64_t TILE_BYTES = 128 * 1024
+cdef int64_t TASKS = 32                     # tasks that suffice for any machine of moderate size
+cdef int64_t PARTIAL_BYTES = 4 * 1024 * 1024  # of all partial results
+
+
+cdef struct Plan:
+    Outer* problem
+    int64_t blocks          # blocks of columns a group
+    int64_t tiles, splits
+    int64_t* each           # (taps,) tap offsets
+    char* partial           # (splits, groups, taps * depth, columns)
+    int64_t partial_size    # elements of one split
+    bint failed
+
+
+cdef inline char* partial_rows(const Plan* plan, int64_t split, int64_t group, int64_t chunk) noexcept nogil:
+    cdef int64_t rows = (group * plan.problem.x.depth + chunk * plan.problem.x.chunk) * plan.problem.x.taps
+    return plan.partial + (split * plan.partial_size + rows * plan.problem.columns) * plan.problem.x.itemsize
+
+
+cdef void run_block(void* context, int64_t index) noexcept nogil:
+    """One task: index = ((split * groups + group) * chunks + chunk) * blocks + block."""
+    cdef Plan* plan = <Plan*> context
+    cdef Reader* x = &plan.problem.x
+    cdef int64_t block = index % plan.blocks, chunk = index // plan.blocks % x.chunks
+    cdef int64_t group = index // plan.blocks // x.chunks % x.groups, split = index // plan.blocks // x.chunks // x.groups
+    cdef int64_t depth = min(x.chunk, x.depth - chunk * x.chunk), column = block * COLUMNS
+    cdef int64_t most = tile_pixels(x), t, k, n, c, p
+    cdef int64_t lists = ceil_div((2 * most + x.taps * depth) * sizeof(int64_t), 64) * 64
+    cdef int64_t source = ceil_div(tile_bytes(x), 64) * 64
+    cdef bint in_place = plan.problem.ys[1] == 1 or plan.problem.columns == 1
+    cdef int64_t gradient = 0 if in_place else most * COLUMNS * x.itemsize
+    cdef int64_t* memory = <int64_t*> workspace(lists + source + gradient)
+    cdef char* copied = <char*> memory + lists + source
+    cdef int64_t first = plan.tiles * split // plan.splits, last = plan.tiles * (split + 1) // plan.splits
+    cdef Tile tile
+    cdef fc_outer_tile call
+    if memory == NULL:
+        plan.failed = True
+        return
+    for t in range(x.taps):
+        for k in range(depth):
+            memory[2 * most + t * depth + k] = plan.each[t] + k
+    call.row, call.rows = memory + 2 * most, x.taps * depth
+    call.columns, call.ld = min(COLUMNS, plan.problem.columns - column), plan.problem.columns
+    call.dw = partial_rows(plan, split, group, chunk) + column * x.itemsize
+    call.xpixel, call.ypixel = memory, memory + most
+    for n in range(first, last):
+        locate(x, n, &tile)
+        call.x = fetch(x, &tile, group, chunk, <char*> memory + lists)
+        call.pixels = list_pixels(x, &tile, plan.problem.ys, memory, memory + most)
+        call.dy = plan.problem.dy + (group * plan.problem.columns + column) * plan.problem.ys[1] * x.itemsize
+        if not in_place:
+            copy_gradient(plan, <const char*> call.dy, memory + most, call.pixels, call.columns, copied)
+            call.dy = copied
+        call.accumulate = n > first
+        x.kernel.outer_tile(&call)
+    if first == last:
+        for t in range(call.rows):
+            memset(<char*> call.dw + t * call.ld * x.itemsize, 0, call.columns * x.itemsize)
+
+
+cdef void copy_gradient(const Plan* plan, const char* dy, int64_t* pixel, int64_t pixels, int64_t columns,
+                        char* out) noexcept nogil:
+    """Copy the listed pixels of dy to rows of ``columns`` channels; rewrite the list to point at the copy."""
+    cdef int64_t size = plan.problem.x.itemsize, p = 0, run
+    cdef fc_copy2d copy
+    copy.columns = copy.padded = copy.ld = columns
+    copy.dj = 1
+    copy.sj = plan.problem.ys[1]
+    copy.si = plan.problem.ys[4]
+    while p < pixels:
+        run = 1
+        while p + run < pixels and pixel[p + run] - pixel[p + run - 1] == plan.problem.ys[4]:
+            run += 1
+        copy.rows = run
+        copy.src = dy + pixel[p] * size
+        copy.dst = out + p * columns * size
+        plan.problem.x.kernel.copy2d(&copy)
+        p += run
+    for p in range(pixels):
+        pixel[p] = p * columns
+
+
+cdef void finish_rows(void* context, int64_t index) noexcept nogil:
+    """Add up the partial sums of a chunk's channel, all taps, and store them as dw: index = group * depth + channel."""
+    cdef Plan* plan = <Plan*> context
+    cdef Reader* x = &plan.problem.x
+    cdef int64_t group = index // x.depth, channel = index % x.depth, chunk = channel // x.chunk
+    cdef int64_t depth = min(x.chunk, x.depth - chunk * x.chunk), k = channel - chunk * x.chunk
+    cdef int64_t size = x.itemsize, step, split, t, offset
+    cdef fc_accumulate call
+    cdef fc_copy2d copy
+    call.count = plan.problem.columns
+    for t in range(x.taps):
+        offset = (t * depth + k) * plan.problem.columns * size
+        step = 1
+        while step < plan.splits:
+            split = 0
+            while split + step < plan.splits:
+                call.dst = partial_rows(plan, split, group, chunk) + offset
+                call.src = partial_rows(plan, split + step, group, chunk) + offset
+                x.kernel.accumulate(&call)
+                split += 2 * step
+            step *= 2
+    copy.src = partial_rows(plan, 0, group, chunk) + k * plan.problem.columns * size
+    copy.dst = plan.problem.dw + (group * plan.problem.dw_group + channel * plan.problem.dw_depth) * size
+    copy.rows, copy.si, copy.ld = x.taps, depth * plan.problem.columns, 1
+    copy.columns = copy.padded = plan.problem.columns
+    copy.sj, copy.dj = 1, plan.problem.dw_column
+    x.kernel.copy2d(&copy)
+
+
+cdef int outer_products(Outer* problem) except -1 nogil:
+    """Solve the problem. Raises MemoryError."""
+    cdef Reader* x = &problem.x
+    cdef Plan plan
+    cdef int64_t parts, bytes
+    cdef bint in_place
+    plan.problem = problem
+    x.kernel = kernels(x.itemsize)
+    choose_chunk(x, ROWS)
+    choose_tile(x, TILE_PIXELS, TILE_BYTES)
+    finish(x)
+    plan.failed = False
+    plan.blocks = ceil_div(problem.columns, COLUMNS)
+    plan.tiles = count_tiles(x)
+    plan.partial_size = x.groups * x.taps * x.depth * problem.columns
+    parts = ceil_div(TASKS, x.groups * x.chunks * plan.blocks)
+    parts = min(parts, PARTIAL_BYTES // (plan.partial_size * x.itemsize))
+    plan.splits = max(<int64_t>1, min(parts, plan.tiles))
+    in_place = plan.splits == 1 and x.taps == 1 and problem.dw_column == 1 and problem.dw_depth == problem.columns
+    in_place = in_place and (x.groups == 1 or problem.dw_group == x.depth * problem.columns)
+    bytes = plan.splits * plan.partial_size * x.itemsize
+    plan.partial = problem.dw if in_place else <char*> allocate(bytes)
+    plan.each = <int64_t*> malloc(2 * x.taps * sizeof(int64_t))
+    if plan.partial == NULL or plan.each == NULL:
+        plan.failed = True
+    else:
+        list_taps(x, plan.each, plan.each + x.taps)
+        parallel_for(plan.splits * x.groups * x.chunks * plan.blocks, run_block, &plan)
+        if not in_place:
+            parallel_for(x.groups * x.depth, finish_rows, &plan)
+    free(plan.each)
+    if not in_place:
+        release(plan.partial, bytes)
+    if plan.failed:
+        with gil:
+            raise MemoryError("weight gradient: no memory for partial sums or a workspace")
+    return 0
