@@ -1,5 +1,7 @@
 """Which instruction set's kernels run: the widest that the processor, the build and FASTCONV_MAX_ISA allow."""
 
+from cpython.pycapsule cimport PyCapsule_New
+
 from fastconv import config
 from fastconv.errors import ArgumentError, mismatch
 
@@ -48,6 +50,11 @@ def set_max_isa(name):
             _f32 = fc_kernels_for(index, FC_F32)
             _f64 = fc_kernels_for(index, FC_F64)
             return _NAMES[index]
+
+
+def _kernels_for():
+    """The C function that looks a table up, as a capsule, for the laboratory window (csrc/bindings)."""
+    return PyCapsule_New(<void*> fc_kernels_for, NULL, NULL)
 
 
 set_max_isa(config.max_isa())

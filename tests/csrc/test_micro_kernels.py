@@ -1,0 +1,189 @@
+"""Each convolution micro-kernel alone, per instruction set, around its block sizes, against plain sums in float64."""
+
+import ctypes
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastconv.backends.cpu import _lab, available_isas
+
+ISAS = {"scalar": 0, "avx2": 1, "avx512": 2, "neon": 3}
+DTYPES = {np.float32: 0, np.float64: 1}
+POINTER, SIZE, FLAG = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
+
+
+def struct(name, **fields):
+    return type(name, (ctypes.Structure,), {"_fields_": list(fields.items())})
+
+
+ConvTile = struct(
+    "ConvTile", x=POINTER, pixel=POINTER, tap=POINTER, w=POINTER, bias=POINTER, y=POINTER, ypixel=POINTER, pixels=SIZE,
+    taps=SIZE, depth=SIZE, columns=SIZE, accumulate=FLAG,
+)  # fmt: skip
+OuterTile = struct(
+    "OuterTile", x=POINTER, xpixel=POINTER, row=POINTER, dy=POINTER, ypixel=POINTER, dw=POINTER, pixels=SIZE, rows=SIZE,
+    columns=SIZE, ld=SIZE, accumulate=FLAG,
+)  # fmt: skip
+Copy2d = struct("Copy2d", dst=POINTER, src=POINTER, rows=SIZE, columns=SIZE, padded=SIZE, ld=SIZE, dj=SIZE, si=SIZE, sj=SIZE)
+Accumulate = struct("Accumulate", dst=POINTER, src=POINTER, count=SIZE)
+STRUCTS = {"conv_tile": ConvTile, "outer_tile": OuterTile, "copy2d": Copy2d, "accumulate": Accumulate}
+
+
+def call(kernel, isa, dtype, **arguments):
+    values = {k: v.ctypes.data if isinstance(v, np.ndarray) else v for k, v in arguments.items()}
+    _lab.call(kernel, ISAS[isa], DTYPES[dtype], bytes(STRUCTS[kernel](**values)))
+
+
+def tolerance(dtype):
+    return 64 * np.finfo(dtype).eps
+
+
+@pytest.fixture(params=available_isas())
+def isa(request):
+    return request.param
+
+
+@pytest.fixture(params=list(DTYPES), ids=["float32", "float64"])
+def dtype(request):
+    return request.param
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
+
+
+def sizes_around(block):
+    return sorted({1, 2, max(1, block - 1), block, block + 1, 2 * block + 3})
+
+
+def guarded(shape, dtype, rng):
+    """An array with NaN on both sides, so that a stray write shows."""
+    memory = np.full(int(np.prod(shape)) + 128, np.nan, dtype)
+    inside = memory[64 : 64 + int(np.prod(shape))].reshape(shape)
+    inside[...] = rng.standard_normal(shape)
+    return memory, inside
+
+
+def edges_untouched(memory):
+    return np.isnan(memory[:64]).all() and np.isnan(memory[-64:]).all()
+
+
+@pytest.mark.parametrize("accumulate", [0, 1])
+@pytest.mark.parametrize("bias", [False, True])
+def test_conv_tile(isa, dtype, rng, bias, accumulate):
+    width, mr, nr = _lab.block_sizes(ISAS[isa], DTYPES[dtype])
+    taps, depth = 3, 5
+    tap = np.array([0, 7, 20], np.int64)
+    for pixels in sizes_around(mr):
+        for columns in sorted({n for n in (*sizes_around(width), nr - 1, nr) if 1 <= n <= nr}):
+            x = rng.standard_normal(9 * pixels + 40).astype(dtype)
+            pixel = (9 * rng.permutation(pixels)).astype(np.int64)
+            w = np.zeros((taps * depth, nr), dtype)
+            w[:, :columns] = rng.standard_normal((taps * depth, columns))
+            b = np.zeros(nr, dtype)
+            b[:columns] = rng.standard_normal(columns)
+            memory, y = guarded((pixels, columns), dtype, rng)
+            start = y.astype(np.float64) if accumulate else (b[:columns] if bias else 0.0)
+            windows = x.astype(np.float64)[pixel[:, None, None] + tap[:, None] + np.arange(depth)]
+            expected = start + windows.reshape(pixels, -1) @ w[:, :columns].astype(np.float64)
+            call(
+                "conv_tile", isa, dtype, x=x, pixel=pixel, tap=tap, w=w, bias=b if bias else None, y=y,
+                ypixel=np.arange(pixels) * columns, pixels=pixels, taps=taps, depth=depth, columns=columns,
+                accumulate=accumulate,
+            )  # fmt: skip
+            np.testing.assert_allclose(y, expected, rtol=0, atol=tolerance(dtype))
+            assert edges_untouched(memory)
+
+
+def test_conv_tile_without_taps_stores_the_bias(isa, dtype, rng):
+    _, mr, nr = _lab.block_sizes(ISAS[isa], DTYPES[dtype])
+    b = rng.standard_normal(nr).astype(dtype)
+    memory, y = guarded((mr + 1, nr), dtype, rng)
+    call("conv_tile", isa, dtype, pixel=np.zeros(mr + 1, np.int64), bias=b, y=y, ypixel=np.arange(mr + 1) * nr,
+         pixels=mr + 1, columns=nr)  # fmt: skip
+    np.testing.assert_array_equal(y, np.broadcast_to(b, y.shape))
+    assert edges_untouched(memory)
+
+
+@pytest.mark.parametrize("accumulate", [0, 1])
+def test_outer_tile(isa, dtype, rng, accumulate):
+    width, mr, nr = _lab.block_sizes(ISAS[isa], DTYPES[dtype])
+    for rows in sizes_around(mr):
+        for columns in sorted({*sizes_around(width), *sizes_around(nr)}):
+            for pixels in (0, 1, 5):
+                row = rng.permutation(rows).astype(np.int64)
+                x = rng.standard_normal((max(pixels, 1), rows)).astype(dtype)
+                dy = rng.standard_normal((max(pixels, 1), columns)).astype(dtype)
+                memory, dw = guarded((rows, columns), dtype, rng)
+                start = dw.astype(np.float64) if accumulate else 0.0
+                expected = start + x[:pixels, row].astype(np.float64).T @ dy[:pixels].astype(np.float64)
+                call(
+                    "outer_tile", isa, dtype, x=x, xpixel=np.arange(pixels) * rows, row=row, dy=dy,
+                    ypixel=np.arange(pixels) * columns, dw=dw, pixels=pixels, rows=rows, columns=columns, ld=columns,
+                    accumulate=accumulate,
+                )  # fmt: skip
+                np.testing.assert_allclose(dw, expected, rtol=0, atol=tolerance(dtype))
+                assert edges_untouched(memory)
+
+
+@pytest.mark.parametrize("layout", ["rows", "transposed", "scattered", "dense"])
+def test_copy2d(isa, dtype, rng, layout):
+    for rows in (1, 15, 16, 17, 33):
+        for columns in (1, 15, 16, 17, 33):
+            padded = columns if layout == "dense" else columns + 3
+            source = {
+                "rows": lambda: rng.standard_normal((rows, columns + 2)).astype(dtype)[:, :columns],
+                "transposed": lambda: rng.standard_normal((columns, rows)).astype(dtype).T,
+                "scattered": lambda: rng.standard_normal((rows * 3, columns * 2)).astype(dtype)[::3, ::-2],
+                "dense": lambda: rng.standard_normal((rows, columns)).astype(dtype),
+            }[layout]()
+            memory, dst = guarded((rows, padded), dtype, rng)
+            si, sj = (stride // source.itemsize for stride in source.strides)
+            call("copy2d", isa, dtype, dst=dst, src=source, rows=rows, columns=columns, padded=padded, ld=padded, dj=1,
+                 si=si, sj=sj)  # fmt: skip
+            np.testing.assert_array_equal(dst[:, :columns], source)
+            np.testing.assert_array_equal(dst[:, columns:], 0)
+            assert edges_untouched(memory)
+
+
+def test_copy2d_writes_with_a_stride(isa, dtype, rng):
+    source = rng.standard_normal((5, 20)).astype(dtype)
+    memory, dst = guarded((20, 5), dtype, rng)
+    call("copy2d", isa, dtype, dst=dst, src=source, rows=5, columns=20, padded=20, ld=1, dj=5, si=20, sj=1)
+    np.testing.assert_array_equal(dst, source.T)
+    assert edges_untouched(memory)
+
+
+def test_accumulate(isa, dtype, rng):
+    width, _, _ = _lab.block_sizes(ISAS[isa], DTYPES[dtype])
+    for count in sizes_around(width):
+        source = rng.standard_normal(count).astype(dtype)
+        memory, dst = guarded((count,), dtype, rng)
+        expected = dst + source
+        call("accumulate", isa, dtype, dst=dst, src=source, count=count)
+        np.testing.assert_array_equal(dst, expected)
+        assert edges_untouched(memory)
+
+
+def test_structs_are_those_of_the_headers():
+    sizes = _lab.argument_sizes()
+    assert {name: sizes[name] for name in STRUCTS} == {name: ctypes.sizeof(s) for name, s in STRUCTS.items()}
+
+
+def test_every_row_of_the_table_is_tested_somewhere():
+    tests = Path(__file__).parent
+    text = "\n".join(path.read_text() for path in tests.rglob("test_*.py"))
+    untested = [name for name in _lab.argument_sizes() if not re.search(rf'"{name}"', text)]
+    assert untested == []
+
+
+def test_wrong_calls_are_refused():
+    with pytest.raises(KeyError, match="no micro-kernel is called 'nothing'"):
+        _lab.call("nothing", 0, 0, b"")
+    with pytest.raises(ValueError, match="accumulate: expected 24 bytes of arguments, got 3"):
+        _lab.call("accumulate", 0, 0, b"abc")
+    with pytest.raises(ValueError, match="no such instruction set"):
+        _lab.block_sizes(99, 0)
