@@ -129,8 +129,13 @@ def _conv_axes(op: str, rank: int, input_: Axes, kernel: Axes, stride, padding, 
     return strides, before, after, dilations, output
 
 
-def _hashable(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value
+def _key(op: str, name: str, value: object, minimum: int) -> object:
+    """Return an argument as a cache key of plain ints: 2.0 equals 2, yet is no size, and a list has no hash."""
+    if type(value) is int or isinstance(value, str):
+        return value
+    if isinstance(value, Sequence):
+        return tuple(integer(op, name, entry, minimum) for entry in value)
+    return integer(op, name, value, minimum)
 
 
 def _check_weight(op: str, w: Sequence[int], rank: int, groups: object, out_axis: int) -> int:
@@ -180,8 +185,8 @@ def conv_geometry(
     _check_sizes(op, x5, rank)
     _check_bias(op, bias, w[0])
     kernel = (1,) * (3 - rank) + tuple(w[2:])
-    axes = _conv_axes(op, rank, x5[2:], kernel, _hashable(stride), _hashable(padding), _hashable(dilation))
-    strides, before, after, dilations, output = axes
+    options = _key(op, "stride", stride, 1), _key(op, "padding", padding, 0), _key(op, "dilation", dilation, 1)
+    strides, before, after, dilations, output = _conv_axes(op, rank, x5[2:], kernel, *options)
     return ConvGeometry(
         x[0], x[1], w[0], g, x5[2:], kernel, strides, before, after, dilations, output
     )  # fmt: skip

@@ -1,0 +1,25 @@
+"""The fully connected layer. A product for each sample apart, so a sample's result does not know the batch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .wide import narrow, widen
+
+
+def _rows_times(matrix: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """matrix (O, I), rows (N, I) -> (N, O), one matrix-vector product a row."""
+    return np.matmul(widen(matrix), widen(rows)[:, :, None])[:, :, 0]
+
+
+def linear_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
+    y = _rows_times(w, x)
+    return narrow(y if b is None else y + b, x)
+
+
+def linear_backward_input(dy: np.ndarray, w: np.ndarray) -> np.ndarray:
+    return narrow(_rows_times(w.T, dy), dy)
+
+
+def linear_backward_weight(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
+    return narrow(widen(dy).T @ widen(x), dy)

@@ -1,0 +1,41 @@
+"""Batch normalisation (`Ioffe and Szegedy 2015 <https://arxiv.org/abs/1502.03167>`_) over x (N, C, L)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .wide import narrow, over_batch_and_space, widen
+
+
+def _column(per_channel: np.ndarray | None) -> np.ndarray | float:
+    """(C,) -> (C, 1) in float64; 1 where there is none."""
+    return 1.0 if per_channel is None else widen(per_channel)[:, None]
+
+
+def batch_norm_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    wide = widen(x)
+    count = max(1, x.shape[0] * x.shape[2])  # an empty batch has mean 0 and variance 0
+    mean = over_batch_and_space(wide) / count
+    variance = over_batch_and_space((wide - mean[:, None]) ** 2) / count  # two passes: no cancellation
+    return narrow(mean, x), narrow(variance, x)
+
+
+def batch_norm_forward(
+    x: np.ndarray, mean: np.ndarray, rstd: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None
+) -> np.ndarray:
+    y = (widen(x) - _column(mean)) * _column(rstd) * _column(weight)
+    return narrow(y if bias is None else y + _column(bias), x)
+
+
+def batch_norm_backward(
+    dy: np.ndarray, x: np.ndarray, mean: np.ndarray, rstd: np.ndarray, weight: np.ndarray | None, training: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    wide = widen(dy)
+    normalised = (widen(x) - _column(mean)) * _column(rstd)
+    dweight = over_batch_and_space(wide * normalised)
+    dbias = over_batch_and_space(wide)
+    dx = wide
+    if training:  # mean and rstd move with x: take their share out of the gradient
+        count = max(1, x.shape[0] * x.shape[2])
+        dx = wide - (dbias[:, None] + normalised * dweight[:, None]) / count
+    return narrow(dx * _column(rstd) * _column(weight), dy), narrow(dweight, dy), narrow(dbias, dy)

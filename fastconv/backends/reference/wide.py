@@ -1,0 +1,24 @@
+"""The one numeric habit of the reference: compute in float64 on a fresh C-ordered copy, round once at the end.
+
+The copy has one memory layout whatever the strides of the argument, so that NumPy and BLAS take the same path, and
+give the same bits, for every layout and every batch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def widen(a: np.ndarray) -> np.ndarray:
+    """Return a float64 copy in C order."""
+    return np.array(a, dtype=np.float64, order="C")
+
+
+def narrow(a: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Return ``a`` rounded to the dtype of ``like``, an array even where NumPy's arithmetic made a scalar of it."""
+    return np.asarray(a, dtype=like.dtype)
+
+
+def over_batch_and_space(a: np.ndarray) -> np.ndarray:
+    """Sum a widened array (N, C, ...) over every axis but the channels."""
+    return a.sum(axis=(0, *range(2, a.ndim)))
