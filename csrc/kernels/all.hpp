@@ -3,4 +3,5 @@
 #include "dispatch/blocks.hpp"
 #include "kernels/conv.hpp"
 #include "kernels/copy.hpp"
+#include "kernels/depthwise.hpp"
 #include "dispatch/table.hpp"

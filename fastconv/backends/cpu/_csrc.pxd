@@ -26,6 +26,26 @@ cdef extern from "fastconv/kernels.h" nogil:
         int64_t pixels, rows, columns, ld
         int32_t accumulate
 
+    ctypedef struct fc_depthwise_tile:
+        const void* x
+        const int64_t* pixel
+        const int64_t* tap
+        const void* w
+        const void* bias
+        void* y
+        const int64_t* ypixel
+        int64_t pixels, taps, channels, ld
+
+    ctypedef struct fc_depthwise_outer:
+        const void* x
+        const int64_t* xpixel
+        const int64_t* tap
+        const void* dy
+        const int64_t* ypixel
+        void* dw
+        int64_t pixels, taps, channels, ld
+        int32_t accumulate
+
     ctypedef struct fc_copy2d:
         void* dst
         const void* src
@@ -40,6 +60,8 @@ cdef extern from "fastconv/kernels.h" nogil:
         int64_t width, mr, nr
         void (*conv_tile)(const fc_conv_tile*) noexcept nogil
         void (*outer_tile)(const fc_outer_tile*) noexcept nogil
+        void (*depthwise_tile)(const fc_depthwise_tile*) noexcept nogil
+        void (*depthwise_outer)(const fc_depthwise_outer*) noexcept nogil
         void (*copy2d)(const fc_copy2d*) noexcept nogil
         void (*accumulate)(const fc_accumulate*) noexcept nogil
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from ...geometry import ConvGeometry
+from ..base import Array
 from ..reference.backend import ReferenceBackend
-from .conv_backward_input import conv_backward_input
-from .conv_backward_weight import conv_backward_weight
-from .conv_forward import conv_forward
+from . import plan
 from .linear import linear_backward_input, linear_backward_weight, linear_forward
 
 
@@ -14,9 +14,17 @@ class CpuBackend(ReferenceBackend):
 
     name = "cpu"
 
-    conv_forward = staticmethod(conv_forward)
-    conv_backward_input = staticmethod(conv_backward_input)
-    conv_backward_weight = staticmethod(conv_backward_weight)
+    def conv_forward(self, x: Array, w: Array, b: Array | None, geometry: ConvGeometry) -> Array:
+        return plan.choose("conv_forward", geometry)(x, w, b, geometry)
+
+    def conv_backward_input(self, dy: Array, w: Array, b: Array | None, geometry: ConvGeometry) -> Array:
+        return plan.choose("conv_backward_input", geometry)(dy, w, b, geometry)
+
+    def conv_backward_weight(self, dy: Array, x: Array, geometry: ConvGeometry) -> Array:
+        return plan.choose("conv_backward_weight", geometry)(dy, x, geometry)
+
+    explain = staticmethod(plan.explain)
+
     linear_forward = staticmethod(linear_forward)
     linear_backward_input = staticmethod(linear_backward_input)
     linear_backward_weight = staticmethod(linear_backward_weight)

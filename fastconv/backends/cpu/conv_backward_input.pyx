@@ -11,6 +11,7 @@ from libc.stdlib cimport free, malloc
 
 from fastconv.backends.cpu.arrays cimport View, view
 from fastconv.backends.cpu.conv_tiles cimport Correlation, correlate
+from fastconv.backends.cpu.depthwise cimport depthwise_correlate
 from fastconv.backends.cpu.tiles cimport TileAxis
 
 from fastconv.backends.cpu.runtime import empty
@@ -36,7 +37,7 @@ cdef int64_t set_phase(TileAxis* axis, int64_t residue, int64_t size, int64_t ke
     return taps
 
 
-def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry):
+def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, bint depthwise=False):
     """dy (N, OC, OD, OH, OW), w (OC, IC/G, KD, KH, KW), b (IC,) or None -> dx (N, IC, ID, IH, IW), channels-last."""
     cdef cnp.ndarray dx = empty(geometry.input_shape, dy.dtype, "channels_last")
     cdef View yv = view(dy), wv = view(w), xv = view(dx), bv
@@ -45,15 +46,16 @@ def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry):
     cdef int64_t stride[3]
     cdef int64_t padding[3]
     cdef int64_t dilation[3]
+    cdef int64_t groups = geometry.groups
     cdef int i
     problem.x.itemsize, problem.x.data, problem.x.stride = yv.itemsize, yv.data, yv.stride
-    problem.x.n, problem.x.groups, problem.x.depth = yv.size[0], geometry.groups, wv.size[0] // geometry.groups
+    problem.x.n = yv.size[0]
     problem.y, problem.ys = xv.data, xv.stride
     problem.columns = wv.size[1]
     problem.w = wv.data
     problem.bias = NULL
     problem.bias_stride = 0
-    problem.w_group = problem.x.depth * wv.stride[0]
+    problem.w_group = wv.size[0] // groups * wv.stride[0]
     problem.w_depth, problem.w_column = wv.stride[0], wv.stride[1]
     if b is not None:
         bv = view(b)
@@ -69,11 +71,15 @@ def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry):
             for phase in range(stride[0] * stride[1] * stride[2]):
                 residue = phase
                 used = 0
+                problem.x.groups, problem.x.depth = groups, wv.size[0] // groups
                 for i in range(2, -1, -1):
                     used += set_phase(&problem.x.axis[i], residue % stride[i], xv.size[2 + i], wv.size[2 + i], stride[i],
                                       padding[i], dilation[i], wv.stride[2 + i], lists + used, lists + taps + used)
                     residue //= stride[i]
-                correlate(&problem)
+                if depthwise:
+                    depthwise_correlate(&problem)
+                else:
+                    correlate(&problem)
     finally:
         free(lists)
     return dx

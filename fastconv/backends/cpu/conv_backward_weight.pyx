@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
 from fastconv.backends.cpu.arrays cimport View, view
+from fastconv.backends.cpu.depthwise cimport depthwise_products
 from fastconv.backends.cpu.tiles cimport set_forward_axes
 from fastconv.backends.cpu.weight_tiles cimport Outer, outer_products
 
@@ -13,7 +14,7 @@ from fastconv.backends.cpu.runtime import empty
 cnp.import_array()
 
 
-def conv_backward_weight(cnp.ndarray dy, cnp.ndarray x, geometry):
+def conv_backward_weight(cnp.ndarray dy, cnp.ndarray x, geometry, bint depthwise=False):
     """dy (N, OC, OD, OH, OW), x (N, IC, ID, IH, IW) -> dw (OC, IC/G, KD, KH, KW), C-contiguous."""
     cdef cnp.ndarray dw = empty(geometry.weight_shape, x.dtype, "C")
     cdef View yv = view(dy), xv = view(x), wv = view(dw)
@@ -30,7 +31,10 @@ def conv_backward_weight(cnp.ndarray dy, cnp.ndarray x, geometry):
     try:
         set_forward_axes(&problem.x, geometry, xv.size, wv.size, wv.stride, lists)
         with nogil:
-            outer_products(&problem)
+            if depthwise:
+                depthwise_products(&problem)
+            else:
+                outer_products(&problem)
     finally:
         free(lists)
     return dw

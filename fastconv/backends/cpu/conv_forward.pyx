@@ -6,6 +6,7 @@ from libc.stdlib cimport free, malloc
 
 from fastconv.backends.cpu.arrays cimport View, view
 from fastconv.backends.cpu.conv_tiles cimport Correlation, correlate
+from fastconv.backends.cpu.depthwise cimport depthwise_correlate
 from fastconv.backends.cpu.tiles cimport set_forward_axes
 
 from fastconv.backends.cpu.runtime import empty
@@ -13,7 +14,7 @@ from fastconv.backends.cpu.runtime import empty
 cnp.import_array()
 
 
-def conv_forward(cnp.ndarray x, cnp.ndarray w, b, geometry):
+def conv_forward(cnp.ndarray x, cnp.ndarray w, b, geometry, bint depthwise=False):
     """x (N, IC, ID, IH, IW), w (OC, IC/G, KD, KH, KW), b (OC,) or None -> y (N, OC, OD, OH, OW), channels-last."""
     cdef cnp.ndarray y = empty(geometry.output_shape, x.dtype, "channels_last")
     cdef View xv = view(x), wv = view(w), yv = view(y), bv
@@ -36,7 +37,10 @@ def conv_forward(cnp.ndarray x, cnp.ndarray w, b, geometry):
     try:
         set_forward_axes(&problem.x, geometry, xv.size, wv.size, wv.stride, lists)
         with nogil:
-            correlate(&problem)
+            if depthwise:
+                depthwise_correlate(&problem)
+            else:
+                correlate(&problem)
     finally:
         free(lists)
     return y

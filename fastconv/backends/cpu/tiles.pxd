@@ -72,5 +72,7 @@ cdef void locate(const Reader* reader, int64_t index, Tile* tile) noexcept nogil
 cdef const char* fetch(const Reader* reader, const Tile* tile, int64_t group, int64_t chunk, char* buffer) noexcept nogil
 cdef int64_t list_pixels(const Reader* reader, const Tile* tile, const int64_t* ys, int64_t* source,
                          int64_t* destination) noexcept nogil
+cdef void copy_pixels(const Reader* reader, const char* data, const int64_t* stride, int64_t* pixel, int64_t pixels,
+                      int64_t channels, char* out) noexcept nogil
 cdef int set_forward_axes(Reader* reader, geometry, const int64_t* x_size, const int64_t* w_size, const int64_t* w_stride,
                           int64_t* lists) except -1

@@ -20,7 +20,11 @@ cdef int64_t even_part(int64_t size, int64_t limit) noexcept nogil:
 cdef void choose_chunk(Reader* reader, int64_t products) noexcept nogil:
     """Set taps, chunk and chunks: at most ``products`` products (taps x channels) a chunk. From the shape alone."""
     cdef int64_t limit
+    cdef int i
     reader.taps = reader.axis[0].taps * reader.axis[1].taps * reader.axis[2].taps
+    if reader.taps == 0:  # one axis without taps: nothing is read along the others either
+        for i in range(3):
+            reader.axis[i].taps = 0
     limit = max(<int64_t>1, products // max(reader.taps, <int64_t>1))
     if limit > 16:
         limit -= limit % 16
@@ -195,6 +199,27 @@ cdef int64_t list_pixels(const Reader* reader, const Tile* tile, const int64_t* 
                     dst += ax[2].dst_step * ys[4]
                     p += 1
     return p
+
+
+cdef void copy_pixels(const Reader* reader, const char* data, const int64_t* stride, int64_t* pixel, int64_t pixels,
+                      int64_t channels, char* out) noexcept nogil:
+    """Copy the listed pixels of an array to rows of ``channels``; rewrite the list to point at the copy."""
+    cdef int64_t size = reader.itemsize, p = 0, run
+    cdef fc_copy2d copy
+    copy.columns = copy.padded = copy.ld = channels
+    copy.dj = 1
+    copy.sj, copy.si = stride[1], stride[4]
+    while p < pixels:
+        run = 1
+        while p + run < pixels and pixel[p + run] - pixel[p + run - 1] == stride[4]:
+            run += 1
+        copy.rows = run
+        copy.src = data + pixel[p] * size
+        copy.dst = out + p * channels * size
+        reader.kernel.copy2d(&copy)
+        p += run
+    for p in range(pixels):
+        pixel[p] = p * channels
 
 
 cdef int set_forward_axes(Reader* reader, geometry, const int64_t* x_size, const int64_t* w_size, const int64_t* w_stride,

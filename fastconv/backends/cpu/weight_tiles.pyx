@@ -14,7 +14,7 @@ from fastconv.backends.cpu._csrc cimport fc_accumulate, fc_copy2d, fc_outer_tile
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport allocate, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport (
-    Reader, Tile, ceil_div, choose_chunk, choose_tile, count_tiles, fetch, finish, list_pixels, list_taps, locate,
+    Reader, Tile, ceil_div, choose_chunk, choose_tile, copy_pixels, count_tiles, fetch, finish, list_pixels, list_taps, locate,
     tile_bytes, tile_pixels,
 )
 
@@ -74,35 +74,13 @@ cdef void run_block(void* context, int64_t index) noexcept nogil:
         call.pixels = list_pixels(x, &tile, plan.problem.ys, memory, memory + most)
         call.dy = plan.problem.dy + (group * plan.problem.columns + column) * plan.problem.ys[1] * x.itemsize
         if not in_place:
-            copy_gradient(plan, <const char*> call.dy, memory + most, call.pixels, call.columns, copied)
+            copy_pixels(x, <const char*> call.dy, plan.problem.ys, memory + most, call.pixels, call.columns, copied)
             call.dy = copied
         call.accumulate = n > first
         x.kernel.outer_tile(&call)
     if first == last:
         for t in range(call.rows):
             memset(<char*> call.dw + t * call.ld * x.itemsize, 0, call.columns * x.itemsize)
-
-
-cdef void copy_gradient(const Plan* plan, const char* dy, int64_t* pixel, int64_t pixels, int64_t columns,
-                        char* out) noexcept nogil:
-    """Copy the listed pixels of dy to rows of ``columns`` channels; rewrite the list to point at the copy."""
-    cdef int64_t size = plan.problem.x.itemsize, p = 0, run
-    cdef fc_copy2d copy
-    copy.columns = copy.padded = copy.ld = columns
-    copy.dj = 1
-    copy.sj = plan.problem.ys[1]
-    copy.si = plan.problem.ys[4]
-    while p < pixels:
-        run = 1
-        while p + run < pixels and pixel[p + run] - pixel[p + run - 1] == plan.problem.ys[4]:
-            run += 1
-        copy.rows = run
-        copy.src = dy + pixel[p] * size
-        copy.dst = out + p * columns * size
-        plan.problem.x.kernel.copy2d(&copy)
-        p += run
-    for p in range(pixels):
-        pixel[p] = p * columns
 
 
 cdef void finish_rows(void* context, int64_t index) noexcept nogil:

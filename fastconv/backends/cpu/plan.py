@@ -1,0 +1,70 @@
+"""Which kernel runs: the candidates of each direction, fastest first, the reference last; each declines for itself.
+
+The choice depends on the geometry alone, so that equal shapes give equal bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+from ...geometry import ConvGeometry
+from ..reference import conv as reference
+from .conv_backward_input import conv_backward_input
+from .conv_backward_weight import conv_backward_weight
+from .conv_forward import conv_forward
+from .dispatch import isa
+
+
+class Candidate(NamedTuple):
+    """A way to run a verb. ``declines`` returns why it cannot serve a geometry, or nothing."""
+
+    name: str
+    run: Callable
+    declines: Callable[[ConvGeometry], str | None]
+
+
+def _depthwise_declines(geometry: ConvGeometry) -> str | None:
+    if geometry.groups == 1:
+        return "one group: channels are mixed"
+    if geometry.groups != geometry.ic or geometry.groups != geometry.oc:
+        return f"{geometry.ic // geometry.groups} channels in and {geometry.oc // geometry.groups} out of a group, not 1 and 1"
+    return None
+
+
+def _never(geometry: ConvGeometry) -> str | None:
+    return None
+
+
+def _candidates(kernel: Callable, specification: Callable) -> tuple[Candidate, ...]:
+    return (
+        Candidate("depthwise", partial(kernel, depthwise=True), _depthwise_declines),
+        Candidate("tiles", kernel, _never),
+        Candidate("reference", specification, _never),
+    )
+
+
+CANDIDATES = {
+    "conv_forward": _candidates(conv_forward, reference.conv_forward),
+    "conv_backward_input": _candidates(conv_backward_input, reference.conv_backward_input),
+    "conv_backward_weight": _candidates(conv_backward_weight, reference.conv_backward_weight),
+}
+
+
+@lru_cache(maxsize=4096)
+def choose(verb: str, geometry: ConvGeometry) -> Callable:
+    """Return the first candidate that does not decline."""
+    return next(c.run for c in CANDIDATES[verb] if c.declines(geometry) is None)
+
+
+def explain(verb: str, geometry: ConvGeometry, dtype: str) -> str:
+    """Return one line for ``verb``: the kernel that runs, and why those before it do not."""
+    passed = []
+    for candidate in CANDIDATES[verb]:
+        reason = candidate.declines(geometry)
+        if reason is None:
+            why = "; ".join(passed) or "first choice"
+            return f"{verb}: {candidate.name} ({isa()}, {dtype}, {geometry.flops / 1e6:.4g} MFLOP): {why}"
+        passed.append(f"not {candidate.name}: {reason}")
+    raise LookupError(verb)
