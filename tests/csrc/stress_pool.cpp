@@ -1,6 +1,6 @@
 // A stress of csrc/runtime, run by hand under the sanitizers; it prints "ok" and returns 0, or says what went wrong.
 //
-//   g++ -std=c++17 -g -fsanitize=thread -pthread -Icsrc/include tests/csrc/stress_pool.cpp csrc/runtime/*.cpp && ./a.out
+//   g++ -std=c++17 -g -fsanitize=thread -pthread -Icsrc/include {tests/csrc/stress_pool,csrc/runtime/*}.cpp && ./a.out
 //
 // and again with -fsanitize=address,undefined.
 //

@@ -245,13 +245,14 @@ time.sleep(0.05)
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="this system has no /proc/self/task")
 def test_signals_are_left_to_the_application():
     code = """
-import os, re, signal
+import os, re, signal, time
 from pathlib import Path
 from fastconv.backends.cpu import runtime
 runtime.set_num_threads(4)
 tasks = "/proc/self/task"
 others = set(os.listdir(tasks))
 runtime._probe(1000)
+time.sleep(0.1)  # a thread is born with all signals blocked, for a moment
 workers = set(os.listdir(tasks)) - others
 blocked = [int(re.search(r"SigBlk:\\s*(\\w+)", Path(f"{tasks}/{w}/status").read_text())[1], 16) for w in workers]
 assert len(blocked) == 3, blocked
