@@ -1,7 +1,7 @@
 # What the C++ side offers: the tables of micro-kernels and their arguments (csrc/include/fastconv).
 # The structs are listed by the fields that Cython touches; sizes and offsets count elements.
 
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 
 
 cdef extern from "fastconv/kernels.h" nogil:
@@ -56,6 +56,95 @@ cdef extern from "fastconv/kernels.h" nogil:
         const void* src
         int64_t count
 
+    ctypedef struct fc_map:
+        void* y
+        const void* x[5]  # FC_MAP_INPUTS
+        int64_t count
+        double scalar[2]
+
+    ctypedef struct fc_masked:
+        void* y
+        const void* x
+        const uint8_t* mask
+        int64_t count
+        double factor
+
+    ctypedef struct fc_random_mask:
+        uint8_t* mask
+        int64_t first, count
+        uint64_t key[2]
+        uint64_t threshold
+
+    ctypedef struct fc_channels:
+        void* y
+        const void* a
+        const void* b
+        int64_t channels, positions, ldy, lda, ldb
+
+    ctypedef struct fc_targets:
+        void* y
+        const void* log_prob
+        const int64_t* target
+        const void* weight
+        void* loss
+        void* scale
+        const void* dloss
+        int64_t channels, positions, ldy, ldl, target_step, dloss_step, ignore_index
+        double smoothing
+
+    ctypedef struct fc_reduce:
+        const void* x
+        const void* dy
+        const void* mean
+        const void* scale
+        void* first
+        void* second
+        int64_t rows, columns, ldx, lddy
+
+    ctypedef struct fc_normalise:
+        void* y
+        const void* x
+        const void* dy
+        const void* mean
+        const void* scale
+        const void* shift
+        const void* slope
+        int64_t rows, columns, ldy, ldx, lddy
+
+    ctypedef struct fc_pool_row:
+        void* large
+        void* small
+        void* index
+        const int64_t* w_start
+        const int64_t* w_count
+        const int64_t* w_divisor
+        int64_t channels, pixels, pixel
+        int64_t d_count, h_count, w_pixel
+        int64_t step[3]
+        int64_t plane_first
+        int64_t plane_step[3]
+        int64_t divisor
+        int32_t wide
+
+    ctypedef struct fc_scatter_row:
+        void* dx
+        const void* dy
+        const void* index
+        int64_t pixels, channels, pixel
+        int64_t dy_pixel, dy_channel, index_pixel, index_channel
+        int32_t wide
+
+    ctypedef struct fc_step:
+        void* p
+        const void* g
+        void* first
+        void* second
+        int64_t count
+        double lr, weight_decay
+        double momentum, dampening
+        double beta1, beta2, eps, correction, shrink
+        int32_t nesterov, start
+
     ctypedef struct fc_kernels:
         int64_t width, mr, nr
         void (*conv_tile)(const fc_conv_tile*) noexcept nogil
@@ -64,6 +153,43 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*depthwise_outer)(const fc_depthwise_outer*) noexcept nogil
         void (*copy2d)(const fc_copy2d*) noexcept nogil
         void (*accumulate)(const fc_accumulate*) noexcept nogil
+        void (*add)(const fc_map*) noexcept nogil
+        void (*subtract)(const fc_map*) noexcept nogil
+        void (*multiply)(const fc_map*) noexcept nogil
+        void (*divide)(const fc_map*) noexcept nogil
+        void (*scale)(const fc_map*) noexcept nogil
+        void (*relu_forward)(const fc_map*) noexcept nogil
+        void (*relu_backward)(const fc_map*) noexcept nogil
+        void (*leaky_relu_forward)(const fc_map*) noexcept nogil
+        void (*leaky_relu_backward)(const fc_map*) noexcept nogil
+        void (*sigmoid_forward)(const fc_map*) noexcept nogil
+        void (*sigmoid_backward)(const fc_map*) noexcept nogil
+        void (*tanh_forward)(const fc_map*) noexcept nogil
+        void (*tanh_backward)(const fc_map*) noexcept nogil
+        void (*mse_forward)(const fc_map*) noexcept nogil
+        void (*mse_backward)(const fc_map*) noexcept nogil
+        void (*bce_with_logits_forward)(const fc_map*) noexcept nogil
+        void (*bce_with_logits_backward)(const fc_map*) noexcept nogil
+        void (*masked)(const fc_masked*) noexcept nogil
+        void (*random_mask)(const fc_random_mask*) noexcept nogil
+        void (*softmax_forward)(const fc_channels*) noexcept nogil
+        void (*softmax_backward)(const fc_channels*) noexcept nogil
+        void (*log_softmax_forward)(const fc_channels*) noexcept nogil
+        void (*log_softmax_backward)(const fc_channels*) noexcept nogil
+        void (*nll_forward)(const fc_targets*) noexcept nogil
+        void (*nll_backward)(const fc_targets*) noexcept nogil
+        void (*cross_entropy_backward)(const fc_targets*) noexcept nogil
+        void (*sum_rows)(const fc_reduce*) noexcept nogil
+        void (*moment_rows)(const fc_reduce*) noexcept nogil
+        void (*gradient_rows)(const fc_reduce*) noexcept nogil
+        void (*normalise_rows)(const fc_normalise*) noexcept nogil
+        void (*normalise_gradient_rows)(const fc_normalise*) noexcept nogil
+        void (*max_pool_row)(const fc_pool_row*) noexcept nogil
+        void (*avg_pool_row)(const fc_pool_row*) noexcept nogil
+        void (*avg_pool_backward_row)(const fc_pool_row*) noexcept nogil
+        void (*max_pool_backward_row)(const fc_scatter_row*) noexcept nogil
+        void (*sgd_step)(const fc_step*) noexcept nogil
+        void (*adam_step)(const fc_step*) noexcept nogil
 
     int FC_SCALAR, FC_AVX2, FC_AVX512, FC_NEON, FC_F32, FC_F64
     int fc_isa_available(int isa)

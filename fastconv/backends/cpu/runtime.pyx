@@ -110,6 +110,11 @@ def allocated_bytes():
     return fc_allocated_bytes()
 
 
+def workspace_bytes():
+    """Return how many bytes of scratch memory all threads hold."""
+    return fc_workspace_bytes()
+
+
 # ------------------------------------------------------------------------------------------------- arrays
 
 

@@ -1,0 +1,113 @@
+"""The command line: ``fastconv train | evaluate | predict | info``. Parsing and exit codes; ``training`` does the work.
+
+Exit codes: 0 done; 2 wrong usage, data or files (one line on stderr); 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+from .errors import FastconvError
+
+_OK, _USAGE, _INTERRUPTED = 0, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    >>> main(["info", "--json"])  # doctest: +ELLIPSIS
+    {...}
+    0
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        return options.job(options)
+    except FastconvError as error:
+        print(f"fastconv: {error}", file=sys.stderr)
+        return _USAGE
+    except KeyboardInterrupt:
+        print("fastconv: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:  # the reader of our output left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    from .training import config
+
+    parser = argparse.ArgumentParser(prog="fastconv", description="Train and use convolutional networks.")
+    jobs = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    train = jobs.add_parser("train", help="train a network on handwritten digits (or clothing)")
+    config.add_arguments(train)
+    train.add_argument("--recipe", choices=tuple(config.RECIPES), help="a set of options; those given beside it win")
+    train.add_argument("--config", metavar="FILE", help="options from a TOML file; those on the command line win")
+    train.add_argument("--resume", action="store_true", help="go on with the run in --output (default: the latest)")
+    train.set_defaults(job=_train)
+
+    evaluate = jobs.add_parser("evaluate", help="test a trained network")
+    evaluate.add_argument("model", nargs="?", help="model file or folder of a run (default: the latest under runs/)")
+    evaluate.add_argument("--dataset", choices=config.DATASETS, help="default: the one it was trained on")
+    evaluate.add_argument("--data", metavar="PATH", help="folder with the data files")
+    evaluate.add_argument("--threads", type=_positive, metavar="N", help="threads")
+    evaluate.set_defaults(job=_evaluate)
+
+    predict = jobs.add_parser("predict", help="tell the digits in pictures")
+    predict.add_argument("images", nargs="+", metavar="IMAGE", help="photograph or drawing (PNG, JPEG, ...; .npy)")
+    predict.add_argument("--model", metavar="PATH", help="model file or folder of a run (default: the latest)")
+    predict.add_argument("--json", action="store_true", help="print JSON")
+    predict.set_defaults(job=_predict)
+
+    info = jobs.add_parser("info", help="show versions, machine, backends and data")
+    info.add_argument("--json", action="store_true", help="print JSON")
+    info.set_defaults(job=_info)
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from .training import config, job
+
+    given = vars(options)
+    explicit = {name: value for name, value in given.items() if name not in ("job", "recipe", "config", "resume")}
+    if options.config:
+        explicit = {**config.from_toml(options.config), **explicit}
+    return _OK if job.train(explicit, options.recipe, options.resume) else _INTERRUPTED
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from .training import job
+
+    job.evaluate(options.model, options.dataset, options.data, options.threads)
+    return _OK
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from .training import job
+
+    answers = job.predict(options.images, options.model)
+    if options.json:
+        print(json.dumps(answers, indent=2))
+    else:
+        width = max(len(answer["file"]) for answer in answers)
+        for answer in answers:
+            print(f"{answer['file']:<{width}}  {answer['class']}  {100 * answer['probability']:.1f} %")
+    return _OK
+
+
+def _info(options: argparse.Namespace) -> int:
+    from .info import collect, text
+
+    facts = collect()
+    print(json.dumps(facts, indent=2) if options.json else text(facts))
+    return _OK

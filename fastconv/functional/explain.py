@@ -1,0 +1,41 @@
+"""explain: which kernel would run a convolution, and why. Nothing is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .. import backends
+from ..errors import ArgumentError, mismatch
+from ..geometry import conv_geometry, conv_transpose_geometry
+
+_VERBS = ("conv_forward", "conv_backward_input", "conv_backward_weight")
+# A transposed convolution runs on the convolution whose adjoint it is: its forward pass is that one's input gradient.
+_TRANSPOSED_VERBS = ("conv_backward_input", "conv_forward", "conv_backward_weight")
+
+
+def explain(op: str, input: Sequence[int], weight: Sequence[int], *, dtype: str = "float32", **options: Any) -> str:
+    """Say, a line a direction (forward, input gradient, weight gradient), which kernel would run and why.
+
+    Args:
+        op: ``'conv1d'`` to ``'conv3d'`` or ``'conv_transpose1d'`` to ``'conv_transpose3d'``.
+        input, weight: the shapes, as for the function of that name.
+        dtype: 'float32' or 'float64'.
+        options: stride, padding and so on, as for the function of that name.
+
+    Raises:
+        ArgumentError: an operation that is not a convolution. ShapeError: shapes that do not fit.
+
+    >>> print(explain("conv2d", (64, 1, 28, 28), (32, 1, 5, 5)))  # doctest: +ELLIPSIS
+    conv_forward: ...
+    conv_backward_input: ...
+    conv_backward_weight: ...
+    """
+    geometries = {"conv": (conv_geometry, _VERBS), "conv_transpose": (conv_transpose_geometry, _TRANSPOSED_VERBS)}
+    if not isinstance(op, str) or op[:-2] not in geometries or op[-2:] not in ("1d", "2d", "3d"):
+        raise ArgumentError(mismatch("explain", "op to be a convolution such as 'conv2d'", repr(op)))
+    if dtype not in ("float32", "float64"):
+        raise ArgumentError(mismatch("explain", "dtype 'float32' or 'float64'", repr(dtype)))
+    make, verbs = geometries[op[:-2]]
+    geometry = make(op, int(op[-2]), tuple(input), tuple(weight), **options)
+    return "\n".join(backends.for_numpy().explain(verb, geometry, dtype) for verb in verbs)

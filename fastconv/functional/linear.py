@@ -1,0 +1,72 @@
+"""The fully connected layer, forward and backward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..backends.base import Array, Backend
+from ..geometry import check_linear
+from ..tensor import operands, record
+from ._common import check_gradient
+
+
+def linear(input: Any, weight: Any, bias: Any = None) -> Any:
+    """Return ``input @ weight.T + bias``.
+
+    Args:
+        input: (*, I); float32 or float64.
+        weight: (O, I), of the same dtype.
+        bias: (O,), or None.
+
+    Returns:
+        (*, O).
+
+    >>> import numpy as np
+    >>> linear(np.float32([1, 2]), np.float32([[1, 0], [1, 1]]), np.float32([0, 10]))
+    array([ 1., 13.], dtype=float32)
+    """
+    backend, x, w, b = operands("linear", input=input, weight=weight, bias=bias)
+    x_shape = x.shape
+    check_linear("linear", x_shape, w.shape, None if b is None else b.shape)
+    x = _rows(backend, x)
+    y = backend.reshape(backend.linear_forward(x, w, b), (*x_shape[:-1], w.shape[0]))
+
+    def backward(dy: Array, needs: Sequence[bool]) -> tuple:
+        return _gradients(backend, dy, x, w, needs, x_shape)
+
+    return record(y, (input, weight, bias), backward)
+
+
+def linear_backward(dy: Any, x: Any, weight: Any, needs: Sequence[bool] = (True, True, True)) -> tuple:
+    """Return ``(dx, dw, db)`` of ``linear`` for the gradient ``dy`` (*, O) of its output; None where not needed."""
+    op = "linear_backward"
+    backend, dy, x, w = operands(op, dy=dy, x=x, weight=weight)
+    check_linear(op, x.shape, w.shape, None)
+    check_gradient(op, (*x.shape[:-1], w.shape[0]), dy)
+    return _gradients(backend, dy, _rows(backend, x), w, needs, x.shape)
+
+
+def _rows(backend: Backend, x: Array) -> Array:
+    """(*, I) -> (N, I); the leading sizes are multiplied here because -1 is undefined for an empty array."""
+    if x.ndim == 2:
+        return x
+    count = 1
+    for size in x.shape[:-1]:
+        count *= size
+    return backend.reshape(x, (count, x.shape[-1]))
+
+
+def _gradients(
+    backend: Backend, dy: Array, x: Array, w: Array, needs: Sequence[bool], x_shape: tuple[int, ...]
+) -> tuple:
+    """dy (*, O), x (N, I), w (O, I)."""
+    dy = _rows(backend, dy)  # (N, O)
+    dx = dw = db = None
+    if needs[0]:
+        dx = backend.reshape(backend.linear_backward_input(dy, w), x_shape)
+    if needs[1]:
+        dw = backend.linear_backward_weight(dy, x)
+    if needs[2]:
+        db = backend.bias_backward(dy)
+    return dx, dw, db

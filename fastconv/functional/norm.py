@@ -1,0 +1,106 @@
+"""Batch normalisation, forward and backward (Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..backends.base import Array, Backend
+from ..errors import ArgumentError, ShapeError, mismatch
+from ..geometry import channel_shape, check_per_channel
+from ..tensor import operands, record
+from ._common import check_gradient
+
+
+def batch_norm(
+    input: Any, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None, training: bool = False,
+    momentum: float = 0.1, eps: float = 1e-5,
+) -> Any:  # fmt: skip
+    """Return ``(input - mean) / sqrt(var + eps) * weight + bias``, per channel.
+
+    In training mean and (biased) variance are the batch's, and the running statistics, where given, move towards
+    them in place: ``running = (1 - momentum) * running + momentum * batch``, the variance unbiased. Otherwise the
+    running statistics normalise. An empty batch leaves them alone.
+
+    Args:
+        input: (N, C, *); float32 or float64.
+        running_mean, running_var, weight, bias: (C,) of the same dtype; any may be None (the running ones in training).
+
+    Raises:
+        ShapeError: shapes that do not fit, or a single value per channel in training.
+
+    >>> batch_norm(np.array([[1.0], [3.0]]), None, None, training=True, eps=0)
+    array([[-1.],
+           [ 1.]])
+    """
+    op = "batch_norm"
+    backend, x, mean, var, w, b = operands(
+        op, input=input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
+    )
+    shape, x, count = _checked(op, backend, x, training, running_mean=mean, running_var=var, weight=w, bias=b)
+    if training and count:
+        if count == 1:
+            raise ShapeError(mismatch(op, "more than one value per channel in training", f"input {shape}"))
+        mean_, var_ = backend.batch_norm_statistics(x)
+        if mean is not None:
+            _move(backend, mean, mean_, momentum)
+        if var is not None:
+            _move(backend, var, backend.scale(var_, count / (count - 1)), momentum)
+        mean, var = mean_, var_
+    elif training:  # nothing to take statistics of, nor to normalise
+        mean, var = backend.sum(x, (0, 2)), backend.sum(x, (0, 2))
+    rstd = _rstd(backend, var, eps)
+    mean = backend.scale(mean, 1.0) if not training else mean  # the running one may move before the walk back
+    y = backend.reshape(backend.batch_norm_forward(x, mean, rstd, w, b), shape)
+
+    def backward(dy: Array, needs: Sequence[bool]) -> tuple:
+        return _gradients(backend, dy, x, mean, rstd, w, training and count > 0, needs, shape)
+
+    return record(y, (input, weight, bias), backward)
+
+
+def batch_norm_backward(
+    dy: Any, x: Any, running_mean: Any, running_var: Any, weight: Any = None, training: bool = False,
+    eps: float = 1e-5, needs: Sequence[bool] = (True, True, True),
+) -> tuple:  # fmt: skip
+    """Return ``(dx, dweight, dbias)`` of ``batch_norm``; in training the batch's statistics are taken again."""
+    op = "batch_norm_backward"
+    backend, dy, x, mean, var, w = operands(
+        op, dy=dy, x=x, running_mean=running_mean, running_var=running_var, weight=weight
+    )
+    check_gradient(op, x.shape, dy)
+    shape, x, count = _checked(op, backend, x, training, running_mean=mean, running_var=var, weight=w)
+    if training:
+        mean, var = backend.batch_norm_statistics(x) if count else (backend.sum(x, (0, 2)), backend.sum(x, (0, 2)))
+    return _gradients(backend, dy, x, mean, _rstd(backend, var, eps), w, training and count > 0, needs, shape)
+
+
+def _checked(op: str, backend: Backend, x: Array, training: bool, **per_channel: Array | None) -> tuple:
+    """Return the input's shape, the input as (N, C, L), and the number of values per channel."""
+    shape = x.shape
+    n, c, length = channel_shape(op, shape)
+    for name, array in per_channel.items():
+        check_per_channel(op, name, None if array is None else array.shape, c)
+        if array is None and not training and name.startswith("running"):
+            raise ArgumentError(mismatch(op, f"{name} where training is False", None))
+    return shape, backend.reshape(x, (n, c, length)), n * length
+
+
+def _move(backend: Backend, running: Array, batch: Array, momentum: float) -> None:
+    backend.accumulate(running, backend.scale(backend.subtract(batch, running), momentum))
+
+
+def _rstd(backend: Backend, var: Array, eps: float) -> Array:
+    return backend.from_numpy(1 / np.sqrt(backend.to_numpy(var) + var.dtype.type(eps)))
+
+
+def _gradients(
+    backend: Backend, dy: Array, x: Array, mean: Array, rstd: Array, w: Array | None, training: bool,
+    needs: Sequence[bool], shape: tuple[int, ...],
+) -> tuple:  # fmt: skip
+    """x (N, C, L), dy of the user's shape."""
+    dx, dw, db = backend.batch_norm_backward(backend.reshape(dy, x.shape), x, mean, rstd, w, training)
+    gradients = backend.reshape(dx, shape), dw, db
+    return tuple([gradient if need else None for gradient, need in zip(gradients, needs, strict=True)])

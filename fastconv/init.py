@@ -1,0 +1,108 @@
+"""Initial values for parameters. Every function fills its Tensor (or array) in place and returns it.
+
+Values are drawn in float64 from the stream of ``fastconv.manual_seed`` and rounded, so float32 and float64 networks of
+one seed start alike.
+"""
+
+from __future__ import annotations
+
+from math import prod, sqrt
+from typing import Any
+
+import numpy as np
+
+from . import random
+from .errors import ArgumentError, ShapeError, mismatch
+from .tensor import Tensor, converted
+
+_GAINS = {
+    "linear": 1.0, "conv1d": 1.0, "conv2d": 1.0, "conv3d": 1.0, "conv_transpose1d": 1.0, "conv_transpose2d": 1.0,
+    "conv_transpose3d": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": sqrt(2.0), "selu": 0.75,
+}  # fmt: skip
+
+
+def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
+    """Return the factor that keeps the variance through a nonlinearity; ``param`` is leaky_relu's slope (0.01).
+
+    >>> calculate_gain("tanh")
+    1.6666666666666667
+    """
+    if nonlinearity == "leaky_relu":
+        return sqrt(2 / (1 + (0.01 if param is None else param) ** 2))
+    if nonlinearity not in _GAINS:
+        raise ArgumentError(
+            mismatch("calculate_gain", f"one of {', '.join(sorted([*_GAINS, 'leaky_relu']))}", repr(nonlinearity))
+        )
+    return _GAINS[nonlinearity]
+
+
+def fans(tensor: Any) -> tuple[int, int]:
+    """Return fan-in and fan-out of a weight (O, I, *): the inputs, and outputs, of one unit."""
+    shape = tensor.shape
+    if len(shape) < 2:
+        raise ShapeError(mismatch("init", "a weight of at least two axes", f"shape {tuple(shape)}"))
+    field = prod(shape[2:])
+    return shape[1] * field, shape[0] * field
+
+
+def _fill(tensor: Any, values: np.ndarray | float) -> Any:
+    data = tensor.data if isinstance(tensor, Tensor) else tensor
+    if isinstance(data, np.ndarray):
+        data[...] = values
+    else:
+        tensor.data = converted(np.full(data.shape, values, data.dtype), tensor.device)
+    return tensor
+
+
+def uniform_(tensor: Any, a: float = 0.0, b: float = 1.0) -> Any:
+    """Fill from the uniform distribution over [a, b)."""
+    return _fill(tensor, random.generator().uniform(a, b, tensor.shape))
+
+
+def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0) -> Any:
+    """Fill from the normal distribution."""
+    return _fill(tensor, random.generator().normal(mean, std, tensor.shape))
+
+
+def constant_(tensor: Any, val: float) -> Any:
+    """Fill with one value."""
+    return _fill(tensor, val)
+
+
+def zeros_(tensor: Any) -> Any:
+    """Fill with 0."""
+    return _fill(tensor, 0.0)
+
+
+def ones_(tensor: Any) -> Any:
+    """Fill with 1."""
+    return _fill(tensor, 1.0)
+
+
+def _kaiming_std(tensor: Any, a: float, mode: str, nonlinearity: str) -> float:
+    if mode not in ("fan_in", "fan_out"):
+        raise ArgumentError(mismatch("kaiming", "mode to be 'fan_in' or 'fan_out'", repr(mode)))
+    return calculate_gain(nonlinearity, a) / sqrt(fans(tensor)[mode == "fan_out"])
+
+
+def kaiming_uniform_(tensor: Any, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Any:
+    """Fill uniformly such that variance lasts through rectifiers (He et al. 2015, https://arxiv.org/abs/1502.01852)."""
+    bound = sqrt(3.0) * _kaiming_std(tensor, a, mode, nonlinearity)
+    return uniform_(tensor, -bound, bound)
+
+
+def kaiming_normal_(tensor: Any, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu") -> Any:
+    """Fill normally such that variance lasts through rectifiers (He et al. 2015)."""
+    return normal_(tensor, 0.0, _kaiming_std(tensor, a, mode, nonlinearity))
+
+
+def xavier_uniform_(tensor: Any, gain: float = 1.0) -> Any:
+    """Fill uniformly with the variance 2 / (fan-in + fan-out) * gain**2 (Glorot and Bengio 2010,
+    https://proceedings.mlr.press/v9/glorot10a.html)."""
+    bound = gain * sqrt(6.0 / sum(fans(tensor)))
+    return uniform_(tensor, -bound, bound)
+
+
+def xavier_normal_(tensor: Any, gain: float = 1.0) -> Any:
+    """Fill normally with the variance 2 / (fan-in + fan-out) * gain**2 (Glorot and Bengio 2010)."""
+    return normal_(tensor, 0.0, gain * sqrt(2.0 / sum(fans(tensor))))

@@ -1,0 +1,161 @@
+"""Convolution layers: rank is data, a numbered class is a line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from .. import functional as F
+from .. import init
+from ..errors import ArgumentError, mismatch
+from ..tensor import float_dtype
+from .module import Module, Parameter
+
+_FORWARD = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+_PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+
+
+def axes(value: Any, rank: int) -> tuple:
+    """Return an option as one entry an axis."""
+    return tuple(value) if isinstance(value, Sequence) else (value,) * rank
+
+
+class _ConvBase(Module):
+    """What both directions share: channels, kernel, options, and parameters as torch starts them."""
+
+    rank: int
+
+    def __init__(self, transposed, in_channels, out_channels, kernel_size, stride, padding, output_padding, dilation,
+                 groups, bias, padding_mode, device, dtype) -> None:  # fmt: skip
+        op, rank = type(self).__name__, self.rank
+        for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
+            if groups < 1 or value < 1 or value % groups:
+                raise ArgumentError(mismatch(op, f"{name} to be a positive multiple of groups {groups}", value))
+        if padding_mode not in _PADDING_MODES[: 1 if transposed else None]:
+            known = "'zeros'" if transposed else f"one of {', '.join(_PADDING_MODES)}"
+            raise ArgumentError(mismatch(op, f"padding_mode to be {known}", repr(padding_mode)))
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        self.kernel_size, self.stride, self.dilation = axes(kernel_size, rank), axes(stride, rank), axes(dilation, rank)
+        self.padding = padding if isinstance(padding, str) else axes(padding, rank)
+        self.output_padding, self.padding_mode = axes(output_padding, rank), padding_mode
+        if len(self.kernel_size) != rank:
+            raise ArgumentError(mismatch(op, f"kernel_size to be an int or {rank} ints", kernel_size))
+        first, second = (in_channels, out_channels) if transposed else (out_channels, in_channels)
+        dtype = float_dtype(op, dtype)
+        self.weight = Parameter(np.empty((first, second // groups, *self.kernel_size), dtype))
+        self.bias = Parameter(np.empty(out_channels, dtype)) if bias else None
+        self.reset_parameters()
+        if device is not None:
+            self.to(device)
+
+    def reset_parameters(self) -> None:
+        """Draw weight and bias uniformly from +-1 / sqrt(fan-in), torch's default."""
+        init.kaiming_uniform_(self.weight, a=sqrt(5))
+        if self.bias is not None:
+            bound = 1 / sqrt(init.fans(self.weight)[0])
+            init.uniform_(self.bias, -bound, bound)
+
+    def extra_repr(self) -> str:
+        none = (0,) * self.rank
+        options = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
+        if self.padding != none:
+            options += f", padding={self.padding!r}" if isinstance(self.padding, tuple) else f", padding={self.padding}"
+        if self.dilation != (1,) * self.rank:
+            options += f", dilation={self.dilation}"
+        if self.output_padding != none:
+            options += f", output_padding={self.output_padding}"
+        if self.groups != 1:
+            options += f", groups={self.groups}"
+        if self.bias is None:
+            options += ", bias=False"
+        return options if self.padding_mode == "zeros" else f"{options}, padding_mode={self.padding_mode}"
+
+
+class _Conv(_ConvBase):
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0,
+        dilation: Any = 1, groups: int = 1, bias: bool = True, padding_mode: str = "zeros", device: Any = None,
+        dtype: Any = None,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            False, in_channels, out_channels, kernel_size, stride, padding, 0, dilation, groups, bias, padding_mode,
+            device, dtype,
+        )  # fmt: skip
+        self._extended = None if padding_mode == "zeros" else self._flat_padding()
+
+    def _flat_padding(self) -> list[int]:
+        """Return the padding as ``functional.pad`` takes it: last axis first."""
+        if self.padding == "same":
+            total = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
+            pairs = [(t // 2, t - t // 2) for t in total]
+        else:
+            pairs = [(0, 0)] * self.rank if self.padding == "valid" else [(p, p) for p in self.padding]
+        return [width for pair in reversed(pairs) for width in pair]
+
+    def forward(self, input: Any) -> Any:
+        padding = self.padding
+        if self._extended is not None:
+            input, padding = F.pad(input, self._extended, mode=self.padding_mode), 0
+        conv = _FORWARD[self.rank]
+        return conv(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+
+class _ConvTranspose(_ConvBase):
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0,
+        output_padding: Any = 0, groups: int = 1, bias: bool = True, dilation: Any = 1, padding_mode: str = "zeros",
+        device: Any = None, dtype: Any = None,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            True, in_channels, out_channels, kernel_size, stride, padding, output_padding, dilation, groups, bias,
+            padding_mode, device, dtype,
+        )  # fmt: skip
+
+    def forward(self, input: Any) -> Any:
+        return _TRANSPOSED[self.rank](
+            input, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation
+        )
+
+
+class Conv1d(_Conv):
+    """``functional.conv1d`` with weight (OC, IC / groups, K) and bias (OC,)."""
+
+    rank = 1
+
+
+class Conv2d(_Conv):
+    """``functional.conv2d`` with weight (OC, IC / groups, KH, KW) and bias (OC,).
+
+    >>> Conv2d(1, 32, 5)
+    Conv2d(1, 32, kernel_size=(5, 5), stride=(1, 1))
+    """
+
+    rank = 2
+
+
+class Conv3d(_Conv):
+    """``functional.conv3d`` with weight (OC, IC / groups, KD, KH, KW) and bias (OC,)."""
+
+    rank = 3
+
+
+class ConvTranspose1d(_ConvTranspose):
+    """``functional.conv_transpose1d`` with weight (IC, OC / groups, K) and bias (OC,)."""
+
+    rank = 1
+
+
+class ConvTranspose2d(_ConvTranspose):
+    """``functional.conv_transpose2d`` with weight (IC, OC / groups, KH, KW) and bias (OC,)."""
+
+    rank = 2
+
+
+class ConvTranspose3d(_ConvTranspose):
+    """``functional.conv_transpose3d`` with weight (IC, OC / groups, KD, KH, KW) and bias (OC,)."""
+
+    rank = 3

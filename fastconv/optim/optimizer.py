@@ -1,0 +1,231 @@
+"""Optimisers: parameter groups and state, as torch.optim's; the arithmetic is one backend call a group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import backends
+from ..errors import ArgumentError, CheckpointError, ShapeError, mismatch
+from ..tensor import Tensor
+
+
+class Optimizer:
+    """Base: holds ``param_groups`` (dicts with 'params' and options) and ``state`` (a dict for each parameter)."""
+
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
+        self.defaults = defaults
+        self.param_groups: list[dict[str, Any]] = []
+        self.state: dict[Tensor, dict[str, Any]] = {}
+        entries = [params] if isinstance(params, Tensor) else list(params)
+        if not entries:
+            raise ArgumentError(mismatch(self._name, "at least one parameter", "none"))
+        for group in entries if isinstance(entries[0], Mapping) else [{"params": entries}]:
+            self.add_param_group(group)
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        """Add parameters with options of their own; those left out are the constructor's."""
+        unknown = set(group) - {"params", *self.defaults}
+        if unknown or "params" not in group:
+            known = f"a group of 'params' and of {sorted(self.defaults)}"
+            raise ArgumentError(mismatch(self._name, known, sorted(unknown) or "no 'params'"))
+        params = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
+        seen = {id(p) for old in self.param_groups for p in old["params"]}
+        for param in params:
+            if not isinstance(param, Tensor):
+                raise ArgumentError(mismatch(self._name, "params to be Tensors", type(param).__name__))
+            if id(param) in seen:
+                raise ArgumentError(mismatch(self._name, "each parameter once", "one twice"))
+            seen.add(id(param))
+        new = {**self.defaults, **group, "params": params}
+        self._check(new)
+        self.param_groups.append(new)
+
+    def _check(self, group: dict[str, Any]) -> None:
+        for option in ("lr", "weight_decay", "momentum", "eps"):
+            if not group.get(option, 0) >= 0:
+                raise ArgumentError(mismatch(self._name, f"{option} >= 0", group[option]))
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for group in self.param_groups:
+            for param in group["params"]:
+                param.grad = None
+
+    def step(self) -> None:
+        """Move every parameter that has a gradient, in place."""
+        for group in self.param_groups:
+            ready = [param for param in group["params"] if param.grad is not None]
+            for param in ready:
+                if param.grad.shape != param.data.shape or param.grad.dtype != param.data.dtype:
+                    expected = f"a gradient like its parameter, {param.data.dtype} {param.shape}"
+                    raise ShapeError(mismatch(f"{self._name}.step", expected, f"{param.grad.dtype} {param.grad.shape}"))
+            for alike in _alike(ready, lambda param: (backends.of(param.data).name, self._phase(param))):
+                self._update(backends.of(alike[0].data), group, alike)
+
+    def _phase(self, param: Tensor) -> Any:
+        """Return what must agree among the parameters of one ``_update``."""
+        raise NotImplementedError
+
+    def _update(self, backend: backends.Backend, group: dict[str, Any], params: list[Tensor]) -> None:
+        """Update parameters that all have gradients and are in one phase."""
+        raise NotImplementedError
+
+    # ----------------------------------------------------------------------------------------------- state
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return torch's structure: ``state`` (copied arrays and numbers, by parameter number) and ``param_groups``."""
+        number = {param: i for i, param in enumerate(p for group in self.param_groups for p in group["params"])}
+        state = {
+            number[param]: {key: _copied(value) for key, value in entries.items()}
+            for param, entries in self.state.items()
+        }
+        groups = [{**group, "params": [number[p] for p in group["params"]]} for group in self.param_groups]
+        return {"state": dict(sorted(state.items())), "param_groups": groups}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue from a state that ``state_dict`` returned, for parameters of the same shapes in the same order.
+
+        Raises:
+            CheckpointError: groups or shapes that differ; nothing has changed then.
+        """
+        op = f"{self._name}.load_state_dict"
+        try:
+            saved = [dict(group) for group in state_dict["param_groups"]]
+            entries = {int(number): dict(values) for number, values in state_dict["state"].items()}
+            sizes = [len(group["params"]) for group in saved]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(mismatch(op, "'state' and 'param_groups'", repr(error))) from None
+        own = [len(group["params"]) for group in self.param_groups]
+        if sizes != own:
+            raise CheckpointError(mismatch(op, f"groups of {own} parameters", sizes))
+        numbers = [number for group in saved for number in group["params"]]
+        params = [param for group in self.param_groups for param in group["params"]]
+        state = {}
+        for number, param in zip(numbers, params, strict=True):
+            if number in entries:
+                state[param] = {key: _like(op, key, value, param) for key, value in entries[number].items()}
+        self.state = state
+        for group, values in zip(self.param_groups, saved, strict=True):
+            group.update({key: value for key, value in values.items() if key != "params"})
+
+
+def _alike(params: Iterable[Tensor], key: Callable[[Tensor], Any]) -> list[list[Tensor]]:
+    groups: dict[Any, list[Tensor]] = {}
+    for param in params:
+        groups.setdefault(key(param), []).append(param)
+    return list(groups.values())
+
+
+def _zeros_like(param: Tensor) -> Any:
+    return backends.of(param.data).from_numpy(np.zeros(param.shape, param.dtype))
+
+
+def _copied(value: Any) -> Any:
+    return value if isinstance(value, (int, float, bool, type(None))) else np.array(Tensor(value).numpy(), order="C")
+
+
+def _like(op: str, key: str, value: Any, param: Tensor) -> Any:
+    """Return a saved entry as ``param``'s state: a number, or an array of its shape on its device."""
+    if value is None or (np.ndim(value) == 0 and (key == "step" or param.ndim)):
+        return None if value is None else np.asarray(value).item()
+    array = np.asarray(value).astype(param.dtype, order="C")
+    if array.shape != param.shape:
+        raise CheckpointError(mismatch(op, f"{key} of shape {param.shape}", f"shape {array.shape}"))
+    return backends.of(param.data).from_numpy(array)
+
+
+class SGD(Optimizer):
+    """Gradient descent with momentum, as ``torch.optim.SGD`` (Sutskever et al. 2013).
+
+    ``g += weight_decay * p; buffer = momentum * buffer + (1 - dampening) * g; p -= lr * buffer`` (``nesterov``:
+    ``p -= lr * (g + momentum * buffer)``); the first buffer is g.
+
+    >>> p = Tensor(np.array([1.0]), requires_grad=True)
+    >>> p.grad = np.array([0.5])
+    >>> SGD([p], lr=0.1).step()
+    >>> p.data
+    array([0.95])
+    """
+
+    def __init__(
+        self, params: Iterable[Any], lr: float = 1e-3, momentum: float = 0, dampening: float = 0,
+        weight_decay: float = 0, nesterov: bool = False,
+    ) -> None:  # fmt: skip
+        defaults = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}
+        super().__init__(params, {**defaults, "nesterov": nesterov})
+
+    def _check(self, group: dict[str, Any]) -> None:
+        super()._check(group)
+        if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
+            raise ArgumentError(mismatch("SGD", "momentum > 0 and dampening 0 with nesterov",
+                                         f"{group['momentum']} and {group['dampening']}"))  # fmt: skip
+
+    def _phase(self, param: Tensor) -> bool:
+        return self.state.get(param, {}).get("momentum_buffer") is None
+
+    def _update(self, backend: backends.Backend, group: dict[str, Any], params: list[Tensor]) -> None:
+        first = self._phase(params[0])
+        buffers: Sequence[Any] = [None] * len(params)
+        if group["momentum"]:
+            if first:
+                for param in params:
+                    self.state[param] = {"momentum_buffer": _zeros_like(param)}
+            buffers = [self.state[param]["momentum_buffer"] for param in params]
+        backend.sgd_step(
+            [param.data for param in params], [param.grad for param in params], buffers, lr=group["lr"],
+            momentum=group["momentum"], dampening=group["dampening"], weight_decay=group["weight_decay"],
+            nesterov=group["nesterov"], first=first,
+        )  # fmt: skip
+
+
+class Adam(Optimizer):
+    """Adam, as ``torch.optim.Adam`` (Kingma and Ba 2015, https://arxiv.org/abs/1412.6980)."""
+
+    decoupled = False  # whether weight decay bypasses the moments
+
+    def __init__(
+        self, params: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 0,
+    ) -> None:  # fmt: skip
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+
+    def _check(self, group: dict[str, Any]) -> None:
+        super()._check(group)
+        if len(group["betas"]) != 2 or not all(0 <= beta < 1 for beta in group["betas"]):
+            raise ArgumentError(mismatch(self._name, "two betas in [0, 1)", group["betas"]))
+
+    def _phase(self, param: Tensor) -> int:
+        return self.state.get(param, {}).get("step", 0)
+
+    def _update(self, backend: backends.Backend, group: dict[str, Any], params: list[Tensor]) -> None:
+        step = int(self._phase(params[0])) + 1
+        for param in params:
+            if step == 1:
+                self.state[param] = {"step": 0, "exp_avg": _zeros_like(param), "exp_avg_sq": _zeros_like(param)}
+            self.state[param]["step"] = step
+        states = [self.state[param] for param in params]
+        backend.adam_step(
+            [param.data for param in params], [param.grad for param in params],
+            [state["exp_avg"] for state in states], [state["exp_avg_sq"] for state in states], step=step,
+            lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1], eps=group["eps"],
+            weight_decay=group["weight_decay"], decoupled=self.decoupled,
+        )  # fmt: skip
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, https://arxiv.org/abs/1711.05101)."""
+
+    decoupled = True
+
+    def __init__(
+        self, params: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:  # fmt: skip
+        super().__init__(params, lr, betas, eps, weight_decay)

@@ -1,0 +1,378 @@
+"""Tensor: an array that remembers how it was made, and the tape that walks back from it (define-by-run autograd).
+
+Here live the tape, the two functions through which every functional reaches it (``operands`` before the backend's
+work, ``record`` after it). What a primitive computes lives in ``fastconv.functional`` (Tensor's operators, ``sum``,
+``reshape`` and the like are bound in ``functional/arithmetic.py``), how it is computed in ``fastconv.backends``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar, Token
+from functools import wraps
+from heapq import heappop, heappush
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from . import backends
+from .backends.base import Array
+from .errors import DeviceError, DTypeError, GraphError, ShapeError, mismatch
+
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+_Backward = Callable[[Array, Sequence[bool]], Sequence[Array | None]]
+
+# ----------------------------------------------------------------------------------------------- the tape
+
+_grad_enabled: ContextVar[bool] = ContextVar("fastconv_grad_enabled", default=True)
+_next_order = count(1).__next__
+
+
+def is_grad_enabled() -> bool:
+    """Return whether operations are being recorded."""
+    return _grad_enabled.get()
+
+
+class no_grad:
+    """Record nothing within a ``with`` block, or within a decorated function.
+
+    >>> x = tensor([1.0], requires_grad=True)
+    >>> with no_grad():
+    ...     (x * 2.0).requires_grad
+    False
+    """
+
+    def __init__(self) -> None:
+        self._tokens: list[Token[bool]] = []  # one an open block
+
+    def __enter__(self) -> None:
+        self._tokens.append(_grad_enabled.set(False))
+
+    def __exit__(self, *exception: object) -> None:
+        _grad_enabled.reset(self._tokens.pop())
+
+    def __call__(self, function: Callable) -> Callable:
+        @wraps(function)
+        def without_grad(*args, **kwargs):
+            with no_grad():
+                return function(*args, **kwargs)
+
+        return without_grad
+
+
+class _Node:
+    """One recorded operation. It holds what its gradient needs, never the Tensor it made: activations that no
+    gradient needs are freed as soon as the caller drops them."""
+
+    __slots__ = ("backward", "needs", "order", "sources")
+
+    def __init__(self, sources: tuple[_Node | Tensor | None, ...], backward: _Backward) -> None:
+        self.order = _next_order()  # an operation is younger than its inputs: descending order is topological
+        self.sources = sources  # an operation, a leaf, or None where no gradient is wanted
+        self.needs = tuple([source is not None for source in sources])
+        self.backward: _Backward | None = backward
+
+    def release(self) -> None:
+        self.sources, self.backward = (), None
+
+
+def record(y: Array, inputs: Sequence[object], backward: _Backward) -> Any:
+    """Return ``y`` as the user gets it: an array if all ``inputs`` are arrays, else a Tensor on the tape.
+
+    ``backward(dy, needs)`` returns one gradient for each input; ``needs[i]`` says whether input ``i`` wants one.
+    It may return ``dy`` itself or a view of it, and must not write to it.
+    """
+    any_tensor = tracked = False
+    for value in inputs:
+        if isinstance(value, Tensor):
+            any_tensor = True
+            if value.requires_grad:
+                tracked = True
+                break
+    if not any_tensor:
+        return y
+    out = Tensor._wrap(y)
+    if tracked and _grad_enabled.get():
+        out.requires_grad = True
+        out._node = _Node(tuple([_source(value) for value in inputs]), backward)
+    return out
+
+
+def _source(value: object) -> _Node | Tensor | None:
+    if isinstance(value, Tensor) and value.requires_grad:
+        return value._node or value
+    return None
+
+
+def _walk(root: _Node | Tensor, dy: Array, retain_graph: bool) -> dict[Tensor, Array]:
+    """Carry ``dy`` back from ``root``, youngest operation first; return the leaves' gradients."""
+    pending: dict[Any, Array] = {root: dy}
+    summed = set()  # those whose pending gradient is a sum made here, which may be added to in place
+    heap = [(-root.order, root)] if isinstance(root, _Node) else []
+    while heap:
+        node = heappop(heap)[1]
+        gradient = pending.pop(node)
+        if node.backward is None:
+            raise GraphError(mismatch("backward", "a graph that is still there (or retain_graph=True)", "a freed one"))
+        for source, dx in zip(node.sources, node.backward(gradient, node.needs), strict=True):
+            if source is None:
+                continue
+            if source not in pending:
+                if isinstance(source, _Node):
+                    heappush(heap, (-source.order, source))
+                elif _may_alias(dx, gradient):  # a leaf's gradient belongs to its user alone
+                    dx = backends.of(dx).scale(dx, 1.0)
+                pending[source] = dx
+            elif source in summed:
+                backends.of(dx).accumulate(pending[source], dx)
+            else:
+                pending[source] = backends.of(dx).add(pending[source], dx)
+                summed.add(source)
+        if not retain_graph:
+            node.release()
+    return pending
+
+
+def _may_alias(a: Array, b: Array) -> bool:
+    return np.may_share_memory(a, b) if isinstance(a, np.ndarray) else a is b
+
+
+# ----------------------------------------------------------------------------------------- what comes in
+
+
+def operands(op: str, **named: Any) -> list[Any]:
+    """Return ``[backend, array, ...]`` for the operands of ``op``, in the order given; None stays None.
+
+    Accepts Tensors, arrays and nested sequences of numbers. The arrays are of one floating dtype, on one device,
+    aligned and in native byte order.
+
+    Raises:
+        DTypeError: an operand that is not float32 or float64, or dtypes that differ.
+        DeviceError: operands on different devices.
+    """
+    arrays: list[Any] = [None]
+    dtype = backend = kind = first = None
+    for name, value in named.items():
+        if isinstance(value, Tensor):
+            value = value.data
+        if value is None:
+            arrays.append(None)
+            continue
+        if type(value) is not np.ndarray or value.dtype not in (_FLOAT32, _FLOAT64) or not value.flags.aligned:
+            value = _usable(op, name, value, dtype)
+        if first is None:
+            first, dtype, kind, backend = name, value.dtype, type(value), backends.of(value)
+        elif value.dtype is not dtype and value.dtype != dtype:
+            raise DTypeError(mismatch(op, f"{name} to have the dtype of {first} {dtype}", value.dtype))
+        elif type(value) is not kind and backends.of(value) is not backend:
+            raise DeviceError(mismatch(op, f"{name} on the device of {first} {backend.name!r}", _device(value)))
+        arrays.append(value)
+    arrays[0] = backend
+    return arrays
+
+
+def _usable(op: str, name: str, value: Any, dtype: np.dtype | None) -> Array:
+    """Return ``value`` as an array that a backend takes; sequences of Python numbers become ``dtype`` or float32."""
+    if not isinstance(value, np.ndarray) and any(backend.owns(value) for backend in backends.loaded()):
+        return value
+    untyped = not hasattr(value, "dtype")
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ShapeError(mismatch(op, f"{name} to be an array", "a ragged sequence")) from None
+    if untyped and array.dtype.kind in "if":
+        array = array.astype(dtype or _FLOAT32)
+    if array.dtype.newbyteorder("=") not in (_FLOAT32, _FLOAT64):
+        kind = type(value).__name__ if array.dtype == object else array.dtype
+        raise DTypeError(mismatch(op, f"{name} to be float32 or float64", kind))
+    native = array.dtype.isnative and array.flags.aligned
+    return array if native else array.astype(array.dtype.newbyteorder("="))
+
+
+def _device(array: Array) -> str:
+    return "cpu" if isinstance(array, np.ndarray) else backends.of(array).name
+
+
+# ----------------------------------------------------------------------------------------------- Tensor
+
+
+class Tensor:
+    """An array with a gradient. ``Tensor(array)`` wraps without a copy; ``fastconv.tensor`` copies.
+
+    Attributes:
+        data: the array.
+        grad: an array of the same shape once ``backward`` has reached this Tensor; None before. Gradients arrive at
+            leaves (Tensors that no operation made) and add up until they are set to None.
+        requires_grad: whether operations on this Tensor are recorded.
+
+    >>> x = tensor([1.0, 2.0, 3.0], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad
+    array([2., 4., 6.], dtype=float32)
+    """
+
+    __slots__ = ("__weakref__", "_node", "data", "grad", "requires_grad")
+    __array_ufunc__ = None  # `array + tensor` is Tensor.__radd__
+
+    def __init__(self, data: Any, requires_grad: bool = False) -> None:
+        if isinstance(data, Tensor):
+            data = data.data
+        elif not any(backend.owns(data) for backend in backends.loaded()):
+            data = np.asarray(data, _default_dtype(data))
+        if requires_grad and data.dtype not in (_FLOAT32, _FLOAT64):
+            raise DTypeError(mismatch("tensor", "float32 or float64 where requires_grad is set", data.dtype))
+        self.data: Any = data
+        self.grad: Any = None
+        self.requires_grad = requires_grad
+        self._node: _Node | None = None
+
+    @classmethod
+    def _wrap(cls, data: Array) -> Tensor:
+        """Wrap a backend's result: ``__init__`` without its checks."""
+        out = Tensor.__new__(Tensor)
+        out.data, out.grad, out.requires_grad, out._node = data, None, False, None
+        return out
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        """The number of elements, as NumPy's."""
+        return self.data.size
+
+    @property
+    def device(self) -> str:
+        """``'cpu'``, or the name of the device that holds the array."""
+        return _device(self.data)
+
+    def numpy(self) -> np.ndarray:
+        """Return the values as a NumPy array: the very array, on the CPU."""
+        return self.data if isinstance(self.data, np.ndarray) else backends.of(self.data).to_numpy(self.data)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.numpy(), dtype) if copy else np.asarray(self.numpy(), dtype)
+
+    def item(self) -> float:
+        """Return the one element as a Python number."""
+        if self.data.size != 1:
+            raise ShapeError(mismatch("item", "a Tensor of one element", f"shape {self.shape}"))
+        return self.numpy().item()
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __repr__(self) -> str:
+        values = np.array2string(self.numpy(), separator=", ", prefix="tensor(")
+        device = "" if self.device == "cpu" else f", device={self.device!r}"
+        grad = ", requires_grad=True" if self.requires_grad else ""
+        return f"tensor({values}, dtype={self.dtype}{device}{grad})"
+
+    # ------------------------------------------------------------------------------------- gradients
+
+    def backward(self, dy: Any = None, retain_graph: bool = False) -> None:
+        """Add the gradient of every leaf behind this Tensor to the leaf's ``grad``.
+
+        Args:
+            dy: the gradient of this Tensor, of its shape; 1 where left out, for a Tensor of one element.
+            retain_graph: keep what the gradients need, for another walk; else it is freed on the way.
+
+        Raises:
+            GraphError: nothing was recorded, or the graph was freed by an earlier walk.
+            ShapeError: ``dy`` is of another shape, or is left out where there are several elements.
+        """
+        if not self.requires_grad:
+            raise GraphError(mismatch("backward", "a Tensor made from one that requires_grad", "one that is not"))
+        if dy is None:
+            if self.data.size != 1:
+                raise ShapeError(mismatch("backward", f"dy, for a Tensor of shape {self.shape}", "none"))
+            dy = backends.of(self.data).from_numpy(np.ones(self.shape, self.dtype))
+        else:
+            _, _, dy = operands("backward", tensor=self.data, dy=dy)
+            if dy.shape != self.shape:
+                raise ShapeError(mismatch("backward", f"dy of shape {self.shape}", f"shape {dy.shape}"))
+            if self._node is None:
+                dy = backends.of(dy).scale(dy, 1.0)
+        for leaf, gradient in _walk(self._node or self, dy, retain_graph).items():
+            leaf.grad = gradient if leaf.grad is None else backends.of(gradient).add(leaf.grad, gradient)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Set ``requires_grad`` in place and return the Tensor."""
+        self.requires_grad = requires_grad
+        return self
+
+    def zero_grad(self) -> None:
+        """Forget the gradient."""
+        self.grad = None
+
+    def detach(self) -> Tensor:
+        """Return a Tensor of the same array that is not recorded."""
+        return Tensor._wrap(self.data)
+
+    def to(self, target: Any) -> Tensor:
+        """Return this Tensor as another dtype (``'float64'``, ``np.float32``) or on another device (``'cpu'``)."""
+        data = converted(self.data, target)
+        if data is self.data:
+            return self
+        back = self.device if data.dtype == self.dtype else self.dtype
+        return record(data, (self,), lambda dy, needs: (converted(dy, back),))
+
+
+# ---------------------------------------------------------------------------------- dtypes, devices, making
+
+
+def converted(array: Array, target: Any) -> Array:
+    """Return ``array`` as a dtype or on a device: the array itself where it is so already.
+
+    Raises:
+        DTypeError: a dtype other than float32 and float64.
+        DeviceError: a device that is not there.
+    """
+    if isinstance(target, str) and target not in ("float32", "float64"):
+        if target == _device(array):
+            return array
+        host = backends.of(array).to_numpy(array)
+        return host if target == "cpu" else backends.get(target).from_numpy(host)
+    dtype = float_dtype("to", target)
+    if array.dtype == dtype:
+        return array
+    backend = backends.of(array)
+    return backend.from_numpy(backend.to_numpy(array).astype(dtype))
+
+
+def float_dtype(op: str, dtype: Any) -> np.dtype:
+    """Return ``dtype`` (None: float32) as float32 or float64, or raise."""
+    try:
+        wanted = _FLOAT32 if dtype is None else np.dtype(dtype)
+    except TypeError:
+        wanted = None
+    if wanted not in (_FLOAT32, _FLOAT64):
+        raise DTypeError(mismatch(op, "dtype float32 or float64", repr(dtype) if wanted is None else wanted))
+    return wanted
+
+
+def _default_dtype(data: Any) -> np.dtype | None:
+    return _FLOAT32 if not hasattr(data, "dtype") and np.asarray(data).dtype.kind == "f" else None
+
+
+def tensor(data: Any, requires_grad: bool = False, dtype: Any = None, device: str = "cpu") -> Tensor:
+    """Return a Tensor with a copy of ``data``. Python floats become float32; arrays keep their dtype.
+
+    >>> tensor([[1.0, 2.0]])
+    tensor([[1., 2.]], dtype=float32)
+    """
+    values = np.array(Tensor(data).numpy(), dtype, copy=True, order="C")
+    return Tensor(values if device == "cpu" else converted(values, device), requires_grad)
