@@ -1,0 +1,83 @@
+"""Mini-batches: shuffled, normalised, optionally shifted, in an order that seed and epoch alone decide.
+
+Random numbers are Philox words (Salmon et al. 2011) with key = (seed, purpose) and counter = epoch: an epoch needs no
+earlier one, a sample's shift depends on its index and not on its place, and no NumPy version changes the raw words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..errors import ArgumentError, mismatch
+from .dataset import Split
+
+_ORDER, _SHIFT = 1, 2  # purposes: independent streams of one seed
+
+
+def words(seed: int, purpose: int, epoch: int, count: int) -> np.ndarray:
+    """Return ``count`` random uint64 words that belong to (seed, purpose, epoch)."""
+    return np.random.Philox(key=(seed, purpose), counter=(0, 0, 0, epoch)).random_raw(count)
+
+
+class Loader:
+    """Batches of a split: ``x`` (N, 1, H, W) of ``dtype``, ``(pixel / 255 - mean) / std``, and labels int64 (N,).
+
+    ``shift`` moves every image by up to so many pixels each way, anew in each epoch; ``shuffle=False`` keeps the order.
+    The last batch may be smaller.
+
+    Raises:
+        ArgumentError: a batch size below 1, a negative shift or seed, a std that is not positive.
+
+    >>> split = Split(np.arange(5 * 4, dtype=np.uint8).reshape(5, 2, 2), np.arange(5))
+    >>> [t.tolist() for x, t in Loader(split, 2, shuffle=False).epoch(0)]
+    [[0, 1], [2, 3], [4]]
+    """
+
+    def __init__(
+        self, split: Split, batch_size: int = 64, *, mean: float = 0.0, std: float = 1.0, shuffle: bool = True,
+        shift: int = 0, seed: int = 0, dtype: str = "float32",
+    ) -> None:  # fmt: skip
+        for name, value, minimum in (("batch_size", batch_size, 1), ("shift", shift, 0), ("seed", seed, 0)):
+            if value < minimum:
+                raise ArgumentError(mismatch("Loader", f"{name} >= {minimum}", value))
+        if not std > 0:
+            raise ArgumentError(mismatch("Loader", "std > 0", std))
+        self.split, self.batch_size, self.shuffle, self.shift, self.seed = split, batch_size, shuffle, shift, seed
+        self.dtype = np.dtype(dtype)
+        self._offset = self.dtype.type(mean * 255)
+        self._factor = self.dtype.type(1 / (std * 255))
+        height, width = split.images.shape[1:]
+        margin = ((0, 0), (shift, shift), (shift, shift))
+        padded = np.pad(split.images, margin) if shift else split.images
+        # (N, 2 * shift + 1, 2 * shift + 1, H, W), a view: [n, dy, dx] is sample n, shifted
+        self._windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
+
+    def __len__(self) -> int:
+        """The number of batches in an epoch."""
+        return -(-len(self.split) // self.batch_size)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the batches of ``epoch``, from batch ``start`` on."""
+        order = self._order(epoch)
+        dy, dx = self._shifts(epoch)
+        for first in range(start * self.batch_size, len(order), self.batch_size):
+            index = order[first : first + self.batch_size]
+            x = self._windows[index, dy[index], dx[index]].astype(self.dtype)  # (N, H, W)
+            x -= self._offset
+            x *= self._factor
+            yield x[:, None], self.split.labels[index]
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if not self.shuffle:
+            return np.arange(len(self.split))
+        return np.argsort(words(self.seed, _ORDER, epoch, len(self.split)), kind="stable")
+
+    def _shifts(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Window positions (dy, dx) of every sample, each uniform over 0 .. 2 * shift."""
+        if not self.shift:
+            return (np.zeros(len(self.split), np.int64),) * 2
+        word = words(self.seed, _SHIFT, epoch, len(self.split))
+        choices, half, low = np.uint64(2 * self.shift + 1), np.uint64(32), np.uint64(0xFFFFFFFF)
+        return ((word >> half) * choices >> half).astype(np.int64), ((word & low) * choices >> half).astype(np.int64)

@@ -1,0 +1,191 @@
+"""Config: every option of a training run, once. The command line, config.json and checkpoints are made from it."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import tomllib
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from ..data import NAMES as DATASETS
+from ..errors import ArgumentError, mismatch
+
+RECIPES: dict[str, dict[str, Any]] = {
+    # The lecture's own: a ReLU output, E = 1/2 sum ||o - t||^2 over 2,000 samples, W <- W - eta dE/dW, pixels 0..1.
+    "tutorial": {
+        "model": "tutorial", "output_relu": True, "loss": "half-sse", "optimizer": "sgd", "momentum": 0.0,
+        "weight_decay": 0.0, "schedule": "constant", "warmup": 0.0, "augment": False, "normalize": False, "limit": 2000,
+        "batch_size": 10, "epochs": 20,
+    },
+}  # fmt: skip
+_RATES = {  # learning rates that suit optimiser and loss; half-sse sums over the batch, cross-entropy averages
+    ("sgd", "cross-entropy"): 0.05,
+    ("sgd", "half-sse"): 0.005,
+    ("adam", "cross-entropy"): 0.001,
+    ("adam", "half-sse"): 0.001,
+    ("adamw", "cross-entropy"): 0.001,
+    ("adamw", "half-sse"): 0.001,
+}
+
+
+def _option(default: Any, text: str, choices: tuple[str, ...] | None = None, least: float | None = None) -> Any:
+    return field(default=default, metadata={"help": text, "choices": choices, "least": least})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The options of a run. Values are checked when one is made.
+
+    Raises:
+        ArgumentError: a value that the option does not take.
+
+    >>> Config().lr
+    0.05
+    >>> Config(optimizer="lbfgs")
+    Traceback (most recent call last):
+        ...
+    fastconv.errors.ArgumentError: train: expected optimizer to be one of sgd, adam, adamw, got 'lbfgs'
+    """
+
+    model: str = _option("tutorial", "network: the tutorial's (317,066 parameters) or LeNet-5", ("tutorial", "lenet5"))
+    dataset: str = _option("auto", "auto: MNIST where it can be had, else the embedded digits", DATASETS)
+    data: str | None = _option(None, "folder with the data files (default: FASTCONV_DATA, the cache, a download)")
+    epochs: int | None = _option(None, "passes over the training set (default: 8; of the embedded digits 40)", least=1)
+    batch_size: int = _option(64, "samples a step", least=1)
+    lr: float | None = _option(None, "learning rate (default: one that suits optimiser and loss)", least=0)
+    schedule: str = _option("cosine", "how the learning rate falls", ("constant", "step", "cosine"))
+    warmup: float = _option(0.25, "epochs over which the learning rate rises at the start", least=0)
+    step_size: int = _option(3, "epochs between the drops of --schedule step", least=1)
+    gamma: float = _option(0.1, "what --schedule step multiplies the learning rate with", least=0)
+    optimizer: str = _option("sgd", "optimiser", ("sgd", "adam", "adamw"))
+    momentum: float = _option(0.9, "momentum of sgd (Nesterov's), 0 for plain gradient descent", least=0)
+    weight_decay: float = _option(5e-4, "weight decay", least=0)
+    loss: str = _option("cross-entropy", "loss; half-sse is 1/2 sum ||o - t||^2", ("cross-entropy", "half-sse"))
+    output_relu: bool = _option(False, "a ReLU on the tutorial network's output too")
+    augment: bool = _option(True, "shift training images by up to 2 pixels")
+    normalize: bool = _option(True, "subtract the training set's mean pixel and divide by its deviation")
+    limit: int | None = _option(None, "use only the first so many training samples", least=1)
+    seed: int = _option(0, "seed of weights, order and shifts: the same seed, the same bits", least=0)
+    dtype: str = _option("float32", "arithmetic", ("float32", "float64"))
+    device: str = _option("cpu", "device", ("cpu",))
+    threads: int | None = _option(None, "threads (default: as many as this process may use)", least=1)
+    output: str | None = _option(None, "folder for the results (default: a new one, runs/DATASET-MODEL)")
+    quiet: bool = _option(False, "print results only")
+
+    def __post_init__(self) -> None:
+        for spec in fields(self):
+            _check(spec.name, getattr(self, spec.name), _kind(spec.name)[0], **spec.metadata)
+        if self.momentum >= 1:
+            raise ArgumentError(mismatch("train", "momentum below 1", self.momentum))
+        if self.output_relu and self.model != "tutorial":
+            raise ArgumentError(mismatch("train", "model 'tutorial' with output_relu", repr(self.model)))
+        if self.lr is None:
+            object.__setattr__(self, "lr", _RATES[self.optimizer, self.loss])
+
+    def model_arguments(self, classes: int) -> dict[str, Any]:
+        """Return what ``models.create`` needs besides the name."""
+        return {"num_classes": classes, **({"output_relu": True} if self.output_relu else {})}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the options as plain values."""
+        return asdict(self)
+
+
+# The epochs that suit a data set, where none are asked for: an epoch of the embedded digits has only 23 batches.
+EPOCHS = {"mnist": 8, "fashion-mnist": 8, "digits": 40}
+
+# What a resumed run may change: nothing of it changes the bits of the steps already made.
+_FREE = ("data", "epochs", "threads", "output", "quiet")
+
+
+def make(explicit: dict[str, Any], recipe: str | None = None) -> Config:
+    """Return a Config: defaults, over them the recipe, over it what was said explicitly.
+
+    Raises:
+        ArgumentError: an unknown option or recipe, or a value that does not fit.
+    """
+    if recipe is not None and recipe not in RECIPES:
+        raise ArgumentError(mismatch("train", f"recipe to be one of {', '.join(RECIPES)}", repr(recipe)))
+    options = {**RECIPES.get(recipe or "", {}), **explicit}
+    unknown = sorted(set(options) - {spec.name for spec in fields(Config)})
+    if unknown:
+        raise ArgumentError(mismatch("train", "options that exist", ", ".join(unknown)))
+    return Config(**options)
+
+
+def resumed(saved: dict[str, Any], explicit: dict[str, Any], recipe: str | None = None) -> Config:
+    """Return a checkpoint's Config, with those explicit options that a resumed run may change.
+
+    Raises:
+        ArgumentError: an explicit option differs from the checkpoint's and would break "the same bits".
+    """
+    wanted = {**RECIPES.get(recipe or "", {}), **explicit}
+    before = make(saved)
+    for name, value in wanted.items():
+        kept = getattr(before, name)
+        if name in _FREE or value == kept or (name == "dataset" and value == "auto"):
+            continue
+        raise ArgumentError(mismatch("train", f"{name} {kept!r}, as in the run that is resumed", repr(value)))
+    after = replace(before, **{name: value for name, value in wanted.items() if name in _FREE})
+    if after.epochs != before.epochs and before.schedule == "cosine":
+        raise ArgumentError(
+            mismatch("train", f"epochs {before.epochs}, for which the cosine schedule was laid out", after.epochs)
+        )
+    return after
+
+
+def from_toml(path: str | Path) -> dict[str, Any]:
+    """Return the options in a TOML file, keys as on the command line with - or _.
+
+    Raises:
+        ArgumentError: the file is missing or no TOML.
+    """
+    try:
+        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ArgumentError(mismatch("train", f"a TOML file {path}", error)) from None
+    return {key.replace("-", "_"): value for key, value in table.items()}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add one option a field; what the user does not give stays out of the namespace."""
+    for spec in fields(Config):
+        kind, optional = _kind(spec.name)
+        text = spec.metadata["help"]
+        if not optional and kind is not bool:
+            text += f" (default: {spec.default})"
+        flag = "--" + spec.name.replace("_", "-")
+        if kind is bool:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
+        else:
+            choices = spec.metadata["choices"]
+            metavar = None if choices else {int: "N", float: "X", str: "PATH"}[kind]
+            parser.add_argument(
+                flag, type=kind, choices=choices, metavar=metavar, default=argparse.SUPPRESS, help=text
+            )  # fmt: skip
+
+
+def _kind(name: str) -> tuple[type, bool]:
+    """A field's type, and whether it may be None."""
+    hint = _HINTS[name]
+    kinds = [kind for kind in get_args(hint) or (hint,) if kind is not type(None)]
+    return kinds[0], len(get_args(hint)) > 1
+
+
+_HINTS = get_type_hints(Config)
+
+
+def _check(
+    name: str, value: Any, kind: type, *, help: str, choices: tuple[str, ...] | None, least: float | None
+) -> None:
+    if value is None and _kind(name)[1]:
+        return
+    accepted = (int, float) if kind is float else (kind,)
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+        raise ArgumentError(mismatch("train", f"{name} of type {kind.__name__}", repr(value)))
+    if choices and value not in choices:
+        raise ArgumentError(mismatch("train", f"{name} to be one of {', '.join(choices)}", repr(value)))
+    if least is not None and not (math.isfinite(value) and value >= least):
+        raise ArgumentError(mismatch("train", f"{name} >= {least}", value))

@@ -1,0 +1,69 @@
+"""The folder of a run: which one, what it holds, and writing into it. Nothing that was there is lost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..data.files import write_atomic
+from ..errors import CheckpointError, mismatch
+
+CHECKPOINT_FILE = "checkpoint.safetensors"
+RUNS = Path("runs")
+
+
+def create(explicit: str | None, name: str) -> Path:
+    """Make the folder of a new run: ``explicit``, or the first free one of runs/NAME, runs/NAME-2, ...
+
+    Raises:
+        CheckpointError: ``explicit`` holds a run already, or the folder cannot be made.
+    """
+    if explicit:
+        folder = Path(explicit)
+        if (folder / CHECKPOINT_FILE).exists():
+            raise CheckpointError(
+                mismatch("train", "an output folder without a run in it (or --resume to go on with it)", folder)
+            )
+    else:
+        folder, number = RUNS / name, 1
+        while folder.exists():
+            number += 1
+            folder = RUNS / f"{name}-{number}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(
+            mismatch("train", f"output folder {folder} to be writable", error.strerror or error)
+        ) from None
+    return folder
+
+
+def latest(file: str) -> Path:
+    """Return the newest ``file`` in the folders under runs/.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    files = sorted(RUNS.glob(f"*/{file}"), key=lambda path: path.stat().st_mtime_ns)
+    if not files:
+        raise CheckpointError(mismatch("run", f"a file {RUNS / '*' / file} (train first, or name its folder)", "none"))
+    return files[-1]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON, atomically."""
+    _write(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_lines(path: Path, values: Sequence[Any]) -> None:
+    """Write values as JSON, a line each, atomically."""
+    _write(path, "".join(json.dumps(value) + "\n" for value in values))
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_atomic(path, text.encode())
+    except OSError as error:
+        raise CheckpointError(mismatch("train", f"{path} to be writable", error.strerror or error)) from None

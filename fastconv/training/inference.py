@@ -1,0 +1,102 @@
+"""Using a trained network: its outputs, its probabilities, the file that carries it and all that predicting needs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import models, nn
+from ..data import Dataset
+from ..errors import CheckpointError, mismatch
+from ..tensor import no_grad, tensor
+from . import checkpoint
+
+MODEL_FILE = "model.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a trained network is and expects: to rebuild it, to normalise for it, to name its answers."""
+
+    model: str
+    arguments: dict[str, Any]
+    dataset: str
+    classes: list[str]
+    mean: float
+    std: float
+    loss: str
+    dtype: str
+
+
+def save_model(path: str | os.PathLike[str], model: nn.Module, about: About) -> None:
+    """Write a model with what it expects; its tensors keep the state dict's names.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
+    description = {name: getattr(about, name) for name in About.__slots__}
+    checkpoint.save(path, "model", {"": model.state_dict(), "about": description})
+
+
+def load_model(path: str | os.PathLike[str]) -> tuple[nn.Module, About]:
+    """Return the model in a file (or in the folder of a run), ready to predict, and what it expects.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or does not fit the network it names.
+    """
+    path = Path(path)
+    path = path / MODEL_FILE if path.is_dir() else path
+    tree = checkpoint.load(path, "model")
+    try:
+        about = About(**tree["about"])
+        model = models.create(about.model, **about.arguments)
+        model.to(about.dtype)
+        model.load_state_dict(tree[""])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(mismatch("load_model", f"{path} to fit the network it names", error)) from None
+    model.eval()
+    return model, about
+
+
+def outputs(
+    model: nn.Module, batches: Iterable[tuple[np.ndarray, np.ndarray]], stop: Callable[[], bool] = lambda: False
+) -> np.ndarray | None:
+    """Return the model's outputs (N, classes) for all batches, in inference mode; None where ``stop`` said so."""
+    was_training = model.training
+    model.eval()
+    try:
+        with no_grad():
+            collected = []
+            for x, _ in batches:
+                if stop():
+                    return None
+                collected.append(model(tensor(x)).numpy())
+            return np.concatenate(collected)
+    finally:
+        model.train(was_training)
+
+
+def probabilities(output: np.ndarray, loss: str) -> np.ndarray:
+    """Return outputs (N, classes) as probabilities: softmax, or each one's share where the target was one-hot.
+
+    >>> probabilities(np.array([[0.5, 1.5]]), "half-sse").tolist()
+    [[0.25, 0.75]]
+    """
+    if loss == "cross-entropy":
+        exponential = np.exp(output - output.max(axis=1, keepdims=True))
+        return exponential / exponential.sum(axis=1, keepdims=True)
+    positive = np.maximum(output, 1e-12)
+    return positive / positive.sum(axis=1, keepdims=True)
+
+
+def about(config: Any, dataset: Dataset, mean: float, std: float) -> About:
+    """Return the description of a network trained with this configuration on this data set."""
+    return About(
+        model=config.model, arguments=config.model_arguments(len(dataset.classes)), dataset=dataset.name,
+        classes=list(dataset.classes), mean=mean, std=std, loss=config.loss, dtype=config.dtype,
+    )  # fmt: skip

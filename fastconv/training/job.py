@@ -1,0 +1,147 @@
+"""The jobs of the command line, from options to printed results: train, evaluate, predict. Parsing is in cli.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import data
+from ..data import Dataset, Loader
+from . import checkpoint, folder, inference, plots, report
+from .config import EPOCHS, make, resumed
+from .loop import Run
+from .metrics import measure
+from .progress import Progress, Stop
+
+
+def train(explicit: dict[str, Any], recipe: str | None = None, resume: bool = False) -> bool:
+    """Train as the options say, or go on with a run; print and write the results. Return False if it was interrupted.
+
+    Raises:
+        FastconvError: options, data, checkpoint or output folder are not usable; the message says which and why.
+    """
+    saved = _saved(explicit.get("output")) if resume else None
+    state, place = saved or (None, None)
+    config = resumed(state["config"], explicit, recipe) if state else make(explicit, recipe)
+    _set_threads(config.threads)
+    dataset = data.load(state["dataset"] if state else config.dataset, config.data, say=_say)
+    config = config if config.epochs else replace(config, epochs=EPOCHS[dataset.name])
+    run = Run(config, dataset)
+    if state:
+        run.restore(state)
+    else:
+        place = folder.create(config.output, f"{dataset.name}-{config.model}")
+    folder.write_json(place / "config.json", config.as_dict())
+    with (
+        Progress(config.epochs * len(run.batches.split), run.images_done, quiet=config.quiet) as progress,
+        Stop() as stop,
+    ):
+        progress.line(_describe(run, place, bool(state)))
+        done = run.train(progress, stop, lambda now: _save(now, place))
+    if not done:
+        where = f"epoch {run.epoch + 1}" + (f", batch {run.batch}" if run.batch else "")
+        print(f"interrupted in {where}; saved. To go on:  fastconv train --resume --output {place}", flush=True)
+        return False
+    _results(run, place)
+    return True
+
+
+def evaluate(model: str | None, dataset: str | None, source: str | None, threads: int | None = None) -> None:
+    """Print the results of a trained model on the test images of a data set (that which it was trained on, if None).
+
+    Raises:
+        FastconvError: model or data are not usable.
+    """
+    _set_threads(threads)
+    network, about = inference.load_model(model or folder.latest(inference.MODEL_FILE))
+    images = data.load(dataset or about.dataset, source, say=_say)
+    batches = Loader(images.test, 250, mean=about.mean, std=about.std, shuffle=False, dtype=about.dtype)
+    _print_metrics(inference.outputs(network, batches.epoch(0)), images, about.classes)
+
+
+def predict(paths: Sequence[str], model: str | None) -> list[dict[str, Any]]:
+    """Return for each image file its path, the predicted class and its probability.
+
+    Raises:
+        FastconvError: the model is not usable, or a file is no image or blank; the message names it.
+    """
+    network, about = inference.load_model(model or folder.latest(inference.MODEL_FILE))
+    digits = np.stack([data.find_digit(data.read_grey(path), str(path)) for path in paths])
+    batches = Loader(
+        data.Split(digits, np.zeros(len(digits), np.int64)), 250, mean=about.mean, std=about.std, shuffle=False,
+        dtype=about.dtype,
+    )  # fmt: skip
+    probability = inference.probabilities(inference.outputs(network, batches.epoch(0)), about.loss)
+    best = probability.argmax(axis=1)
+    return [
+        {"file": str(path), "class": about.classes[index], "probability": round(float(row[index]), 4)}
+        for path, index, row in zip(paths, best, probability, strict=True)
+    ]
+
+
+def _saved(output: str | None) -> tuple[dict[str, Any], Path]:
+    path = Path(output) / folder.CHECKPOINT_FILE if output else folder.latest(folder.CHECKPOINT_FILE)
+    return checkpoint.load(path, "checkpoint"), path.parent
+
+
+def _save(run: Run, place: Path) -> None:
+    checkpoint.save(place / folder.CHECKPOINT_FILE, "checkpoint", run.state())
+    folder.write_lines(place / "history.jsonl", run.history)
+
+
+def _results(run: Run, place: Path) -> None:
+    """Write the model and the pictures, print the metrics."""
+    config, dataset = run.config, run.dataset
+    about = inference.about(config, dataset, run.mean, run.std)
+    inference.save_model(place / inference.MODEL_FILE, run.model, about)
+    output = run.test_outputs
+    if output is None:  # resumed when it was finished already
+        output = inference.outputs(run.model, run.test_batches.epoch(0))
+    metrics = _print_metrics(output, dataset, dataset.classes)
+    if plots.available():
+        plots.learning_curves(run.history, place / "learning_curves.png")
+        plots.confusion(metrics, dataset.classes, place / "confusion_matrix.png")
+        probability = inference.probabilities(output, config.loss)
+        worst = place / "worst_mistakes.png"
+        plots.worst_mistakes(dataset.test.images, dataset.test.labels, probability, dataset.classes, worst)
+    if not config.quiet:
+        print(f"\nwritten to {place}: {', '.join(sorted(path.name for path in place.iterdir()))}")
+        if not plots.available():
+            print(plots.HINT)
+        print(f"next: fastconv evaluate {place}   or   fastconv predict IMAGE --model {place}")
+
+
+def _print_metrics(output: np.ndarray, dataset: Dataset, classes: Sequence[str]) -> Any:
+    labels = dataset.test.labels
+    metrics = measure(labels, output.argmax(axis=1), len(classes))
+    print(f"\ntest accuracy {100 * metrics.accuracy:.2f} % on {len(labels):,} images of {dataset.name}\n")
+    print(report.metrics_table(metrics, classes), end="\n\n")
+    print(report.confusion_table(metrics, classes), flush=True)
+    return metrics
+
+
+def _describe(run: Run, place: Path, going_on: bool) -> str:
+    config = run.config
+    parameters = sum(parameter.data.size for parameter in run.model.parameters())
+    momentum = f", momentum {config.momentum:g}" if config.optimizer == "sgd" and config.momentum else ""
+    return (
+        f"{'resumed' if going_on else 'training'}: {config.model} ({parameters:,} parameters), "
+        f"{len(run.batches.split):,} training and {len(run.dataset.test):,} test images, {config.epochs} epochs of "
+        f"{len(run.batches):,} batches; {config.optimizer}, lr {config.lr:g}{momentum}, {config.schedule}, "
+        f"{config.loss}, {config.dtype}, seed {config.seed}; to {place}"
+    )
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads is not None:
+        import fastconv
+
+        fastconv.set_num_threads(threads)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
