@@ -1,0 +1,297 @@
+"""The command line as a user meets it: output, files, exit codes, Ctrl-C, resuming, and one-line errors."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from idx_files import write_set
+
+import fastconv
+from fastconv import config, data
+from fastconv.cli import main
+from fastconv.training import checkpoint, plots
+
+REAL = config.data_dir()
+AVAILABLE = plots.available
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of its own with a set of 12 + 5 images; no data elsewhere; no pictures, which take seconds."""
+    monkeypatch.setattr("fastconv.training.plots.available", lambda: False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FASTCONV_DATA", raising=False)
+    monkeypatch.setenv("FASTCONV_CACHE", str(tmp_path / "cache"))
+    write_set(tmp_path / "tiny")
+
+
+def train(*options: str) -> int:
+    return main(["train", "--dataset", "mnist", "--data", "tiny", "--model", "lenet5", "--batch-size", "5", *options])
+
+
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("fastconv: ")
+    return error
+
+
+# -------------------------------------------------------------------------------------------------- train
+
+
+def test_train_prints_and_writes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--epochs", "3") == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert lines[0] == "data: MNIST from tiny (found through --data)"
+    assert "61,706 parameters" in lines[1]
+    assert [line.split()[1] for line in lines if line.startswith("epoch")] == ["1/3", "2/3", "3/3"]
+    for word in ("test accuracy", "sensitivity", "precision", "F1", "true \\ predicted"):
+        assert word in out
+    assert err == ""  # no bar where there is no terminal
+    folder = Path("runs/mnist-lenet5")
+    files = {path.name for path in folder.iterdir()}
+    assert {"model.safetensors", "checkpoint.safetensors", "history.jsonl", "config.json"} <= files
+    history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    assert [entry["epoch"] for entry in history] == [1, 2, 3]
+    assert json.loads((folder / "config.json").read_text())["epochs"] == 3
+
+
+def test_pictures_or_how_to_get_them(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert train("--epochs", "1", "--output", "without") == 0
+    assert "pip install 'fastconv[plot]'" in capsys.readouterr().out
+    assert not list(Path("without").glob("*.png"))
+    pytest.importorskip("matplotlib", reason="matplotlib (the plot extra) is not installed")
+    monkeypatch.setattr("fastconv.training.plots.available", AVAILABLE)
+    assert main(["train", "--dataset", "digits", "--limit", "8", "--model", "lenet5", "--epochs", "1"]) == 0
+    pictures = {path.name for path in Path("runs/digits-lenet5").glob("*.png")}
+    assert pictures == {"learning_curves.png", "confusion_matrix.png", "worst_mistakes.png"}
+
+
+def test_quiet_prints_results_only(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--epochs", "1", "--quiet") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("data: MNIST from tiny")
+    assert "\ntest accuracy" in out
+    assert not re.search(r"^(epoch|training|written|next)", out, re.MULTILINE)
+
+
+def test_a_second_run_overwrites_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--epochs", "1") == train("--epochs", "1", "--seed", "5") == 0
+    assert Path("runs/mnist-lenet5-2/model.safetensors").exists()
+    assert train("--epochs", "1", "--output", "runs/mnist-lenet5") == 2
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_resume_after_the_command_line_stopped(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--schedule", "constant", "--quiet")
+    assert train("--epochs", "4", "--output", "whole", *options) == 0
+    assert train("--epochs", "2", "--output", "parts", *options) == 0
+    assert main(["train", "--resume", "--data", "tiny", "--output", "parts", "--epochs", "4"]) == 0
+    assert Path("parts/model.safetensors").read_bytes() == Path("whole/model.safetensors").read_bytes()
+    assert len(Path("parts/history.jsonl").read_text().splitlines()) == 4
+    capsys.readouterr()
+    assert main(["train", "--resume", "--data", "tiny", "--output", "parts"]) == 0  # there is nothing left to do
+    assert "test accuracy" in capsys.readouterr().out
+    assert Path("parts/model.safetensors").read_bytes() == Path("whole/model.safetensors").read_bytes()
+    assert main(["train", "--resume", "--data", "tiny", "--output", "parts", "--seed", "8"]) == 2
+    assert "seed 0, as in the run that is resumed" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGINT") or os.name == "nt", reason="POSIX signals")
+def test_ctrl_c_saves_and_says_how_to_go_on() -> None:
+    command = [sys.executable, "-m", "fastconv", "train", "--dataset", "mnist", "--data", "tiny", "--model", "lenet5"]
+    package = str(Path(fastconv.__file__).parents[1])  # as it was imported here, whatever the folder
+    environment = {**os.environ, "PYTHONPATH": package, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        [*command, "--epochs", "1000000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        for line in process.stdout:
+            if line.startswith("epoch") and line.split()[1].startswith("3/"):
+                process.send_signal(signal.SIGINT)
+                break
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    last = out.splitlines()[-1]
+    assert last.startswith("interrupted in epoch ")
+    assert last.endswith("fastconv train --resume --output runs/mnist-lenet5")
+    assert "Traceback" not in err
+    state = checkpoint.load("runs/mnist-lenet5/checkpoint.safetensors", "checkpoint")
+    assert len(state["history"]) == state["position"]["epoch"] >= 3
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train("--epochs", "1", "--schedule", "constant", "--output", "run") == 0
+    before = Path("run/checkpoint.safetensors").read_bytes()
+    capsys.readouterr()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        assert main(["train", "--resume", "--output", "run", "--epochs", "2", "--data", "tiny"]) == 2
+    assert "No space left on device" in one_line(capsys)
+    assert Path("run/checkpoint.safetensors").read_bytes() == before
+    assert checkpoint.load("run/checkpoint.safetensors", "checkpoint")["position"]["epoch"] == 1
+
+
+@pytest.mark.parametrize(
+    "options, reason",
+    [
+        (["--data", "nowhere", "--dataset", "mnist"], "four MNIST files in nowhere"),
+        (["--resume", "--output", "nowhere"], "nowhere"),
+        (["--resume"], "train first"),
+        (["--config", "missing.toml"], "missing.toml"),
+        (["--epochs", "0"], "epochs >= 1, got 0"),
+        (["--output-relu", "--model", "lenet5"], "output_relu"),
+        (["--output", "file/below"], "file/below"),
+        (["--lr", "1e30", "--loss", "half-sse", "--limit", "50", "--model", "lenet5"], "finite loss"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_errors_are_one_line(capsys: pytest.CaptureFixture[str], options: list[str], reason: str) -> None:
+    Path("file").write_text("in the way")
+    with np.errstate(all="ignore"):
+        assert main(["train", "--dataset", "digits", "--epochs", "1", *options]) == 2
+    assert reason in one_line(capsys)
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"", lambda data: data[:-1] + b"\xee"])
+def test_a_damaged_checkpoint_is_named(capsys: pytest.CaptureFixture[str], damage) -> None:
+    assert train("--epochs", "1", "--output", "run") == 0
+    capsys.readouterr()
+    path = Path("run/checkpoint.safetensors")
+    path.write_bytes(damage(path.read_bytes()))
+    assert main(["train", "--resume", "--output", "run", "--data", "tiny"]) == 2
+    assert "run/checkpoint.safetensors" in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["fly"], ["train", "--epochs", "x"], ["train", "--model", "vgg"], ["predict"]]
+)
+def test_wrong_usage(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: fastconv" in capsys.readouterr().err
+
+
+def test_keyboard_interrupt_outside_training(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(data, "load", interrupt)
+    assert train() == 130
+    assert "interrupted" in one_line(capsys)
+
+
+# ------------------------------------------------------------------------------- evaluate, predict, info
+
+
+@pytest.fixture
+def trained(capsys: pytest.CaptureFixture[str]) -> Path:
+    """A network that has seen 300 of the embedded digits."""
+    options = [
+        "--model",
+        "lenet5",
+        "--limit",
+        "300",
+        "--epochs",
+        "10",
+        "--no-augment",
+        "--lr",
+        "0.05",
+        "--batch-size",
+        "20",
+    ]
+    assert main(["train", "--dataset", "digits", "--output", "run", "--quiet", *options]) == 0
+    return Path("run")
+
+
+def test_evaluate_agrees_with_training_and_predict_reads_pictures(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def accuracy() -> float:
+        return float(re.search(r"test accuracy ([\d.]+) %", capsys.readouterr().out)[1])
+
+    said = json.loads((trained / "history.jsonl").read_text().splitlines()[-1])["test_accuracy"]
+    assert said > 0.6
+    assert main(["evaluate", "run"]) == 0
+    assert accuracy() == round(100 * said, 2)
+    assert main(["evaluate", "run/model.safetensors", "--dataset", "mnist", "--data", "tiny"]) == 0
+    assert accuracy() <= 100
+
+    digits = data.load("digits").train
+    chosen = [int(np.flatnonzero(digits.labels == digit)[0]) for digit in range(10)]
+    paths = []
+    for index in chosen:  # dark ink on a white page, the digit in a corner
+        page = np.full((100, 90), 255, np.uint8)
+        page[60:88, 5:33] -= digits.images[index]
+        paths.append(f"page{index}.npy")
+        np.save(paths[-1], page)
+    assert main(["predict", *paths, "--model", "run", "--json"]) == 0
+    answers = json.loads(capsys.readouterr().out)
+    assert [answer["file"] for answer in answers] == paths
+    assert all(0.1 <= answer["probability"] <= 1 for answer in answers)
+    right = sum(answer["class"] == str(digits.labels[i]) for answer, i in zip(answers, chosen, strict=True))
+    assert right >= 7  # a small network after a short training, on digits that it has seen
+    assert main(["predict", paths[0], "--model", "run"]) == 0
+    assert re.fullmatch(rf"{paths[0]}  \d  \d+\.\d %\n", capsys.readouterr().out)
+
+
+def test_predict_names_bad_pictures(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("--epochs", "1", "--output", "runs/a") == 0
+    np.save("blank.npy", np.ones((50, 50)))
+    Path("rubbish.npy").write_bytes(b"rubbish")
+    for name, reason in (("blank.npy", "a blank image"), ("rubbish.npy", "decoded"), ("missing.npy", "none there")):
+        capsys.readouterr()
+        assert main(["predict", name]) == 2  # with the latest model
+        error = one_line(capsys)
+        assert name in error
+        assert reason in error
+
+
+@pytest.mark.parametrize("command", [["evaluate"], ["predict", "x.npy"], ["evaluate", "nowhere"]])
+def test_no_model_says_so(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
+    assert main(command) == 2
+    assert re.search(r"model|nowhere", one_line(capsys))
+
+
+def test_info(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    write_set(tmp_path / "mnist")
+    monkeypatch.setenv("FASTCONV_DATA", str(tmp_path))
+    assert main(["info", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["packages"]["numpy"] == np.__version__
+    assert facts["data"] == {
+        "mnist": f"{tmp_path}/mnist (FASTCONV_DATA)", "fashion-mnist": None, "digits": "embedded",
+    }  # fmt: skip
+    assert facts["threads"] >= 1
+    assert facts["backends"]["reference"] in ("in use", "available")
+    assert main(["info"]) == 0
+    out = capsys.readouterr().out
+    assert all(re.search(rf"^{key} ", out, re.MULTILINE) for key in facts)
+
+
+# ------------------------------------------------------------------------------------------- the real thing
+
+
+@pytest.mark.skipif(REAL is None, reason="FASTCONV_DATA is not set")
+def test_real_mnist(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--dataset", "mnist", "--data", str(REAL), "--model", "lenet5", "--limit", "3000", "--epochs", "1"]
+    assert main(["train", *arguments, "--batch-size", "20", "--no-augment", "--quiet"]) == 0
+    assert float(re.search(r"test accuracy ([\d.]+) %", capsys.readouterr().out)[1]) > 85
