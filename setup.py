@@ -21,7 +21,8 @@ MSVC = sys.platform == "win32"
 CPU = "fastconv/backends/cpu"
 NEEDS_COMPILER = (
     "fastconv: no working C++17 compiler was found, and this platform has no ready-made wheel: install g++ or clang++ "
-    "(Debian and Ubuntu: apt install g++; macOS: xcode-select --install; Windows: Visual Studio Build Tools) and try again."
+    "(Debian and Ubuntu: apt install g++; macOS: xcode-select --install; Windows: Visual Studio Build Tools) and try "
+    "again."
 )
 
 
@@ -51,6 +52,7 @@ OWN_SOURCES = {  # C++ that exactly one extension links
     "dispatch": sorted(glob("csrc/dispatch/*.cpp")) + [f"csrc/targets/{isa}.cpp" for isa in ISAS],
 }
 INCLUDE = ["csrc", "csrc/include"]
+DEPENDS = [name for name in glob("csrc/**/*", recursive=True) if name.endswith((".h", ".hpp", ".def", ".cpp"))]
 
 
 class BuildExtensions(build_ext):
@@ -81,7 +83,7 @@ class BuildExtensions(build_ext):
         probe.parent.mkdir(parents=True, exist_ok=True)
         probe.write_text("int main() { return 0; }\n")
         try:
-            self.compiler.compile([str(probe)], output_dir=self.build_temp)
+            self.compiler.compile([str(probe)], output_dir=self.build_temp, extra_postargs=COMMON[:1])
         except Exception:  # every compiler class fails in its own way
             return False
         return True
@@ -93,7 +95,7 @@ def extension(source):
         [source],
         include_dirs=[*INCLUDE, numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_25_API_VERSION")],
-        depends=[name for name in glob("csrc/**/*", recursive=True) if name.endswith((".h", ".hpp", ".def", ".cpp"))],
+        depends=DEPENDS,
         extra_compile_args=COMMON,
         extra_link_args=LINK,
         language="c++",
@@ -115,12 +117,9 @@ def extensions():
         },
     )
     for source in glob("csrc/bindings/*.cpp"):
-        modules.append(
-            Pybind11Extension(
-                f"fastconv.backends.cpu.{Path(source).stem}", [source], include_dirs=INCLUDE, extra_compile_args=COMMON,
-                extra_link_args=LINK,
-            )  # fmt: skip
-        )
+        name = f"fastconv.backends.cpu.{Path(source).stem}"
+        paths = {"include_dirs": INCLUDE, "depends": DEPENDS}
+        modules.append(Pybind11Extension(name, [source], extra_compile_args=COMMON, extra_link_args=LINK, **paths))
     return modules
 
 

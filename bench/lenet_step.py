@@ -1,0 +1,155 @@
+"""A whole training step of the tutorial network, against PyTorch in the same process and run.
+
+    python -m bench.lenet_step --batch 64 --threads 2
+
+A step is forward pass, cross-entropy, backward pass and SGD with momentum, through the public API of both. PyTorch has
+its best of NCHW and channels-last, each with its default and its fused optimiser, at the same number of threads. Before
+anything is timed both must agree, from the same weights: loss, every gradient, every parameter after the step.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import OrderedDict
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+
+import fastconv
+from fastconv import functional, models, optim
+
+from . import machine
+from .paired import Paired, paired, spread
+
+SGD = {"lr": 0.01, "momentum": 0.9}
+BOUND = 1e-3  # relative norm error, float32 against float32: a near-tie of a max-pool may fall to either side
+
+
+def batch_of(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return images (N, 1, 28, 28) and labels (N,)."""
+    rng = np.random.default_rng(0)
+    return rng.standard_normal((size, 1, 28, 28), dtype=np.float32), rng.integers(0, 10, size)
+
+
+def torch_net() -> torch.nn.Sequential:
+    """The network of fastconv.models.tutorial_net, with its names."""
+    nn = torch.nn
+    layers = {
+        "c1": nn.Conv2d(1, 32, 5), "relu1": nn.ReLU(), "p2": nn.MaxPool2d(2),
+        "c3": nn.Conv2d(32, 64, 5), "relu3": nn.ReLU(), "p4": nn.MaxPool2d(2),
+        "flatten": nn.Flatten(), "f5": nn.Linear(1024, 256), "relu5": nn.ReLU(), "f6": nn.Linear(256, 10),
+    }  # fmt: skip
+    return nn.Sequential(OrderedDict(layers))
+
+
+class Fastconv:
+    """Our side."""
+
+    def __init__(self, x: np.ndarray, labels: np.ndarray, weights: dict[str, np.ndarray]) -> None:
+        self.x, self.labels = fastconv.tensor(x), labels
+        self.model = models.create("tutorial")
+        self.model.load_state_dict(weights)
+        self.optimizer = optim.SGD(self.model.parameters(), **SGD)
+
+    def step(self) -> Any:
+        self.optimizer.zero_grad()
+        loss = functional.cross_entropy(self.model(self.x), self.labels)
+        loss.backward()
+        self.optimizer.step()
+        return loss
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Gradients and parameters by name."""
+        named = dict(self.model.named_parameters())
+        return {f"d{k}": p.grad for k, p in named.items()} | {k: p.numpy() for k, p in named.items()}
+
+
+class Torch:
+    """PyTorch's side, in one memory format and with one of its optimisers."""
+
+    def __init__(
+        self, x: np.ndarray, labels: np.ndarray, weights: dict[str, np.ndarray], channels_last: bool, fused: bool
+    ) -> None:
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.x = torch.from_numpy(x).to(memory_format=layout)
+        self.labels = torch.from_numpy(labels)
+        self.model = torch_net()
+        self.model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights.items()})
+        self.model.to(memory_format=layout)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), fused=fused, **SGD)
+
+    def step(self) -> Any:
+        self.optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(self.model(self.x), self.labels)
+        loss.backward()
+        self.optimizer.step()
+        return loss
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        named = dict(self.model.named_parameters())
+        gradients = {f"d{name}": p.grad.numpy() for name, p in named.items()}
+        return gradients | {name: p.detach().numpy() for name, p in named.items()}
+
+
+def verify(ours: Fastconv, theirs: Torch) -> dict[str, float]:
+    """Make one step on both sides; return the relative errors, and raise where one is beyond the bound."""
+    losses = ours.step().item(), theirs.step().item()
+    errors = {"loss": abs(losses[0] - losses[1]) / abs(losses[1])}
+    expected = theirs.arrays()
+    for name, array in ours.arrays().items():
+        errors[name] = float(np.linalg.norm(array - expected[name]) / np.linalg.norm(expected[name]))
+    wrong = {name: error for name, error in errors.items() if not error <= BOUND}
+    if wrong:
+        raise SystemExit(f"lenet_step: the sides differ, nothing is timed: {wrong}")
+    return errors
+
+
+def compare(batch: int, rounds: int, steps: int) -> tuple[Paired, dict[str, float]]:
+    """Verify and time all sides at one batch size."""
+    x, labels = batch_of(batch)
+    fastconv.manual_seed(0)
+    weights = {name: np.array(value) for name, value in models.create("tutorial").state_dict().items()}
+    sides: dict[str, Any] = {"fastconv": Fastconv(x, labels, weights)}
+    errors: dict[str, float] = {}
+    for channels_last, fused in product((False, True), (False, True)):
+        name = f"torch {'channels-last' if channels_last else 'NCHW'}{', fused SGD' if fused else ''}"
+        sides[name] = Torch(x, labels, weights, channels_last, fused)
+        found = verify(Fastconv(x, labels, weights), Torch(x, labels, weights, channels_last, fused))
+        errors = {key: max(value, errors.get(key, 0.0)) for key, value in found.items()}
+    callables: dict[str, Callable[[], Any]] = {name: side.step for name, side in sides.items()}
+    return paired(callables, rounds, steps), errors
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A LeNet training step, fastconv and PyTorch in turn.")
+    parser.add_argument("--batch", type=int, nargs="+", default=[64], help="batch sizes")
+    parser.add_argument("--threads", type=int, default=fastconv.get_num_threads())
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=10, help="timed steps a turn")
+    machine.add_results_option(parser)
+    options = parser.parse_args()
+    fastconv.set_num_threads(options.threads)
+    torch.set_num_threads(options.threads)
+    print("| batch | threads | fastconv, ms | images/s | PyTorch, ms | its best | times as fast (min, median, max) |")
+    print("|---|---|---|---|---|---|---|")
+    for batch in options.batch:
+        result, errors = compare(batch, options.rounds, options.steps)
+        best = result.fastest(*(name for name in result.samples if name != "fastconv"))
+        ratio = spread(result.ratios("fastconv", best))
+        record = {
+            "batch": batch, "threads": options.threads, "steps_a_turn": options.steps, "best_peer": best,
+            "times_as_fast": ratio, "summary": result.summary(), "relative_errors": errors, "seconds": result.samples,
+        }  # fmt: skip
+        machine.save(f"lenet_step_b{batch}_t{options.threads}", record, options.results)
+        ours, theirs = result.median("fastconv"), result.median(best)
+        print(
+            f"| {batch} | {options.threads} | {1e3 * ours:.2f} | {batch / ours:,.0f} | {1e3 * theirs:.2f} | {best} "
+            f"| {ratio['min']:.2f}, **{ratio['median']:.2f}**, {ratio['max']:.2f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The machine that a result was taken on, and where results go: results/NAME.json, raw samples included."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import fastconv
+from fastconv.backends.cpu import isa
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def describe() -> dict[str, Any]:
+    """Return the processor, what fastconv uses of it, versions and the commit.
+
+    >>> sorted(describe())
+    ['commit', 'cpu', 'date', 'isa', 'load', 'processors', 'system', 'threads', 'versions']
+    """
+    return {
+        "cpu": _processor(),
+        "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "isa": isa(),
+        "threads": fastconv.get_num_threads(),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "versions": _versions(),
+        "commit": _commit(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def save(name: str, result: dict[str, Any], folder: Path = RESULTS) -> Path:
+    """Write ``result`` and the machine to NAME.json and return the path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps({"machine": describe(), **result}, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def add_results_option(parser: argparse.ArgumentParser) -> None:
+    """Let a script's user say where the result goes."""
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the result (default: bench/results)")
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        fields = dict(line.split(":", 1) for line in lines if ":" in line)
+        fields = {key.strip(): value.strip() for key, value in fields.items()}
+        return "{model name}, family {cpu family}, model {model}".format_map(
+            fields
+        )  # a cloud's name may say too little
+    except (OSError, KeyError):
+        return platform.processor() or platform.machine()
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {"python": platform.python_version(), "fastconv": fastconv.__version__}
+    for package in ("numpy", "torch"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def _commit() -> str | None:
+    """The commit of the tree, marked where files differ from it."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        run = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return run.stdout.strip()
