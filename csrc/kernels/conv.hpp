@@ -5,6 +5,7 @@
 
 #include "dispatch/blocks.hpp"
 #include "fastconv/conv.h"
+#include "kernels/check.hpp"
 #include "kernels/unroll.hpp"
 
 namespace fastconv {
@@ -16,7 +17,6 @@ static void conv_block(const fc_conv_tile& a, const int64_t* pixel, const int64_
     using T = typename V::T;
     constexpr int nr = Blocks<V>::nv * V::width;  // a packed row
     const T* x = static_cast<const T*>(a.x);
-    const T* w = static_cast<const T*>(a.w);
     const T* bias = static_cast<const T*>(a.bias);
     T* y = static_cast<T*>(a.y);
     const int last = static_cast<int>(a.columns) - (NV - 1) * V::width;  // valid lanes of the last vector
@@ -35,6 +35,7 @@ static void conv_block(const fc_conv_tile& a, const int64_t* pixel, const int64_
         }
     }
     for (int64_t t = 0; t < a.taps; ++t) {
+        const T* w = static_cast<const T*>(a.w) + a.wtap[t];
         const T* row[M];
         FC_UNROLL
         for (int m = 0; m < M; ++m) row[m] = x + pixel[m] + a.tap[t];
@@ -86,43 +87,40 @@ static void conv_columns(const fc_conv_tile& a) {
 
 template <class V>
 void conv_tile(const fc_conv_tile* a) {
+    FC_CHECK(a->pixels >= 0 && a->taps >= 0 && (a->taps == 0 || a->depth > 0));
+    FC_CHECK(a->columns > 0 && a->columns <= Blocks<V>::nv * V::width);
+    FC_CHECK(a->y && a->pixel && a->ypixel && (a->taps == 0 || (a->x && a->w && a->tap && a->wtap)));
     conv_columns<V, Blocks<V>::nv>(*a);
 }
 
 // ------------------------------------------------------------------------------------ weight gradient
 
-template <class V, int M, int NV>
+template <class V, int M, int NV, bool Whole>
 static void outer_block(const fc_outer_tile& a, int64_t r, int64_t c) {
     using T = typename V::T;
-    const T* dy = static_cast<const T*>(a.dy) + c;
     T* dw = static_cast<T*>(a.dw) + r * a.ld + c;
-    const int64_t left = a.columns - c - (NV - 1) * V::width;
-    const int last = left < V::width ? static_cast<int>(left) : V::width;  // valid lanes of the last vector
-    const bool partial = last < V::width;
-    int64_t row[M];
-    FC_UNROLL
-    for (int m = 0; m < M; ++m) row[m] = a.row[r + m];
+    const int last = static_cast<int>(a.columns - c - (NV - 1) * V::width);  // valid lanes of the last vector
+    auto load = [last](const T* p, int j) { return Whole || j < NV - 1 ? V::load(p) : V::load_n(p, last); };
 
     typename V::Reg acc[M][NV];
+    const T* x[M];
     FC_UNROLL
     for (int m = 0; m < M; ++m) {
+        x[m] = static_cast<const T*>(a.x) + a.row[r + m];
         FC_UNROLL
-        for (int j = 0; j < NV; ++j) {
-            const T* from = dw + m * a.ld + j * V::width;
-            acc[m][j] = !a.accumulate ? V::zero() : j == NV - 1 && partial ? V::load_n(from, last) : V::load(from);
-        }
+        for (int j = 0; j < NV; ++j) acc[m][j] = a.accumulate ? load(dw + m * a.ld + j * V::width, j) : V::zero();
     }
-    for (int64_t p = 0; p < a.pixels; ++p) {
-        const T* xp = static_cast<const T*>(a.x) + a.xpixel[p];
-        const T* dyp = dy + a.ypixel[p];
+    const T* dy = static_cast<const T*>(a.dy) + c;
+    const int64_t *xpixel = a.xpixel, *ypixel = a.ypixel, *end = a.xpixel + a.pixels;
+    for (; xpixel < end; ++xpixel, ++ypixel) {
+        const int64_t at = *xpixel;
+        const T* from = dy + *ypixel;
         typename V::Reg columns[NV];
         FC_UNROLL
-        for (int j = 0; j < NV; ++j) {
-            columns[j] = j == NV - 1 && partial ? V::load_n(dyp + j * V::width, last) : V::load(dyp + j * V::width);
-        }
+        for (int j = 0; j < NV; ++j) columns[j] = load(from + j * V::width, j);
         FC_UNROLL
         for (int m = 0; m < M; ++m) {
-            const typename V::Reg value = V::set1(xp[row[m]]);
+            const typename V::Reg value = V::set1(x[m][at]);
             FC_UNROLL
             for (int j = 0; j < NV; ++j) acc[m][j] = V::fma(value, columns[j], acc[m][j]);
         }
@@ -132,37 +130,45 @@ static void outer_block(const fc_outer_tile& a, int64_t r, int64_t c) {
         FC_UNROLL
         for (int j = 0; j < NV; ++j) {
             T* to = dw + m * a.ld + j * V::width;
-            if (j == NV - 1 && partial) {
-                V::store_n(to, acc[m][j], last);
-            } else {
+            if (Whole || j < NV - 1) {
                 V::store(to, acc[m][j]);
+            } else {
+                V::store_n(to, acc[m][j], last);
             }
         }
     }
 }
 
-template <class V, int M, int NV>
+template <class V, int M, int NV, bool Whole>
 static void outer_rest(const fc_outer_tile& a, int64_t r, int64_t c) {
     if constexpr (M > 0) {
-        if (a.rows - r == M) return outer_block<V, M, NV>(a, r, c);
-        outer_rest<V, M - 1, NV>(a, r, c);
+        if (a.rows - r == M) return outer_block<V, M, NV, Whole>(a, r, c);
+        outer_rest<V, M - 1, NV, Whole>(a, r, c);
     }
+}
+
+template <class V, int NV, bool Whole>
+static void outer_rows(const fc_outer_tile& a, int64_t c) {
+    constexpr int mr = Blocks<V>::mr;
+    int64_t r = 0;
+    for (; r + mr <= a.rows; r += mr) outer_block<V, mr, NV, Whole>(a, r, c);
+    outer_rest<V, mr - 1, NV, Whole>(a, r, c);
 }
 
 template <class V, int NV>
 static void outer_columns(const fc_outer_tile& a, int64_t c) {
     if constexpr (NV > 0) {
-        if (a.columns - c <= (NV - 1) * V::width) return outer_columns<V, NV - 1>(a, c);
-        constexpr int mr = Blocks<V>::mr;
-        int64_t r = 0;
-        for (; r + mr <= a.rows; r += mr) outer_block<V, mr, NV>(a, r, c);
-        outer_rest<V, mr - 1, NV>(a, r, c);
+        const int64_t columns = a.columns - c;
+        if (columns <= (NV - 1) * V::width) return outer_columns<V, NV - 1>(a, c);
+        columns >= NV * V::width ? outer_rows<V, NV, true>(a, c) : outer_rows<V, NV, false>(a, c);
     }
 }
 
 template <class V>
 void outer_tile(const fc_outer_tile* a) {
     constexpr int nr = Blocks<V>::nv * V::width;
+    FC_CHECK(a->pixels >= 0 && a->rows > 0 && a->columns > 0 && a->ld >= a->columns && a->dw && a->row);
+    FC_CHECK(a->pixels == 0 || (a->x && a->xpixel && a->dy && a->ypixel));
     for (int64_t c = 0; c < a->columns; c += nr) outer_columns<V, Blocks<V>::nv>(*a, c);
 }
 

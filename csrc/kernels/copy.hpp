@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "fastconv/conv.h"
+#include "kernels/check.hpp"
 
 namespace fastconv {
 
@@ -12,6 +13,7 @@ void copy2d(const fc_copy2d* a) {
     using T = typename V::T;
     T* dst = static_cast<T*>(a->dst);
     const T* src = static_cast<const T*>(a->src);
+    FC_CHECK(a->rows >= 0 && a->columns >= 0 && a->padded >= a->columns && a->dst && a->src);
     const size_t row_bytes = static_cast<size_t>(a->columns) * sizeof(T);
     if (a->sj == 1 && a->dj == 1 && a->columns == a->padded && a->ld == a->columns && a->si == a->columns) {
         std::memcpy(dst, src, static_cast<size_t>(a->rows) * row_bytes);

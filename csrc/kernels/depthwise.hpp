@@ -4,13 +4,14 @@
 #include <cstdint>
 
 #include "fastconv/conv.h"
+#include "kernels/check.hpp"
 #include "kernels/unroll.hpp"
 
 namespace fastconv {
 
 // Whole vectors and the last, partial one run through the same arithmetic.
 template <class V, bool Whole>
-struct Lanes {
+struct DepthwiseLanes {
     using T = typename V::T;
     static typename V::Reg load(const T* p, int n) { return Whole ? V::load(p) : V::load_n(p, n); }
     static void store(T* p, typename V::Reg a, int n) { Whole ? V::store(p, a) : V::store_n(p, a, n); }
@@ -19,7 +20,7 @@ struct Lanes {
 template <class V, bool Whole, int M>
 static void depthwise_block(const fc_depthwise_tile& a, int64_t p, int64_t c, int n) {
     using T = typename V::T;
-    using L = Lanes<V, Whole>;
+    using L = DepthwiseLanes<V, Whole>;
     const T* bias = static_cast<const T*>(a.bias);
     const T* w = static_cast<const T*>(a.w) + c;
     const T* x[M];
@@ -49,6 +50,7 @@ static void depthwise_pixels(const fc_depthwise_tile& a, int64_t c, int n) {
 
 template <class V>
 void depthwise_tile(const fc_depthwise_tile* a) {
+    FC_CHECK(a->pixels >= 0 && a->taps >= 0 && a->channels > 0 && a->ld >= a->channels && a->y);
     int64_t c = 0;
     for (; c + V::width <= a->channels; c += V::width) depthwise_pixels<V, true>(*a, c, V::width);
     if (c < a->channels) depthwise_pixels<V, false>(*a, c, static_cast<int>(a->channels - c));
@@ -57,7 +59,7 @@ void depthwise_tile(const fc_depthwise_tile* a) {
 template <class V, bool Whole, int M>
 static void depthwise_outer_block(const fc_depthwise_outer& a, int64_t t, int64_t c, int n) {
     using T = typename V::T;
-    using L = Lanes<V, Whole>;
+    using L = DepthwiseLanes<V, Whole>;
     T* dw = static_cast<T*>(a.dw) + t * a.ld + c;
     typename V::Reg acc[M];
     FC_UNROLL
@@ -82,6 +84,7 @@ static void depthwise_outer_taps(const fc_depthwise_outer& a, int64_t c, int n) 
 
 template <class V>
 void depthwise_outer(const fc_depthwise_outer* a) {
+    FC_CHECK(a->pixels >= 0 && a->taps >= 0 && a->channels > 0 && a->ld >= a->channels && a->dw);
     int64_t c = 0;
     for (; c + V::width <= a->channels; c += V::width) depthwise_outer_taps<V, true>(*a, c, V::width);
     if (c < a->channels) depthwise_outer_taps<V, false>(*a, c, static_cast<int>(a->channels - c));

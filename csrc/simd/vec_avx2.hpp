@@ -37,6 +37,10 @@ struct VecF32 {
         const __m256i exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
         return _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32(exponent, 23)));
     }
+    static Reg exponent(Reg a) {
+        const __m256 biased = _mm256_cvtepi32_ps(_mm256_srli_epi32(_mm256_castps_si256(a), 23));
+        return _mm256_sub_ps(biased, _mm256_set1_ps(127.0f));
+    }
     static Mask greater(Reg a, Reg b) { return _mm256_cmp_ps(a, b, _CMP_GT_OQ); }
     static Mask not_less_equal(Reg a, Reg b) { return _mm256_cmp_ps(a, b, _CMP_NLE_UQ); }
     static Mask ordered(Reg a) { return _mm256_cmp_ps(a, a, _CMP_ORD_Q); }
@@ -75,6 +79,12 @@ struct VecF64 {
     static Reg ldexp(Reg a, Reg n) {
         const __m256i bits = _mm256_castpd_si256(_mm256_add_pd(n, _mm256_set1_pd(4503599627370496.0 + 1023.0)));
         return _mm256_mul_pd(a, _mm256_castsi256_pd(_mm256_slli_epi64(bits, 52)));
+    }
+    // The biased exponent, set into the low bits of 2^52, is a double that exceeds 2^52 by its value.
+    static Reg exponent(Reg a) {
+        const __m256i biased = _mm256_srli_epi64(_mm256_castpd_si256(a), 52);
+        const __m256d sum = _mm256_or_pd(_mm256_castsi256_pd(biased), _mm256_set1_pd(4503599627370496.0));
+        return _mm256_sub_pd(sum, _mm256_set1_pd(4503599627370496.0 + 1023.0));
     }
     static Mask greater(Reg a, Reg b) { return _mm256_cmp_pd(a, b, _CMP_GT_OQ); }
     static Mask not_less_equal(Reg a, Reg b) { return _mm256_cmp_pd(a, b, _CMP_NLE_UQ); }

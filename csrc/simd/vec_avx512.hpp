@@ -30,6 +30,7 @@ struct VecF32 {
     static Reg abs(Reg a) { return _mm512_abs_ps(a); }
     static Reg round(Reg a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
     static Reg ldexp(Reg a, Reg n) { return _mm512_scalef_ps(a, n); }
+    static Reg exponent(Reg a) { return _mm512_getexp_ps(a); }
     static Mask greater(Reg a, Reg b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
     static Mask not_less_equal(Reg a, Reg b) { return _mm512_cmp_ps_mask(a, b, _CMP_NLE_UQ); }
     static Mask ordered(Reg a) { return _mm512_cmp_ps_mask(a, a, _CMP_ORD_Q); }
@@ -63,6 +64,7 @@ struct VecF64 {
     static Reg abs(Reg a) { return _mm512_abs_pd(a); }
     static Reg round(Reg a) { return _mm512_roundscale_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
     static Reg ldexp(Reg a, Reg n) { return _mm512_scalef_pd(a, n); }
+    static Reg exponent(Reg a) { return _mm512_getexp_pd(a); }
     static Mask greater(Reg a, Reg b) { return _mm512_cmp_pd_mask(a, b, _CMP_GT_OQ); }
     static Mask not_less_equal(Reg a, Reg b) { return _mm512_cmp_pd_mask(a, b, _CMP_NLE_UQ); }
     static Mask ordered(Reg a) { return _mm512_cmp_pd_mask(a, a, _CMP_ORD_Q); }

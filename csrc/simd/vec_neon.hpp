@@ -41,6 +41,10 @@ struct VecF32 {
         const int32x4_t exponent = vaddq_s32(vcvtq_s32_f32(n), vdupq_n_s32(127));
         return vmulq_f32(a, vreinterpretq_f32_s32(vshlq_n_s32(exponent, 23)));
     }
+    static Reg exponent(Reg a) {
+        const int32x4_t biased = vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_f32(a), 23));
+        return vcvtq_f32_s32(vsubq_s32(biased, vdupq_n_s32(127)));
+    }
     static Mask greater(Reg a, Reg b) { return vcgtq_f32(a, b); }
     static Mask not_less_equal(Reg a, Reg b) { return vmvnq_u32(vcleq_f32(a, b)); }
     static Mask ordered(Reg a) { return vceqq_f32(a, a); }
@@ -73,6 +77,10 @@ struct VecF64 {
     static Reg ldexp(Reg a, Reg n) {
         const int64x2_t exponent = vaddq_s64(vcvtq_s64_f64(n), vdupq_n_s64(1023));
         return vmulq_f64(a, vreinterpretq_f64_s64(vshlq_n_s64(exponent, 52)));
+    }
+    static Reg exponent(Reg a) {
+        const int64x2_t biased = vreinterpretq_s64_u64(vshrq_n_u64(vreinterpretq_u64_f64(a), 52));
+        return vcvtq_f64_s64(vsubq_s64(biased, vdupq_n_s64(1023)));
     }
     static Mask greater(Reg a, Reg b) { return vcgtq_f64(a, b); }
     static Mask not_less_equal(Reg a, Reg b) {

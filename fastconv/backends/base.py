@@ -3,9 +3,10 @@
 The rules that hold for every method:
 
 * Arrays are the backend's own kind (NumPy arrays for ``reference`` and ``cpu``), of one dtype, float32 or float64, in
-  native byte order and aligned. Their strides are arbitrary (negative, zero, channels-last, ...). Inputs are never written.
+  native byte order and aligned. Strides are arbitrary (negative, zero, channels-last, ...). Inputs are never written.
 * Shapes were checked (``fastconv.geometry``) before the call. A batch of zero samples is legal everywhere.
-* Convolution and pooling see five axes, ``(N, C, D, H, W)``; ops over channels see ``(N, C, L)``; elementwise ops see any shape.
+* Convolution and pooling see five axes, ``(N, C, D, H, W)``; ops over channels see ``(N, C, L)``; elementwise ops see
+  any shape.
 * Outputs are new arrays of the logical shape documented, in any memory order, writable. Gradients of parameters
   (``dw``, ``db``) are C-contiguous. Only the optimiser steps and ``accumulate`` write into arrays they are given.
 * A result does not depend on the number of threads, nor a sample's result on the batch around it.
@@ -108,9 +109,7 @@ class Backend:
         """x (N, C, L) -> mean (C,) and biased variance (C,) over N and L; two passes or as good as two."""
         raise self._missing("batch_norm_statistics")
 
-    def batch_norm_forward(
-        self, x: Array, mean: Array, rstd: Array, weight: Array | None, bias: Array | None
-    ) -> Array:
+    def batch_norm_forward(self, x: Array, mean: Array, rstd: Array, weight: Array | None, bias: Array | None) -> Array:
         """(x - mean) * rstd * weight + bias, per channel of x (N, C, L). ``rstd`` is 1 / sqrt(variance + eps)."""
         raise self._missing("batch_norm_forward")
 
@@ -179,7 +178,7 @@ class Backend:
     ) -> tuple[Array, Array]:
         """Negative log-likelihood. log_prob (N, C, L), target (N, L) int64, weight (C,) -> loss (N, L), scale (N, L).
 
-        ``loss = (1 - s) * weight[t] * -log_prob[t] + s / C * sum_c(weight[c] * -log_prob[c])`` with s the label smoothing;
+        ``loss = (1 - s) * weight[t] * -log_prob[t] + s / C * sum_c(weight[c] * -log_prob[c])``, s the label smoothing;
         ``scale = weight[t]`` is what a weighted mean divides by. Both are 0 where ``target == ignore_index``.
         Other targets were checked to lie in [0, C).
         """
@@ -275,7 +274,7 @@ class Backend:
     def dropout_mask(self, shape: Sequence[int], p: float, key: tuple[int, int]) -> Array:
         """bool, True (kept) with probability 1 - p.
 
-        Element ``i`` in logical order is kept where the i-th 64-bit word of ``numpy.random.Philox(key=key)`` is at least
+        Element ``i`` in logical order is kept where word i (64 bits) of ``numpy.random.Philox(key=key)`` is at least
         ``floor(p * 2**64)``: the same mask on every device (Salmon et al. 2011, Philox4x64-10). p lies in [0, 1).
         """
         raise self._missing("dropout_mask")
@@ -295,7 +294,8 @@ class Backend:
         momentum: float, dampening: float, weight_decay: float, nesterov: bool, first: bool,
     ) -> None:  # fmt: skip
         """In place, as ``torch.optim.SGD``: g += weight_decay * p; buffer = momentum * buffer + (1 - dampening) * g
-        (``first``: buffer = g); p -= lr * (g + momentum * buffer if nesterov else buffer). Buffers are None without momentum."""
+        (``first``: buffer = g); p -= lr * (g + momentum * buffer if nesterov else buffer). Without momentum the
+        buffers are None."""
         raise self._missing("sgd_step")
 
     def adam_step(

@@ -58,8 +58,9 @@ bool compare_once(const fc_kernels& tested, const fc_kernels& scalar) {
         std::vector<T> w(taps * depth * table.nr);
         for (int64_t k = 0; k < taps * depth; ++k)
             for (int64_t c = 0; c < columns; ++c) w[k * table.nr + c] = T(std::sin(double(k * 31 + c)));
-        const fc_conv_tile call{x.data(), pixel.data(), tap.data(), w.data(), nullptr, y[i].data(), ypixel.data(),
-                                pixels, taps, depth, columns, 1};
+        const auto wtap = steps(taps, depth * table.nr);
+        const fc_conv_tile call{x.data(), pixel.data(), tap.data(), w.data(), wtap.data(), nullptr, y[i].data(),
+                                ypixel.data(), pixels, taps, depth, columns, 1};
         table.conv_tile(&call);
     }
     good &= agree("conv_tile", y[0], y[1]);

@@ -19,8 +19,8 @@ def struct(name, **fields):
 
 
 ConvTile = struct(
-    "ConvTile", x=POINTER, pixel=POINTER, tap=POINTER, w=POINTER, bias=POINTER, y=POINTER, ypixel=POINTER, pixels=SIZE,
-    taps=SIZE, depth=SIZE, columns=SIZE, accumulate=FLAG,
+    "ConvTile", x=POINTER, pixel=POINTER, tap=POINTER, w=POINTER, wtap=POINTER, bias=POINTER, y=POINTER, ypixel=POINTER,
+    pixels=SIZE, taps=SIZE, depth=SIZE, columns=SIZE, accumulate=FLAG,
 )  # fmt: skip
 OuterTile = struct(
     "OuterTile", x=POINTER, xpixel=POINTER, row=POINTER, dy=POINTER, ypixel=POINTER, dw=POINTER, pixels=SIZE, rows=SIZE,
@@ -34,7 +34,9 @@ DepthwiseOuter = struct(
     "DepthwiseOuter", x=POINTER, xpixel=POINTER, tap=POINTER, dy=POINTER, ypixel=POINTER, dw=POINTER, pixels=SIZE,
     taps=SIZE, channels=SIZE, ld=SIZE, accumulate=FLAG,
 )  # fmt: skip
-Copy2d = struct("Copy2d", dst=POINTER, src=POINTER, rows=SIZE, columns=SIZE, padded=SIZE, ld=SIZE, dj=SIZE, si=SIZE, sj=SIZE)
+Copy2d = struct(
+    "Copy2d", dst=POINTER, src=POINTER, rows=SIZE, columns=SIZE, padded=SIZE, ld=SIZE, dj=SIZE, si=SIZE, sj=SIZE
+)  # fmt: skip
 Accumulate = struct("Accumulate", dst=POINTER, src=POINTER, count=SIZE)
 STRUCTS = {
     "conv_tile": ConvTile,
@@ -98,16 +100,18 @@ def test_conv_tile(isa, dtype, rng, bias, accumulate):
             pixel = (9 * rng.permutation(pixels)).astype(np.int64)
             w = np.zeros((taps * depth, nr), dtype)
             w[:, :columns] = rng.standard_normal((taps * depth, columns))
+            order = rng.permutation(taps)  # where each tap's rows lie
             b = np.zeros(nr, dtype)
             b[:columns] = rng.standard_normal(columns)
             memory, y = guarded((pixels, columns), dtype, rng)
             start = y.astype(np.float64) if accumulate else (b[:columns] if bias else 0.0)
             windows = x.astype(np.float64)[pixel[:, None, None] + tap[:, None] + np.arange(depth)]
-            expected = start + windows.reshape(pixels, -1) @ w[:, :columns].astype(np.float64)
+            rows = w.reshape(taps, depth, nr)[order, :, :columns].reshape(taps * depth, columns)
+            expected = start + windows.reshape(pixels, -1) @ rows.astype(np.float64)
             call(
-                "conv_tile", isa, dtype, x=x, pixel=pixel, tap=tap, w=w, bias=b if bias else None, y=y,
-                ypixel=np.arange(pixels) * columns, pixels=pixels, taps=taps, depth=depth, columns=columns,
-                accumulate=accumulate,
+                "conv_tile", isa, dtype, x=x, pixel=pixel, tap=tap, w=w, wtap=order * depth * nr,
+                bias=b if bias else None, y=y, ypixel=np.arange(pixels) * columns, pixels=pixels, taps=taps,
+                depth=depth, columns=columns, accumulate=accumulate,
             )  # fmt: skip
             np.testing.assert_allclose(y, expected, rtol=0, atol=tolerance(dtype))
             assert edges_untouched(memory)
@@ -185,17 +189,22 @@ def test_depthwise_outer(isa, dtype, rng, accumulate):
                 assert edges_untouched(memory)
 
 
+def matrix(layout, rows, columns, dtype, rng):
+    if layout == "rows":
+        return rng.standard_normal((rows, columns + 2), dtype)[:, :columns]
+    if layout == "transposed":
+        return rng.standard_normal((columns, rows), dtype).T
+    if layout == "scattered":
+        return rng.standard_normal((rows * 3, columns * 2), dtype)[::3, ::-2]
+    return rng.standard_normal((rows, columns), dtype)
+
+
 @pytest.mark.parametrize("layout", ["rows", "transposed", "scattered", "dense"])
 def test_copy2d(isa, dtype, rng, layout):
     for rows in (1, 15, 16, 17, 33):
         for columns in (1, 15, 16, 17, 33):
             padded = columns if layout == "dense" else columns + 3
-            source = {
-                "rows": lambda: rng.standard_normal((rows, columns + 2)).astype(dtype)[:, :columns],
-                "transposed": lambda: rng.standard_normal((columns, rows)).astype(dtype).T,
-                "scattered": lambda: rng.standard_normal((rows * 3, columns * 2)).astype(dtype)[::3, ::-2],
-                "dense": lambda: rng.standard_normal((rows, columns)).astype(dtype),
-            }[layout]()
+            source = matrix(layout, rows, columns, dtype, rng)
             memory, dst = guarded((rows, padded), dtype, rng)
             si, sj = (stride // source.itemsize for stride in source.strides)
             call("copy2d", isa, dtype, dst=dst, src=source, rows=rows, columns=columns, padded=padded, ld=padded, dj=1,

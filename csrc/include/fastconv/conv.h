@@ -3,14 +3,15 @@
 #pragma once
 #include <stdint.h>
 
-/* y[ypixel[p] + c] = start + sum over taps t and depth k of x[pixel[p] + tap[t] + k] * w[(t * depth + k) * NR + c]
+/* y[ypixel[p] + c] = start + sum over taps t and depth k of x[pixel[p] + tap[t] + k] * w[wtap[t] + k * NR + c]
  * for 0 <= p < pixels, 0 <= c < columns <= NR. `start` is y itself with `accumulate`, else bias[c], else 0.
  * The sum runs over t, then k, one fused multiply-add after the other, whatever the tile: that fixes the bits. */
 typedef struct fc_conv_tile {
     const void* x;
     const int64_t* pixel; /* (pixels,) where each output pixel's window starts in x */
     const int64_t* tap;   /* (taps,) where each tap lies in the window */
-    const void* w;        /* (taps * depth, NR), packed, columns beyond `columns` are 0 */
+    const void* w;        /* packed: rows of NR columns, those beyond `columns` are 0 */
+    const int64_t* wtap;  /* (taps,) where each tap's `depth` rows lie in w */
     const void* bias;     /* (NR,) or NULL */
     void* y;
     const int64_t* ypixel; /* (pixels,) */

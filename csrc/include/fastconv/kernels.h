@@ -3,6 +3,11 @@
 #include <stdint.h>
 
 #include "fastconv/conv.h"
+#include "fastconv/elementwise.h"
+#include "fastconv/loss.h"
+#include "fastconv/norm.h"
+#include "fastconv/optim.h"
+#include "fastconv/pool.h"
 
 #ifdef __cplusplus
 extern "C" {

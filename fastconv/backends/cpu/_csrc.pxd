@@ -10,6 +10,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         const int64_t* pixel
         const int64_t* tap
         const void* w
+        const int64_t* wtap
         const void* bias
         void* y
         const int64_t* ypixel

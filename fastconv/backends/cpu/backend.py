@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...geometry import ConvGeometry
 from ..base import Array
 from ..reference.backend import ReferenceBackend
-from . import plan
+from . import activation, arithmetic, dropout, loss, norm, optim, plan, pool, pool_backward, reduce, softmax
 from .linear import linear_backward_input, linear_backward_weight, linear_forward
 
 
@@ -28,3 +28,51 @@ class CpuBackend(ReferenceBackend):
     linear_forward = staticmethod(linear_forward)
     linear_backward_input = staticmethod(linear_backward_input)
     linear_backward_weight = staticmethod(linear_backward_weight)
+
+    relu_forward = staticmethod(activation.relu_forward)
+    relu_backward = staticmethod(activation.relu_backward)
+    leaky_relu_forward = staticmethod(activation.leaky_relu_forward)
+    leaky_relu_backward = staticmethod(activation.leaky_relu_backward)
+    sigmoid_forward = staticmethod(activation.sigmoid_forward)
+    sigmoid_backward = staticmethod(activation.sigmoid_backward)
+    tanh_forward = staticmethod(activation.tanh_forward)
+    tanh_backward = staticmethod(activation.tanh_backward)
+
+    add = staticmethod(arithmetic.add)
+    subtract = staticmethod(arithmetic.subtract)
+    multiply = staticmethod(arithmetic.multiply)
+    divide = staticmethod(arithmetic.divide)
+    scale = staticmethod(arithmetic.scale)
+    accumulate = staticmethod(arithmetic.accumulate)
+
+    sgd_step = staticmethod(optim.sgd_step)
+    adam_step = staticmethod(optim.adam_step)
+
+    max_pool_forward = staticmethod(pool.max_pool_forward)
+    max_pool_backward = staticmethod(pool_backward.max_pool_backward)
+    avg_pool_forward = staticmethod(pool.avg_pool_forward)
+    avg_pool_backward = staticmethod(pool_backward.avg_pool_backward)
+
+    softmax_forward = staticmethod(softmax.softmax_forward)
+    softmax_backward = staticmethod(softmax.softmax_backward)
+    log_softmax_forward = staticmethod(softmax.log_softmax_forward)
+    log_softmax_backward = staticmethod(softmax.log_softmax_backward)
+
+    nll_forward = staticmethod(loss.nll_forward)
+    nll_backward = staticmethod(loss.nll_backward)
+    cross_entropy_forward = staticmethod(loss.cross_entropy_forward)
+    cross_entropy_backward = staticmethod(loss.cross_entropy_backward)
+    mse_forward = staticmethod(loss.mse_forward)
+    mse_backward = staticmethod(loss.mse_backward)
+    bce_with_logits_forward = staticmethod(loss.bce_with_logits_forward)
+    bce_with_logits_backward = staticmethod(loss.bce_with_logits_backward)
+
+    sum = staticmethod(reduce.sum_)
+    bias_backward = staticmethod(reduce.bias_backward)
+
+    batch_norm_statistics = staticmethod(norm.batch_norm_statistics)
+    batch_norm_forward = staticmethod(norm.batch_norm_forward)
+    batch_norm_backward = staticmethod(norm.batch_norm_backward)
+
+    dropout_mask = staticmethod(dropout.dropout_mask)
+    dropout_apply = staticmethod(dropout.dropout_apply)

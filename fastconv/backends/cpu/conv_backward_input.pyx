@@ -1,8 +1,9 @@
 """Convolution, gradient of the input (and the transposed convolution forward): one dense problem per output phase.
 
-With stride s, input position i receives from kernel position k only where (i + padding - k * dilation) is a multiple of s.
-Positions with the same residue of i + padding modulo s (a phase) share one set of kernel positions and read neighbouring
-output positions, so that each phase is a convolution of stride 1 and no zero is multiplied. The loops: conv_tiles.pyx.
+With stride s, input position i receives from kernel position k only where i + padding - k * dilation is a multiple of
+s. Positions with the same residue of i + padding modulo s (a phase) share one set of kernel positions and read
+neighbouring output positions, so that each phase is a convolution of stride 1 and no zero is multiplied. The loops are
+in conv_tiles.pyx.
 """
 
 cimport numpy as cnp
@@ -73,8 +74,9 @@ def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, bint depthwi
                 used = 0
                 problem.x.groups, problem.x.depth = groups, wv.size[0] // groups
                 for i in range(2, -1, -1):
-                    used += set_phase(&problem.x.axis[i], residue % stride[i], xv.size[2 + i], wv.size[2 + i], stride[i],
-                                      padding[i], dilation[i], wv.stride[2 + i], lists + used, lists + taps + used)
+                    used += set_phase(&problem.x.axis[i], residue % stride[i], xv.size[2 + i], wv.size[2 + i],
+                                      stride[i], padding[i], dilation[i], wv.stride[2 + i], lists + used,
+                                      lists + taps + used)
                     residue //= stride[i]
                 if depthwise:
                     depthwise_correlate(&problem)

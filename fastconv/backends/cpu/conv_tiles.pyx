@@ -1,19 +1,19 @@
 """The loop nest of convolution: pack the weights into panels, then tile by tile hand pixels to the micro-kernel.
 
-Forward pass and input gradient are one problem (a destination pixel sums source pixels at given shifts times a matrix), so
-they share this file; conv_forward.pyx, conv_backward_input.pyx and linear.pyx say which pixels and shifts. Memory beyond the
+Forward pass and input gradient are one problem (a destination pixel sums source pixels at given shifts times a matrix),
+so they share this file; conv_forward.pyx, conv_backward_input.pyx and linear.pyx say which pixels and shifts. Where
+much of a tile is border, it is cut into boxes that leave out the taps that see only padding. Memory beyond the
 workspace: the packed weights. Tiles depend on shape and threads, the order of every sum on the shape alone.
 """
 
 from libc.stdint cimport int64_t
-from libc.stdlib cimport free, malloc
 
 from fastconv.backends.cpu._csrc cimport fc_conv_tile, fc_copy2d
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport (
-    Reader, Tile, ceil_div, choose_chunk, choose_tile, count_tiles, fetch, finish, folds, list_pixels, list_taps, locate,
-    tile_bytes, tile_pixels,
+    Reader, Taps, Tile, TileAxis, ceil_div, choose_chunk, choose_tile, count_tiles, fetch, finish, folds, list_pixels,
+    locate, next_run, tile_bytes, tile_pixels,
 )
 
 # A tile's source aims at half a second-level cache, a panel of weights at a quarter of one.
@@ -28,8 +28,6 @@ cdef struct Plan:
     Correlation* problem
     int64_t blocks      # panels of nr columns a group
     int64_t splits      # parts into which a tile's panels are shared out
-    int64_t* each       # (taps,) tap offsets
-    int64_t* folded     # (taps / w taps,) the same with the w axis folded into the depth
     char* packed        # (groups, blocks, chunks, taps, chunk, nr)
     char* bias          # (groups, blocks, nr)
     bint failed         # a thread found no memory for its workspace
@@ -94,42 +92,97 @@ cdef void pack_panels(void* context, int64_t index) noexcept nogil:
         x.kernel.copy2d(&copy)
 
 
+cdef int64_t list_box_taps(const Reader* x, const Taps* taps, int64_t depth, bint fold, int64_t* tap,
+                           int64_t* wtap) noexcept nogil:
+    """Where each of a box's taps lies in the source and in a panel; a folded row of w taps counts as one."""
+    cdef const TileAxis* ax = &x.axis[0]
+    cdef int64_t d, h, w, at, row, last = taps.first[2] + 1 if fold else taps.last[2], t = 0
+    for d in range(taps.first[0], taps.last[0]):
+        for h in range(taps.first[1], taps.last[1]):
+            at = (ax[0].shift[d] - ax[0].shift[0]) * x.step[2] + (ax[1].shift[h] - ax[1].shift[0]) * x.step[3]
+            row = (d * ax[1].taps + h) * ax[2].taps
+            for w in range(taps.first[2], last):
+                tap[t] = at + (ax[2].shift[w] - ax[2].shift[0]) * x.step[4]
+                wtap[t] = (row + w) * depth * x.kernel.nr
+                t += 1
+    return t
+
+
+cdef struct Task:
+    # What the boxes of one task share.
+    Tile tile
+    int64_t group, block, last_block, chunk, depth
+    bint fold
+    int64_t* lists[4]   # pixels in the source and in y, taps in the source and in a panel
+
+
+cdef void run_box(Plan* plan, Task* task, const Tile* box, const Taps* taps, fc_conv_tile* call) noexcept nogil:
+    """All panels of the task for the pixels of a box, which share the same taps."""
+    cdef Correlation* problem = plan.problem
+    cdef Reader* x = &problem.x
+    cdef int64_t nr = x.kernel.nr, block
+    call.pixels = list_pixels(x, &task.tile, box, problem.ys, task.lists[0], task.lists[1])
+    call.taps = list_box_taps(x, taps, task.depth, task.fold, task.lists[2], task.lists[3])
+    call.depth = task.depth * (taps.last[2] - taps.first[2]) if task.fold else task.depth
+    for block in range(task.block, task.last_block):
+        call.columns = min(nr, problem.columns - block * nr)
+        call.w = plan.packed + panel(plan, task.group, block, task.chunk)
+        call.bias = NULL
+        if problem.bias != NULL:
+            call.bias = plan.bias + (task.group * plan.blocks + block) * nr * x.itemsize
+        call.y = problem.y + (task.group * problem.columns + block * nr) * x.itemsize
+        x.kernel.conv_tile(call)
+
+
+cdef void run_boxes(Plan* plan, Task* task, fc_conv_tile* call) noexcept nogil:
+    """Cut the tile into boxes whose pixels share the same taps: one box, unless padding is worth leaving out."""
+    cdef TileAxis* ax = &plan.problem.x.axis[0]
+    cdef Tile* tile = &task.tile
+    cdef Tile box = tile[0]
+    cdef Taps taps
+    cdef int64_t end[3]
+    cdef int i
+    for i in range(3):
+        end[i] = tile.first[i + 1] + tile.count[i + 1]
+    box.first[1] = tile.first[1]
+    while box.first[1] < end[0]:
+        box.count[1] = next_run(&ax[0], box.first[1], end[0], &taps.first[0], &taps.last[0]) - box.first[1]
+        box.first[2] = tile.first[2]
+        while box.first[2] < end[1]:
+            box.count[2] = next_run(&ax[1], box.first[2], end[1], &taps.first[1], &taps.last[1]) - box.first[2]
+            box.first[3] = tile.first[3]
+            while box.first[3] < end[2]:
+                box.count[3] = next_run(&ax[2], box.first[3], end[2], &taps.first[2], &taps.last[2]) - box.first[3]
+                run_box(plan, task, &box, &taps, call)
+                box.first[3] += box.count[3]
+            box.first[2] += box.count[2]
+        box.first[1] += box.count[1]
+
+
 cdef void run_tile(void* context, int64_t index) noexcept nogil:
     """One task: index = (tile * groups + group) * splits + split."""
     cdef Plan* plan = <Plan*> context
-    cdef Correlation* problem = plan.problem
-    cdef Reader* x = &problem.x
-    cdef int64_t nr = x.kernel.nr, most = tile_pixels(x), chunk, block, depth
-    cdef int64_t share = ceil_div(plan.blocks, plan.splits), split = index % plan.splits
-    cdef int64_t group = index // plan.splits % x.groups
-    cdef int64_t lists = ceil_div(2 * most * sizeof(int64_t), 64) * 64
-    cdef char* memory = <char*> workspace(lists + tile_bytes(x))
-    cdef bint fold
-    cdef Tile tile
+    cdef Reader* x = &plan.problem.x
+    cdef int64_t most = tile_pixels(x), share = ceil_div(plan.blocks, plan.splits), split = index % plan.splits
+    cdef int64_t lists = ceil_div(2 * (most + x.taps) * sizeof(int64_t), 64) * 64
+    cdef int64_t* memory = <int64_t*> workspace(lists + tile_bytes(x))
+    cdef Task task
     cdef fc_conv_tile call
     if memory == NULL:
         plan.failed = True
         return
-    locate(x, index // plan.splits // x.groups, &tile)
-    call.pixel = <int64_t*> memory
-    call.ypixel = <int64_t*> memory + most
-    call.pixels = list_pixels(x, &tile, problem.ys, <int64_t*> memory, <int64_t*> memory + most)
-    for chunk in range(x.chunks):
-        depth = min(x.chunk, x.depth - chunk * x.chunk)
-        call.x = fetch(x, &tile, group, chunk, memory + lists)
-        fold = folds(x, depth)
-        call.tap = plan.folded if fold else plan.each
-        call.taps = x.taps // x.axis[2].taps if fold else x.taps
-        call.depth = depth * x.axis[2].taps if fold else depth
-        call.accumulate = chunk > 0
-        for block in range(split * share, min(plan.blocks, (split + 1) * share)):
-            call.columns = min(nr, problem.columns - block * nr)
-            call.w = plan.packed + panel(plan, group, block, chunk)
-            call.bias = NULL
-            if problem.bias != NULL:
-                call.bias = plan.bias + (group * plan.blocks + block) * nr * x.itemsize
-            call.y = problem.y + (group * problem.columns + block * nr) * x.itemsize
-            x.kernel.conv_tile(&call)
+    task.lists[0], task.lists[1] = memory, memory + most
+    task.lists[2], task.lists[3] = memory + 2 * most, memory + 2 * most + x.taps
+    call.pixel, call.ypixel, call.tap, call.wtap = task.lists[0], task.lists[1], task.lists[2], task.lists[3]
+    task.group = index // plan.splits % x.groups
+    task.block, task.last_block = split * share, min(plan.blocks, (split + 1) * share)
+    locate(x, index // plan.splits // x.groups, &task.tile)
+    for task.chunk in range(x.chunks):
+        task.depth = min(x.chunk, x.depth - task.chunk * x.chunk)
+        task.fold = folds(x, task.depth)
+        call.x = fetch(x, &task.tile, task.group, task.chunk, <char*> memory + lists)
+        call.accumulate = task.chunk > 0
+        run_boxes(plan, &task, &call)
 
 
 cdef int correlate(Correlation* problem) except -1 nogil:
@@ -153,15 +206,11 @@ cdef int correlate(Correlation* problem) except -1 nogil:
     bytes = panels * x.kernel.nr * (x.taps * x.depth + 1) * x.itemsize
     plan.packed = <char*> allocate(bytes)
     plan.bias = plan.packed + bytes - panels * x.kernel.nr * x.itemsize
-    plan.each = <int64_t*> malloc(sizeof(int64_t) * (2 * x.taps + 1))
-    plan.folded = plan.each + x.taps
-    if plan.each == NULL or plan.packed == NULL:
+    if plan.packed == NULL:
         plan.failed = True
     else:
-        list_taps(x, plan.each, plan.folded)
         parallel_for(panels, pack_panels, &plan)
         parallel_for(count_tiles(x) * x.groups * plan.splits, run_tile, &plan)
-    free(plan.each)
     release(plan.packed, bytes)
     if plan.failed:
         with gil:

@@ -1,7 +1,8 @@
 """The loop nests of depthwise convolution: every group has one channel in and one out, and vectors run along groups.
 
-The problems are those of conv_tiles.pyx and weight_tiles.pyx; here their groups become the channels of one group. A task is a
-tile of pixels and a chunk of channels; the weight gradient adds up partial sums in a tree that the shape alone fixes.
+The problems are those of conv_tiles.pyx and weight_tiles.pyx; their groups become the channels of one group here. A
+task is a tile of pixels and a chunk of channels; the weight gradient adds up partial sums in a tree that the shape
+alone fixes.
 """
 
 from libc.stdint cimport int64_t
@@ -11,8 +12,8 @@ from fastconv.backends.cpu._csrc cimport fc_accumulate, fc_copy2d, fc_depthwise_
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport (
-    Reader, Tile, ceil_div, choose_chunk, choose_tile, copy_pixels, count_tiles, fetch, finish, list_pixels, list_taps, locate,
-    tile_bytes, tile_pixels,
+    Reader, Tile, ceil_div, choose_chunk, choose_tile, count_tiles, fetch, finish, gather_pixels, list_pixels,
+    list_taps, locate, tile_bytes, tile_pixels,
 )
 
 cdef int64_t CHANNELS = 64                  # of a chunk
@@ -26,7 +27,7 @@ cdef struct Plan:
     Outer* gradient         # or that
     Reader* x
     int64_t* each           # (taps,) tap offsets
-    char* packed            # forward: weights (taps, channels), then the bias (channels,). gradient: (splits, taps, channels)
+    char* packed            # weights (taps, channels) and the bias (channels,); gradient: (splits, taps, channels)
     int64_t tiles, splits
     bint failed
 
@@ -55,7 +56,7 @@ cdef void run_tile(void* context, int64_t index) noexcept nogil:
         return
     locate(x, index // x.chunks, &tile)
     call.pixel, call.ypixel = <int64_t*> memory, <int64_t*> memory + most
-    call.pixels = list_pixels(x, &tile, plan.forward.ys, <int64_t*> memory, <int64_t*> memory + most)
+    call.pixels = list_pixels(x, &tile, &tile, plan.forward.ys, <int64_t*> memory, <int64_t*> memory + most)
     call.x = fetch(x, &tile, 0, chunk, memory + lists)
     call.tap, call.taps = plan.each, x.taps
     call.channels, call.ld = min(x.chunk, x.depth - channel), x.depth
@@ -109,11 +110,11 @@ cdef int depthwise_correlate(Correlation* problem) except -1 nogil:
     finish(x)
     bytes = (x.taps + 1) * x.depth * x.itemsize
     plan.packed = <char*> allocate(bytes)
-    plan.each = <int64_t*> malloc(sizeof(int64_t) * (2 * x.taps + 1))
+    plan.each = <int64_t*> malloc(sizeof(int64_t) * (x.taps + 1))
     if plan.each == NULL or plan.packed == NULL:
         plan.failed = True
     else:
-        list_taps(x, plan.each, plan.each + x.taps)
+        list_taps(x, plan.each)
         pack_weights(&plan)
         parallel_for(count_tiles(x) * x.chunks, run_tile, &plan)
     return tidy(&plan, bytes)
@@ -133,17 +134,18 @@ cdef void run_split(void* context, int64_t index) noexcept nogil:
     cdef Plan* plan = <Plan*> context
     cdef Outer* problem = plan.gradient
     cdef Reader* x = plan.x
-    cdef int64_t most = tile_pixels(x), chunk = index % x.chunks, split = index // x.chunks, channel = chunk * x.chunk, n
+    cdef int64_t most = tile_pixels(x), chunk = index % x.chunks, split = index // x.chunks
+    cdef int64_t channel = chunk * x.chunk, n
     cdef int64_t first = plan.tiles * split // plan.splits, last = plan.tiles * (split + 1) // plan.splits
-    cdef int64_t lists = ceil_div(2 * most * sizeof(int64_t), 64) * 64, source = ceil_div(tile_bytes(x), 64) * 64
-    cdef bint in_place = problem.ys[1] == 1 or x.depth == 1
-    cdef char* memory = <char*> workspace(lists + source + (0 if in_place else most * x.chunk * x.itemsize))
+    cdef int64_t lists = ceil_div(3 * most * sizeof(int64_t), 64) * 64, source = ceil_div(tile_bytes(x), 64) * 64
+    cdef int64_t* memory = <int64_t*> workspace(lists + source + most * x.chunk * x.itemsize)
+    cdef char* packed = <char*> memory + lists
     cdef Tile tile
     cdef fc_depthwise_outer call
     if memory == NULL:
         plan.failed = True
         return
-    call.xpixel, call.ypixel = <int64_t*> memory, <int64_t*> memory + most
+    call.xpixel, call.ypixel = memory, memory + 2 * most
     call.tap, call.taps = plan.each, x.taps
     call.channels, call.ld = min(x.chunk, x.depth - channel), x.depth
     call.dw = plan.packed + (split * x.taps * x.depth + channel) * x.itemsize
@@ -153,13 +155,11 @@ cdef void run_split(void* context, int64_t index) noexcept nogil:
         x.kernel.depthwise_outer(&call)  # stores zeros
     for n in range(first, last):
         locate(x, n, &tile)
-        call.pixels = list_pixels(x, &tile, problem.ys, <int64_t*> memory, <int64_t*> memory + most)
-        call.x = fetch(x, &tile, 0, chunk, memory + lists)
+        call.pixels = list_pixels(x, &tile, &tile, problem.ys, memory, memory + most)
+        call.x = fetch(x, &tile, 0, chunk, packed)
         call.dy = problem.dy + channel * problem.ys[1] * x.itemsize
-        if not in_place:
-            copy_pixels(x, <const char*> call.dy, problem.ys, <int64_t*> memory + most, call.pixels, call.channels,
-                        memory + lists + source)
-            call.dy = memory + lists + source
+        call.dy = gather_pixels(x, <const char*> call.dy, problem.ys, memory + most, call.pixels, call.channels,
+                                memory + 2 * most, packed + source)
         x.kernel.depthwise_outer(&call)
         call.accumulate = 1
 
@@ -178,11 +178,11 @@ cdef int depthwise_products(Outer* problem) except -1 nogil:
     plan.splits = max(<int64_t>1, min(plan.tiles, SPLITS))
     size = x.taps * x.depth
     plan.packed = <char*> allocate(plan.splits * size * x.itemsize)
-    plan.each = <int64_t*> malloc(sizeof(int64_t) * (2 * x.taps + 1))
+    plan.each = <int64_t*> malloc(sizeof(int64_t) * (x.taps + 1))
     if plan.each == NULL or plan.packed == NULL:
         plan.failed = True
     else:
-        list_taps(x, plan.each, plan.each + x.taps)
+        list_taps(x, plan.each)
         parallel_for(plan.splits * x.chunks, run_split, &plan)
         add.count = size
         while step < plan.splits:

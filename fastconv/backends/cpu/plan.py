@@ -29,7 +29,8 @@ def _depthwise_declines(geometry: ConvGeometry) -> str | None:
     if geometry.groups == 1:
         return "one group: channels are mixed"
     if geometry.groups != geometry.ic or geometry.groups != geometry.oc:
-        return f"{geometry.ic // geometry.groups} channels in and {geometry.oc // geometry.groups} out of a group, not 1 and 1"
+        per_group = f"{geometry.ic // geometry.groups} channels in and {geometry.oc // geometry.groups} out"
+        return f"a group has {per_group}, not 1 and 1"
     return None
 
 

@@ -1,4 +1,4 @@
-# Tiles: blocks of destination pixels and the source region that they read. Shared by all convolution kernels; tiles.pyx.
+# Tiles: blocks of destination pixels and the source region that they read, for all convolution kernels. See tiles.pyx.
 
 from libc.stdint cimport int64_t
 
@@ -6,8 +6,8 @@ from fastconv.backends.cpu._csrc cimport fc_kernels
 
 
 cdef struct TileAxis:
-    # Destination dst_base + dst_step * j, 0 <= j < count, reads source src_base + src_step * j + shift[t] for each tap t;
-    # a source position outside [0, src_size) reads as zero.
+    # Destination dst_base + dst_step * j, 0 <= j < count, reads source src_base + src_step * j + shift[t] for each tap
+    # t; a source position outside [0, src_size) reads as zero.
     int64_t count, dst_base, dst_step
     int64_t src_base, src_step, src_size
     int64_t taps
@@ -15,10 +15,11 @@ cdef struct TileAxis:
     const int64_t* weight   # (taps,) offset of each tap in the weight array, elements
     int64_t tile            # destinations a tile
     int64_t extent          # source positions that a full tile spans
+    bint trims              # taps that see only padding are worth leaving out
 
 
 cdef struct Reader:
-    # What is read, and how: in place (`direct`) or copied, a chunk of channels at a time, channels-last and zero-padded.
+    # What is read, and how: in place (`direct`), or copied a chunk of channels at a time, channels-last, zero-padded.
     int itemsize
     const fc_kernels* kernel
     const char* data
@@ -35,6 +36,12 @@ cdef struct Reader:
 cdef struct Tile:
     int64_t first[4]        # n, d, h, w
     int64_t count[4]
+
+
+cdef struct Taps:
+    # The taps [first, last) of each axis, d, h and w.
+    int64_t first[3]
+    int64_t last[3]
 
 
 cdef inline int64_t ceil_div(int64_t a, int64_t b) noexcept nogil:
@@ -66,13 +73,16 @@ cdef void choose_chunk(Reader* reader, int64_t products) noexcept nogil
 cdef void choose_tile(Reader* reader, int64_t pixels, int64_t bytes) noexcept nogil
 cdef int64_t count_tiles(const Reader* reader) noexcept nogil
 cdef void finish(Reader* reader) noexcept nogil
-cdef void list_taps(const Reader* reader, int64_t* each, int64_t* folded) noexcept nogil
+cdef void list_taps(const Reader* reader, int64_t* offset) noexcept nogil
 cdef bint folds(const Reader* reader, int64_t depth) noexcept nogil
 cdef void locate(const Reader* reader, int64_t index, Tile* tile) noexcept nogil
-cdef const char* fetch(const Reader* reader, const Tile* tile, int64_t group, int64_t chunk, char* buffer) noexcept nogil
-cdef int64_t list_pixels(const Reader* reader, const Tile* tile, const int64_t* ys, int64_t* source,
+cdef const char* fetch(const Reader* reader, const Tile* tile, int64_t group, int64_t chunk,
+                       char* buffer) noexcept nogil
+cdef int64_t next_run(const TileAxis* axis, int64_t output, int64_t end, int64_t* first,
+                      int64_t* last) noexcept nogil
+cdef int64_t list_pixels(const Reader* reader, const Tile* tile, const Tile* box, const int64_t* ys, int64_t* source,
                          int64_t* destination) noexcept nogil
-cdef void copy_pixels(const Reader* reader, const char* data, const int64_t* stride, int64_t* pixel, int64_t pixels,
-                      int64_t channels, char* out) noexcept nogil
-cdef int set_forward_axes(Reader* reader, geometry, const int64_t* x_size, const int64_t* w_size, const int64_t* w_stride,
-                          int64_t* lists) except -1
+cdef const char* gather_pixels(const Reader* reader, const char* data, const int64_t* stride, const int64_t* pixel,
+                               int64_t pixels, int64_t channels, int64_t* packed, char* out) noexcept nogil
+cdef int set_forward_axes(Reader* reader, geometry, const int64_t* x_size, const int64_t* w_size,
+                          const int64_t* w_stride, int64_t* lists) except -1

@@ -1,8 +1,9 @@
 """Tiles: how the destination pixels of a convolution are cut into blocks, and how the source of a block is fetched.
 
-A tile is a box of pixels (images, depth, height, width). Its source region is read where it lies if channels are side by side
-and nothing falls outside the array; else it is copied to the thread's workspace, zero-padded and channels-last. So any
-strides and any padding reach the micro-kernels as one regular pattern. No loop over weights here: conv_*.pyx have those.
+A tile is a box of pixels (images, depth, height, width). Its source region is read where it lies if channels are side
+by side and nothing falls outside the array; else it is copied to the thread's workspace, zero-padded and channels-
+last. So any strides and any padding reach the micro-kernels as one regular pattern. No loop over weights here: those
+are in conv_tiles.pyx, weight_tiles.pyx and depthwise.pyx.
 """
 
 from libc.stdint cimport int64_t
@@ -85,6 +86,7 @@ cdef void finish(Reader* reader) noexcept nogil:
     reader.direct = readable(reader)
     for i in range(3):
         reader.axis[i].extent = span(&reader.axis[i], reader.axis[i].tile)
+        reader.axis[i].trims = worth_trimming(&reader.axis[i])
     for i in range(4, 1, -1):
         reader.step[i] = reader.stride[i] if reader.direct else stride
         stride *= reader.axis[i - 2].extent
@@ -92,22 +94,21 @@ cdef void finish(Reader* reader) noexcept nogil:
     reader.step[0] = reader.stride[0] if reader.direct else stride
 
 
-cdef void list_taps(const Reader* reader, int64_t* each, int64_t* folded) noexcept nogil:
-    """Where each tap lies relative to the first: ``each`` of the taps, and ``folded``, those of the w axis as one."""
+cdef void list_taps(const Reader* reader, int64_t* offset) noexcept nogil:
+    """Where each tap lies relative to the first, in what a tile reads."""
     cdef const TileAxis* ax = &reader.axis[0]
-    cdef int64_t d, h, w, at, t = 0, f = 0
+    cdef int64_t d, h, w, at, t = 0
     for d in range(ax[0].taps):
         for h in range(ax[1].taps):
-            at = (ax[0].shift[d] - ax[0].shift[0]) * reader.step[2] + (ax[1].shift[h] - ax[1].shift[0]) * reader.step[3]
-            folded[f] = at
-            f += 1
+            at = (ax[0].shift[d] - ax[0].shift[0]) * reader.step[2]
+            at += (ax[1].shift[h] - ax[1].shift[0]) * reader.step[3]
             for w in range(ax[2].taps):
-                each[t] = at + (ax[2].shift[w] - ax[2].shift[0]) * reader.step[4]
+                offset[t] = at + (ax[2].shift[w] - ax[2].shift[0]) * reader.step[4]
                 t += 1
 
 
 cdef bint folds(const Reader* reader, int64_t depth) noexcept nogil:
-    """Whether the taps of a row lie side by side with their ``depth`` channels: one long tap instead of several short."""
+    """Whether the taps of a row lie side by side with their ``depth`` channels: one long tap instead of several."""
     cdef const TileAxis* axis = &reader.axis[2]
     cdef int64_t t
     if reader.taps == 0 or reader.step[4] != depth:
@@ -166,8 +167,9 @@ cdef void pack(const Reader* reader, const Tile* tile, int64_t channel, int64_t 
                 reader.kernel.copy2d(&copy)
 
 
-cdef const char* fetch(const Reader* reader, const Tile* tile, int64_t group, int64_t chunk, char* buffer) noexcept nogil:
-    """Return where the tile's first tap of its first pixel lies: in the array, or in ``buffer``, filled for the purpose."""
+cdef const char* fetch(const Reader* reader, const Tile* tile, int64_t group, int64_t chunk,
+                       char* buffer) noexcept nogil:
+    """Return where the first tap of the tile's first pixel lies: in the array, or in ``buffer``, filled for that."""
     cdef int64_t channel = group * reader.depth + chunk * reader.chunk, at
     if not reader.direct:
         pack(reader, tile, channel, min(reader.chunk, reader.depth - chunk * reader.chunk), buffer)
@@ -179,20 +181,67 @@ cdef const char* fetch(const Reader* reader, const Tile* tile, int64_t group, in
     return reader.data + at * reader.itemsize
 
 
-cdef int64_t list_pixels(const Reader* reader, const Tile* tile, const int64_t* ys, int64_t* source,
+cdef int64_t next_run(const TileAxis* axis, int64_t output, int64_t end, int64_t* first,
+                      int64_t* last) noexcept nogil:
+    """The end of the run of neighbouring outputs, from ``output``, that share the same taps [first, last).
+
+    On an axis that trims, those are the taps that do not fall outside the array; else all.
+    """
+    cdef int64_t run = output + 1, source
+    first[0], last[0] = 0, axis.taps
+    if not axis.trims:
+        return end
+    source = axis.src_base + axis.src_step * output
+    while first[0] < axis.taps and source + axis.shift[first[0]] < 0:
+        first[0] += 1
+    while last[0] > first[0] and source + axis.shift[last[0] - 1] >= axis.src_size:
+        last[0] -= 1
+    while run < end:
+        source = axis.src_base + axis.src_step * run
+        if first[0] > 0 and source + axis.shift[first[0] - 1] >= 0:
+            break
+        if first[0] < last[0] and source + axis.shift[first[0]] < 0:
+            break
+        if last[0] > first[0] and source + axis.shift[last[0] - 1] >= axis.src_size:
+            break
+        if last[0] < axis.taps and source + axis.shift[last[0]] < axis.src_size:
+            break
+        run += 1
+    return run
+
+
+cdef bint worth_trimming(const TileAxis* axis) noexcept nogil:
+    """Whether at least a seventh of the axis' products have a factor that is padding. From the shape alone."""
+    cdef int64_t output = 0, run, first = 0, last = 0, useful = 0
+    cdef TileAxis trimmed = axis[0]
+    if axis.taps < 2:
+        return False
+    trimmed.trims = True
+    while output < axis.count:
+        run = next_run(&trimmed, output, axis.count, &first, &last)
+        useful += (run - output) * (last - first)
+        output = run
+    return useful * 7 <= axis.count * axis.taps * 6
+
+
+cdef int64_t list_pixels(const Reader* reader, const Tile* tile, const Tile* box, const int64_t* ys, int64_t* source,
                          int64_t* destination) noexcept nogil:
-    """Where each pixel lies in what the tile reads, and in the destination array of strides ``ys``; return their number."""
+    """Where each pixel of a box inside a tile lies in what the tile reads, and in a destination of strides ``ys``.
+
+    Returns the number of pixels.
+    """
     cdef const TileAxis* ax = &reader.axis[0]
-    cdef int64_t n, d, h, w, src, dst, p = 0
-    for n in range(tile.count[0]):
-        for d in range(tile.count[1]):
-            for h in range(tile.count[2]):
-                src = n * reader.step[0] + d * ax[0].src_step * reader.step[2] + h * ax[1].src_step * reader.step[3]
-                dst = (tile.first[0] + n) * ys[0]
-                dst += (ax[0].dst_base + ax[0].dst_step * (tile.first[1] + d)) * ys[2]
-                dst += (ax[1].dst_base + ax[1].dst_step * (tile.first[2] + h)) * ys[3]
-                dst += (ax[2].dst_base + ax[2].dst_step * tile.first[3]) * ys[4]
-                for w in range(tile.count[3]):
+    cdef int64_t n, d, h, _w, src, dst, p = 0
+    for n in range(box.first[0], box.first[0] + box.count[0]):
+        for d in range(box.first[1], box.first[1] + box.count[1]):
+            for h in range(box.first[2], box.first[2] + box.count[2]):
+                src = (n - tile.first[0]) * reader.step[0] + (d - tile.first[1]) * ax[0].src_step * reader.step[2]
+                src += (h - tile.first[2]) * ax[1].src_step * reader.step[3]
+                src += (box.first[3] - tile.first[3]) * ax[2].src_step * reader.step[4]
+                dst = n * ys[0] + (ax[0].dst_base + ax[0].dst_step * d) * ys[2]
+                dst += (ax[1].dst_base + ax[1].dst_step * h) * ys[3]
+                dst += (ax[2].dst_base + ax[2].dst_step * box.first[3]) * ys[4]
+                for _w in range(box.count[3]):
                     source[p] = src
                     destination[p] = dst
                     src += ax[2].src_step * reader.step[4]
@@ -201,11 +250,18 @@ cdef int64_t list_pixels(const Reader* reader, const Tile* tile, const int64_t* 
     return p
 
 
-cdef void copy_pixels(const Reader* reader, const char* data, const int64_t* stride, int64_t* pixel, int64_t pixels,
-                      int64_t channels, char* out) noexcept nogil:
-    """Copy the listed pixels of an array to rows of ``channels``; rewrite the list to point at the copy."""
+cdef const char* gather_pixels(const Reader* reader, const char* data, const int64_t* stride, const int64_t* pixel,
+                               int64_t pixels, int64_t channels, int64_t* packed, char* out) noexcept nogil:
+    """Bring the listed pixels of an array close together, as rows of ``channels``; the array itself may serve.
+
+    Returns where they are; ``packed`` lists them.
+    """
     cdef int64_t size = reader.itemsize, p = 0, run
     cdef fc_copy2d copy
+    if (stride[1] == 1 or channels == 1) and stride[4] == channels:
+        for p in range(pixels):
+            packed[p] = pixel[p]
+        return data
     copy.columns = copy.padded = copy.ld = channels
     copy.dj = 1
     copy.sj, copy.si = stride[1], stride[4]
@@ -219,11 +275,12 @@ cdef void copy_pixels(const Reader* reader, const char* data, const int64_t* str
         reader.kernel.copy2d(&copy)
         p += run
     for p in range(pixels):
-        pixel[p] = p * channels
+        packed[p] = p * channels
+    return out
 
 
-cdef int set_forward_axes(Reader* reader, geometry, const int64_t* x_size, const int64_t* w_size, const int64_t* w_stride,
-                          int64_t* lists) except -1:
+cdef int set_forward_axes(Reader* reader, geometry, const int64_t* x_size, const int64_t* w_size,
+                          const int64_t* w_stride, int64_t* lists) except -1:
     """The axes of a convolution's forward pass. ``lists`` has room for two numbers a kernel position of each axis."""
     cdef TileAxis* axis
     cdef int64_t k, dilation, used = 0

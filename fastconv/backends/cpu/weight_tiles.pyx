@@ -1,9 +1,9 @@
 """The loop nest of a weight gradient: outer products over pixels, summed by a tree that the shape alone fixes.
 
 The rows of a block are (tap, input channel), its columns output channels. A task takes a block of rows and columns and
-one of S consecutive parts of the tiles, and adds its pixels in their order; the S partial sums of each element are then added
-pairwise. S and the tiles depend on the shape only, so the bits do not depend on threads. S partial results stay below a
-bound; large weights have blocks enough and need no partial results.
+one of S consecutive parts of the tiles, and adds its pixels in their order; the S partial sums of each element are then
+added pairwise. S and the tiles depend on the shape only, so the bits do not depend on threads. S partial results stay
+below a bound; large weights have blocks enough and need no partial results.
 """
 
 from libc.stdint cimport int64_t
@@ -14,13 +14,13 @@ from fastconv.backends.cpu._csrc cimport fc_accumulate, fc_copy2d, fc_outer_tile
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport allocate, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport (
-    Reader, Tile, ceil_div, choose_chunk, choose_tile, copy_pixels, count_tiles, fetch, finish, list_pixels, list_taps, locate,
-    tile_bytes, tile_pixels,
+    Reader, Tile, ceil_div, choose_chunk, choose_tile, count_tiles, fetch, finish, gather_pixels, list_pixels,
+    list_taps, locate, tile_bytes, tile_pixels,
 )
 
 cdef int64_t ROWS = 1024                    # rows of a block
 cdef int64_t COLUMNS = 64                   # columns of a block
-cdef int64_t TILE_PIXELS = 256
+cdef int64_t TILE_PIXELS = 128              # with nr columns of dy they stay in a first-level cache
 cdef int64_t TILE_BYTES = 128 * 1024
 cdef int64_t TASKS = 32                     # tasks that suffice for any machine of moderate size
 cdef int64_t PARTIAL_BYTES = 4 * 1024 * 1024  # of all partial results
@@ -44,18 +44,20 @@ cdef inline char* partial_rows(const Plan* plan, int64_t split, int64_t group, i
 cdef void run_block(void* context, int64_t index) noexcept nogil:
     """One task: index = ((split * groups + group) * chunks + chunk) * blocks + block."""
     cdef Plan* plan = <Plan*> context
-    cdef Reader* x = &plan.problem.x
+    cdef Outer* problem = plan.problem
+    cdef Reader* x = &problem.x
     cdef int64_t block = index % plan.blocks, chunk = index // plan.blocks % x.chunks
-    cdef int64_t group = index // plan.blocks // x.chunks % x.groups, split = index // plan.blocks // x.chunks // x.groups
-    cdef int64_t depth = min(x.chunk, x.depth - chunk * x.chunk), column = block * COLUMNS
-    cdef int64_t most = tile_pixels(x), t, k, n, c, p
-    cdef int64_t lists = ceil_div((2 * most + x.taps * depth) * sizeof(int64_t), 64) * 64
-    cdef int64_t source = ceil_div(tile_bytes(x), 64) * 64
-    cdef bint in_place = plan.problem.ys[1] == 1 or plan.problem.columns == 1
-    cdef int64_t gradient = 0 if in_place else most * COLUMNS * x.itemsize
-    cdef int64_t* memory = <int64_t*> workspace(lists + source + gradient)
-    cdef char* copied = <char*> memory + lists + source
+    cdef int64_t group = index // plan.blocks // x.chunks % x.groups
+    cdef int64_t split = index // plan.blocks // x.chunks // x.groups
+    cdef int64_t depth = min(x.chunk, x.depth - chunk * x.chunk)
     cdef int64_t first = plan.tiles * split // plan.splits, last = plan.tiles * (split + 1) // plan.splits
+    cdef int64_t begin = block * COLUMNS, end = min(problem.columns, begin + COLUMNS)
+    cdef int64_t most = tile_pixels(x), column, t, k, n
+    cdef int64_t lists = ceil_div((3 * most + x.taps * depth) * sizeof(int64_t), 64) * 64
+    cdef int64_t source = ceil_div(tile_bytes(x), 64) * 64
+    cdef int64_t* memory = <int64_t*> workspace(lists + source + most * x.kernel.nr * x.itemsize)
+    cdef char* gradient = <char*> memory + lists + source
+    cdef int64_t* row = memory + 3 * most
     cdef Tile tile
     cdef fc_outer_tile call
     if memory == NULL:
@@ -63,24 +65,27 @@ cdef void run_block(void* context, int64_t index) noexcept nogil:
         return
     for t in range(x.taps):
         for k in range(depth):
-            memory[2 * most + t * depth + k] = plan.each[t] + k
-    call.row, call.rows = memory + 2 * most, x.taps * depth
-    call.columns, call.ld = min(COLUMNS, plan.problem.columns - column), plan.problem.columns
-    call.dw = partial_rows(plan, split, group, chunk) + column * x.itemsize
-    call.xpixel, call.ypixel = memory, memory + most
+            row[t * depth + k] = plan.each[t] + k
+    call.xpixel, call.ypixel = memory, memory + 2 * most
+    call.row, call.rows, call.ld = row, x.taps * depth, problem.columns
     for n in range(first, last):
         locate(x, n, &tile)
         call.x = fetch(x, &tile, group, chunk, <char*> memory + lists)
-        call.pixels = list_pixels(x, &tile, plan.problem.ys, memory, memory + most)
-        call.dy = plan.problem.dy + (group * plan.problem.columns + column) * plan.problem.ys[1] * x.itemsize
-        if not in_place:
-            copy_pixels(x, <const char*> call.dy, plan.problem.ys, memory + most, call.pixels, call.columns, copied)
-            call.dy = copied
+        call.pixels = list_pixels(x, &tile, &tile, problem.ys, memory, memory + most)
         call.accumulate = n > first
-        x.kernel.outer_tile(&call)
+        column = begin
+        while column < end:
+            call.columns = min(x.kernel.nr, end - column)
+            call.dw = partial_rows(plan, split, group, chunk) + column * x.itemsize
+            call.dy = problem.dy + (group * problem.columns + column) * problem.ys[1] * x.itemsize
+            call.dy = gather_pixels(x, <const char*> call.dy, problem.ys, memory + most, call.pixels, call.columns,
+                                    memory + 2 * most, gradient)
+            x.kernel.outer_tile(&call)
+            column += x.kernel.nr
     if first == last:
+        call.dw = partial_rows(plan, split, group, chunk) + begin * x.itemsize
         for t in range(call.rows):
-            memset(<char*> call.dw + t * call.ld * x.itemsize, 0, call.columns * x.itemsize)
+            memset(<char*> call.dw + t * call.ld * x.itemsize, 0, (end - begin) * x.itemsize)
 
 
 cdef void finish_rows(void* context, int64_t index) noexcept nogil:
@@ -129,16 +134,16 @@ cdef int outer_products(Outer* problem) except -1 nogil:
     plan.partial_size = x.groups * x.taps * x.depth * problem.columns
     parts = ceil_div(TASKS, x.groups * x.chunks * plan.blocks)
     parts = min(parts, PARTIAL_BYTES // (plan.partial_size * x.itemsize))
-    plan.splits = max(<int64_t>1, min(parts, plan.tiles))
+    plan.splits = max(<int64_t>1, min(parts, plan.tiles // 2))  # adding up parts should cost little beside making them
     in_place = plan.splits == 1 and x.taps == 1 and problem.dw_column == 1 and problem.dw_depth == problem.columns
     in_place = in_place and (x.groups == 1 or problem.dw_group == x.depth * problem.columns)
     bytes = plan.splits * plan.partial_size * x.itemsize
     plan.partial = problem.dw if in_place else <char*> allocate(bytes)
-    plan.each = <int64_t*> malloc(2 * x.taps * sizeof(int64_t))
+    plan.each = <int64_t*> malloc(x.taps * sizeof(int64_t))
     if plan.partial == NULL or plan.each == NULL:
         plan.failed = True
     else:
-        list_taps(x, plan.each, plan.each + x.taps)
+        list_taps(x, plan.each)
         parallel_for(plan.splits * x.groups * x.chunks * plan.blocks, run_block, &plan)
         if not in_place:
             parallel_for(x.groups * x.depth, finish_rows, &plan)

@@ -1,4 +1,4 @@
-"""Which kernel runs: the plan's rules, what explain says, and that each candidate it may choose gives the same answer."""
+"""Which kernel runs: the plan's rules, what explain says, and that each candidate gives the same answer."""
 
 from concurrent.futures import ThreadPoolExecutor
 

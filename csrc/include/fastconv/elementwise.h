@@ -1,0 +1,31 @@
+/* Arguments of kernels that treat every element by itself. Pointers are to the table's dtype, sizes count elements. */
+#pragma once
+#include <stdint.h>
+
+enum { FC_MAP_INPUTS = 5, FC_MAP_SCALARS = 2 };
+
+/* y[i] = f(x[0][i], x[1][i], ...) for 0 <= i < count; which f, and what `scalar` means to it: kernels/elementwise.hpp.
+ * y may be one of the x. */
+typedef struct fc_map {
+    void* y;
+    const void* x[FC_MAP_INPUTS];
+    int64_t count;
+    double scalar[FC_MAP_SCALARS];
+} fc_map;
+
+/* y[i] = mask[i] ? x[i] * factor : 0 for 0 <= i < count. */
+typedef struct fc_masked {
+    void* y;
+    const void* x;
+    const uint8_t* mask;
+    int64_t count;
+    double factor;
+} fc_masked;
+
+/* mask[i] = word (first + i) of the Philox4x64-10 stream of `key` >= threshold, for 0 <= i < count; 4 divides first. */
+typedef struct fc_random_mask {
+    uint8_t* mask;
+    int64_t first, count;
+    uint64_t key[2];
+    uint64_t threshold;
+} fc_random_mask;

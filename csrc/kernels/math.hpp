@@ -1,0 +1,103 @@
+// Exponentials and logarithms on vectors: argument reduction and a Taylor series, its remainder below half an ulp on
+// the reduced range. Results that would be subnormal are 0 where the caller flushes them.
+#pragma once
+#include "kernels/unroll.hpp"
+
+namespace fastconv {
+
+template <class T>
+struct MathConstants;
+
+// exp is 0 below `lowest`, infinite above `highest`. ln 2 = ln2_high + ln2_low; n * ln2_high is exact (Cody and Waite).
+template <>
+struct MathConstants<float> {
+    static constexpr float lowest = -104.0f, highest = 89.0f, saturated = 10.0f;  // tanh(saturated) rounds to 1
+    static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
+    static constexpr int exp_terms = 7, log_terms = 8;
+};
+template <>
+struct MathConstants<double> {
+    static constexpr double lowest = -746.0, highest = 710.0, saturated = 20.0;
+    static constexpr double ln2_high = 6.93145751953125e-1, ln2_low = 1.42860682030941723212e-6;
+    static constexpr int exp_terms = 13, log_terms = 16;
+};
+
+template <class T>
+static constexpr T inverse_factorial(int k) {
+    return k < 2 ? T(1) : inverse_factorial<double>(k - 1) / k;
+}
+
+// x = n ln 2 + r with |r| <= ln 2 / 2: sets n, returns exp(r) - 1, accurate relative to itself.
+template <class V>
+static inline typename V::Reg reduced_expm1(typename V::Reg x, typename V::Reg& n) {
+    using T = typename V::T;
+    using C = MathConstants<T>;
+    n = V::round(V::mul(x, V::set1(T(1.44269504088896340736))));
+    const typename V::Reg r = V::fma(n, V::set1(-C::ln2_low), V::fma(n, V::set1(-C::ln2_high), x));
+    typename V::Reg p = V::set1(inverse_factorial<T>(C::exp_terms));
+    FC_UNROLL
+    for (int k = C::exp_terms - 1; k >= 2; --k) p = V::fma(p, r, V::set1(inverse_factorial<T>(k)));
+    return V::fma(V::mul(r, r), p, r);
+}
+
+template <class V>
+static inline typename V::Reg exp(typename V::Reg x) {
+    using T = typename V::T;
+    using C = MathConstants<T>;
+    typename V::Reg n;
+    x = V::min(V::set1(C::highest), V::max(V::set1(C::lowest), x));  // NaN stays
+    const typename V::Reg power = V::add(V::set1(T(1)), reduced_expm1<V>(x, n));
+    const typename V::Reg half = V::round(V::mul(n, V::set1(T(0.5))));  // 2^n alone may not be a normal number
+    return V::ldexp(V::ldexp(power, half), V::sub(n, half));
+}
+
+template <class V>
+static inline typename V::Reg tanh(typename V::Reg x) {
+    using T = typename V::T;
+    const typename V::Reg one = V::set1(T(1)), two = V::set1(T(2));
+    typename V::Reg n;
+    const typename V::Reg size = V::min(V::set1(MathConstants<T>::saturated), V::abs(x));
+    const typename V::Reg q = reduced_expm1<V>(V::mul(two, size), n);
+    const typename V::Reg power = V::ldexp(one, n);
+    const typename V::Reg expm1 = V::fma(power, q, V::sub(power, one));
+    const typename V::Reg y = V::div(expm1, V::add(expm1, two));
+    return V::select(V::greater(V::zero(), x), V::sub(V::zero(), y), y);
+}
+
+// 1 / (1 + exp(-x)); small results keep their relative precision.
+template <class V>
+static inline typename V::Reg sigmoid(typename V::Reg x) {
+    const typename V::Reg one = V::set1(typename V::T(1));
+    const typename V::Reg small = exp<V>(V::sub(V::zero(), V::abs(x)));
+    return V::div(V::select(V::greater(V::zero(), x), small, one), V::add(one, small));
+}
+
+// log(1 + u) = 2 artanh(s), s = u / (2 + u), for 0 <= u <= 1, accurate relative to itself.
+template <class V>
+static inline typename V::Reg log1p(typename V::Reg u) {
+    using T = typename V::T;
+    constexpr int terms = MathConstants<T>::log_terms;
+    const typename V::Reg s = V::div(u, V::add(V::set1(T(2)), u)), z = V::mul(s, s), twice = V::add(s, s);
+    typename V::Reg p = V::set1(T(1) / T(2 * terms + 1));
+    FC_UNROLL
+    for (int k = terms - 1; k >= 1; --k) p = V::fma(p, z, V::set1(T(1) / T(2 * k + 1)));
+    return V::fma(V::mul(twice, z), p, twice);
+}
+
+// log(a) for finite a >= 1.
+template <class V>
+static inline typename V::Reg log(typename V::Reg a) {
+    using T = typename V::T;
+    const typename V::Reg e = V::exponent(a);
+    const typename V::Reg mantissa = V::ldexp(a, V::sub(V::zero(), e));
+    return V::fma(e, V::set1(T(0.693147180559945309417)), log1p<V>(V::sub(mantissa, V::set1(T(1)))));
+}
+
+// log(1 + exp(x)), which never overflows.
+template <class V>
+static inline typename V::Reg softplus(typename V::Reg x) {
+    const typename V::Reg rest = log1p<V>(exp<V>(V::sub(V::zero(), V::abs(x))));
+    return V::add(V::max(V::zero(), x), rest);
+}
+
+}  // namespace fastconv

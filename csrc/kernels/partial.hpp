@@ -1,0 +1,23 @@
+// Loads and stores of the first n lanes, 1 <= n <= width: one way through for whole vectors and tails.
+#pragma once
+#include <cstdint>
+
+namespace fastconv {
+
+template <class V>
+static inline typename V::Reg load_some(const void* array, int64_t i, int n) {
+    const typename V::T* p = static_cast<const typename V::T*>(array) + i;
+    return n == V::width ? V::load(p) : V::load_n(p, n);
+}
+
+template <class V>
+static inline void store_some(void* array, int64_t i, typename V::Reg value, int n) {
+    typename V::T* p = static_cast<typename V::T*>(array) + i;
+    if (n == V::width) {
+        V::store(p, value);
+    } else {
+        V::store_n(p, value, n);
+    }
+}
+
+}  // namespace fastconv

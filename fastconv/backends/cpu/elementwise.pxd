@@ -1,0 +1,18 @@
+# The frame of elementwise operations: see elementwise.pyx.
+
+cimport numpy as cnp
+
+from fastconv.backends.cpu._csrc cimport fc_map, fc_kernels
+
+ctypedef void (*map_kernel)(const fc_map*) noexcept nogil
+
+# y = kernel(inputs...) in the memory order of inputs[leader].
+cdef object run_map(map_kernel kernel, tuple inputs, int leader, double scalar=*, object into=*)
+
+# The kernels for the array's dtype.
+cdef const fc_kernels* table(cnp.ndarray array) noexcept
+
+cdef object empty_in_order_of(cnp.ndarray leader, object dtype=*)
+cdef cnp.ndarray in_order_of(cnp.ndarray leader, cnp.ndarray array)
+cdef bint is_dense(cnp.ndarray array)
+cdef bint same_strides(cnp.ndarray a, cnp.ndarray b)

@@ -1,0 +1,69 @@
+"""Sums: of the gradient of a bias, and over any axes of any array."""
+
+cimport numpy as cnp
+from libc.stdint cimport int64_t
+
+import numpy as np
+
+from fastconv.backends.cpu.arrays cimport View, view
+from fastconv.backends.cpu.dispatch cimport kernels
+from fastconv.backends.cpu.rows cimport in_kernel_layout, reduce_channels
+from fastconv.backends.cpu.runtime cimport empty
+
+cnp.import_array()
+
+
+cdef cnp.ndarray sum_channels(cnp.ndarray a):
+    """a (N, C, L) -> (C,)."""
+    cdef cnp.ndarray kept = in_kernel_layout(a), total = empty((a.shape[1],), a.dtype)
+    cdef View x = view(kept)
+    reduce_channels(kernels(x.itemsize).sum_rows, &x, NULL, NULL, NULL, <char*> cnp.PyArray_DATA(total), NULL)
+    return total
+
+
+def bias_backward(dy):
+    """dy (N, C, ...) -> db (C,)."""
+    return sum_channels(dy.reshape(dy.shape[0], dy.shape[1], -1) if dy.size else dy.reshape(0, dy.shape[1], 1))
+
+
+cdef cnp.ndarray sum_middle(cnp.ndarray a):
+    """a (before, count, after), C-contiguous -> (before, after)."""
+    cdef cnp.ndarray total
+    cdef int64_t i
+    if a.shape[2] == 1:  # rows: channels whose positions are summed
+        return sum_channels(a.reshape(1, a.shape[0], a.shape[1])).reshape(a.shape[0], 1)
+    total = empty((a.shape[0], a.shape[2]), a.dtype)
+    for i in range(a.shape[0]):
+        total[i] = sum_channels(a[i].reshape(a.shape[1], a.shape[2], 1))
+    return total
+
+
+def sum_(a, axis=None, bint keepdims=False):
+    """The sum over ``axis``; the order of the additions is the shape's."""
+    every = tuple(range(a.ndim))
+    wanted = every if axis is None else (axis,) if isinstance(axis, int) else axis
+    axes = {every[i] for i in wanted}  # an axis that is not there is an IndexError
+    kept = tuple([1 if i in axes else size for i, size in enumerate(a.shape)])
+    shape = kept if keepdims else tuple([size for i, size in enumerate(a.shape) if i not in axes])
+    if a.size == 0:
+        return np.zeros(shape, a.dtype)
+    total = np.ascontiguousarray(a).reshape(a.shape)
+    end = a.ndim
+    for first in range(a.ndim - 1, -2, -1):  # neighbouring axes are summed as one, the last ones first
+        if first >= 0 and first in axes:
+            continue
+        if end > first + 1 and first + 1 in axes:
+            sizes = total.shape
+            before, count, after = product(sizes[:first + 1]), product(sizes[first + 1:end]), product(sizes[end:])
+            total = sum_middle(total.reshape(before, count, after))
+            total = total.reshape(sizes[:first + 1] + (1,) * (end - first - 1) + sizes[end:])
+        end = first
+    total = total.reshape(shape)
+    return total.copy() if np.shares_memory(total, a) else total
+
+
+cdef int64_t product(sizes) except -1:
+    cdef int64_t total = 1
+    for size in sizes:
+        total *= size
+    return total

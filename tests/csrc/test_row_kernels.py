@@ -1,0 +1,301 @@
+"""Micro-kernels other than convolution's, each alone, per instruction set: NumPy formulas, and no stray writes."""
+
+import ctypes
+
+import numpy as np
+import pytest
+
+from fastconv.backends.cpu import _lab, available_isas
+
+ISAS = {"scalar": 0, "avx2": 1, "avx512": 2, "neon": 3}
+DTYPES = {np.float32: 0, np.float64: 1}
+POINTER, SIZE, FLAG, REAL, WORD = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_double, ctypes.c_uint64
+COUNTS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 35)
+GUARD = 40  # elements around what a kernel may write
+
+by_isa = pytest.mark.parametrize("isa", available_isas())
+by_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
+
+
+def struct(**fields):
+    return type("Arguments", (ctypes.Structure,), {"_fields_": list(fields.items())})
+
+
+Map = struct(y=POINTER, x=POINTER * 5, count=SIZE, scalar=REAL * 2)
+Masked = struct(y=POINTER, x=POINTER, mask=POINTER, count=SIZE, factor=REAL)
+RandomMask = struct(mask=POINTER, first=SIZE, count=SIZE, key=WORD * 2, threshold=WORD)
+Channels = struct(y=POINTER, a=POINTER, b=POINTER, channels=SIZE, positions=SIZE, ldy=SIZE, lda=SIZE, ldb=SIZE)
+Targets = struct(
+    y=POINTER, log_prob=POINTER, target=POINTER, weight=POINTER, loss=POINTER, scale=POINTER, dloss=POINTER,
+    channels=SIZE, positions=SIZE, ldy=SIZE, ldl=SIZE, target_step=SIZE, dloss_step=SIZE, ignore_index=SIZE,
+    smoothing=REAL,
+)  # fmt: skip
+Reduce = struct(
+    x=POINTER, dy=POINTER, mean=POINTER, scale=POINTER, first=POINTER, second=POINTER, rows=SIZE, columns=SIZE,
+    ldx=SIZE, lddy=SIZE,
+)  # fmt: skip
+Normalise = struct(
+    y=POINTER, x=POINTER, dy=POINTER, mean=POINTER, scale=POINTER, shift=POINTER, slope=POINTER, rows=SIZE,
+    columns=SIZE, ldy=SIZE, ldx=SIZE, lddy=SIZE,
+)  # fmt: skip
+PoolRow = struct(
+    large=POINTER, small=POINTER, index=POINTER, w_start=POINTER, w_count=POINTER, w_divisor=POINTER, channels=SIZE,
+    pixels=SIZE, pixel=SIZE, d_count=SIZE, h_count=SIZE, w_pixel=SIZE, step=SIZE * 3, plane_first=SIZE,
+    plane_step=SIZE * 3, divisor=SIZE, wide=FLAG,
+)  # fmt: skip
+ScatterRow = struct(
+    dx=POINTER, dy=POINTER, index=POINTER, pixels=SIZE, channels=SIZE, pixel=SIZE, dy_pixel=SIZE, dy_channel=SIZE,
+    index_pixel=SIZE, index_channel=SIZE, wide=FLAG,
+)  # fmt: skip
+Step = struct(
+    p=POINTER, g=POINTER, first=POINTER, second=POINTER, count=SIZE, lr=REAL, weight_decay=REAL, momentum=REAL,
+    dampening=REAL, beta1=REAL, beta2=REAL, eps=REAL, correction=REAL, shrink=REAL, nesterov=FLAG, start=FLAG,
+)  # fmt: skip
+
+
+def call(kernel, isa, dtype, arguments, **values):
+    packed = arguments(**{k: v.ctypes.data if isinstance(v, np.ndarray) else v for k, v in values.items()})
+    _lab.call(kernel, ISAS[isa], DTYPES[dtype], bytes(packed))
+
+
+def values(name, shape, dtype, low=-3.0, high=3.0):
+    return np.random.default_rng(len(name)).uniform(low, high, shape).astype(dtype)
+
+
+def guarded(shape, dtype, fill=7):
+    """An array that a kernel writes, and the memory around it."""
+    outer = np.full(int(np.prod(shape)) + 2 * GUARD, fill, dtype)
+    return outer[GUARD:-GUARD].reshape(shape), outer
+
+
+def untouched(outer, fill=7):
+    return (outer[:GUARD] == fill).all() and (outer[-GUARD:] == fill).all()
+
+
+def close(actual, wanted, dtype):
+    scale = max(1.0, float(np.max(np.abs(wanted), initial=0)))
+    np.testing.assert_allclose(actual, wanted, rtol=0, atol=64 * np.finfo(dtype).eps * scale)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def softplus(x):
+    return np.logaddexp(0, x)
+
+
+# name -> inputs, formula; the scalar is 0.25
+MAPS = {
+    "add": (2, lambda a, b: a + b),
+    "subtract": (2, lambda a, b: a - b),
+    "multiply": (2, lambda a, b: a * b),
+    "divide": (2, lambda a, b: a / b),
+    "scale": (1, lambda a: a * 0.25),
+    "relu_forward": (1, lambda x: np.maximum(x, 0)),
+    "relu_backward": (2, lambda dy, y: dy * (y > 0)),
+    "leaky_relu_forward": (1, lambda x: np.where(x > 0, x, 0.25 * x)),
+    "leaky_relu_backward": (2, lambda dy, x: np.where(x > 0, dy, 0.25 * dy)),
+    "sigmoid_forward": (1, sigmoid),
+    "sigmoid_backward": (2, lambda dy, y: dy * y * (1 - y)),
+    "tanh_forward": (1, np.tanh),
+    "tanh_backward": (2, lambda dy, y: dy * (1 - y * y)),
+    "mse_forward": (2, lambda x, t: (x - t) ** 2),
+    "mse_backward": (3, lambda dy, x, t: 2 * dy * (x - t)),
+    "bce_with_logits_forward": (4, lambda x, t, w, p: w * (p * t * softplus(-x) + (1 - t) * softplus(x))),
+    "bce_with_logits_backward": (
+        5, lambda dy, x, t, w, p: dy * w * ((1 - t) * sigmoid(x) - p * t * sigmoid(-x)),
+    ),
+}  # fmt: skip
+
+
+@by_dtype
+@by_isa
+@pytest.mark.parametrize("name", MAPS)
+def test_map(isa, dtype, name):
+    inputs, formula = MAPS[name]
+    for count in COUNTS:
+        x = [values("x" * (k + 1), count, dtype, 0.5 if name == "divide" else -3.0) for k in range(inputs)]
+        y, outer = guarded(count, dtype)
+        pointers = (POINTER * 5)(*(a.ctypes.data for a in x))
+        call(name, isa, dtype, Map, y=y, x=pointers, count=count, scalar=(REAL * 2)(0.25, 0))
+        close(y, formula(*(a.astype(np.float64) for a in x)), dtype)
+        assert untouched(outer)
+
+
+@by_dtype
+@by_isa
+def test_dropout(isa, dtype):
+    words = np.random.Philox(key=np.array((7, 2**63), np.uint64)).random_raw(64 + max(COUNTS))
+    for count in COUNTS:
+        mask, outer = guarded(count, np.uint8)
+        key = (WORD * 2)(7, 2**63)
+        call("random_mask", isa, dtype, RandomMask, mask=mask, first=64, count=count, key=key, threshold=2**63)
+        np.testing.assert_array_equal(mask, words[64 : 64 + count] >= np.uint64(2**63))
+        assert untouched(outer)
+        x = values("x", count, dtype)
+        y, outer = guarded(count, dtype)
+        call("masked", isa, dtype, Masked, y=y, x=x, mask=mask, count=count, factor=1.5)
+        np.testing.assert_array_equal(y, np.where(mask, x * dtype(1.5), 0))
+        assert untouched(outer)
+
+
+def softmax(x):
+    powers = np.exp(x)
+    return powers / powers.sum(0)
+
+
+CHANNELS = {
+    "softmax_forward": lambda a, b: softmax(a),
+    "softmax_backward": lambda a, b: b * (a - (a * b).sum(0)),
+    "log_softmax_forward": lambda a, b: np.log(softmax(a)),
+    "log_softmax_backward": lambda a, b: a - np.exp(b) * a.sum(0),
+}
+
+
+@by_dtype
+@by_isa
+@pytest.mark.parametrize("name", CHANNELS)
+def test_channels(isa, dtype, name):
+    for count in COUNTS:
+        a, b = values("a", (5, count + 3), dtype), values("bb", (5, count + 1), dtype)
+        y, outer = guarded((5, count), dtype)
+        call(name, isa, dtype, Channels, y=y, a=a, b=b, channels=5, positions=count, ldy=count, lda=count + 3,
+             ldb=count + 1)  # fmt: skip
+        close(y, CHANNELS[name](*(m[:, :count].astype(np.float64) for m in (a, b))), dtype)
+        assert untouched(outer)
+
+
+@by_dtype
+@by_isa
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_targets(isa, dtype, smoothing):
+    for count in (*COUNTS, 64, 70):
+        log_prob, weight, dloss = values("l", (4, count), dtype), values("w", 4, dtype, 0.5), values("dd", count, dtype)
+        target = np.arange(count) % 5 - 1  # -1 is ignored
+        wide, used, at = log_prob.astype(np.float64), target >= 0, np.arange(count)
+        scale = np.where(used, weight[target], 0).astype(np.float64)
+        common = {
+            "log_prob": log_prob, "target": target, "weight": weight, "channels": 4, "positions": count, "ldy": count,
+            "ldl": count, "target_step": 1, "dloss_step": 1, "ignore_index": -1, "smoothing": smoothing,
+        }  # fmt: skip
+        loss, outer = guarded(count, dtype)
+        kept = np.empty(count, dtype)
+        call("nll_forward", isa, dtype, Targets, loss=loss, scale=kept, **common)
+        smooth = -(weight[:, None] * wide).sum(0) / 4
+        close(loss, used * ((1 - smoothing) * -scale * wide[target, at] + smoothing * smooth), dtype)
+        close(kept, scale, dtype)
+        assert untouched(outer)
+        gradient = -smoothing / 4 * weight[:, None] * (used * dloss)
+        gradient[target, at] -= (1 - smoothing) * scale * dloss
+        y, outer = guarded((4, count), dtype)
+        call("nll_backward", isa, dtype, Targets, y=y, dloss=dloss, **common)
+        close(y, gradient, dtype)
+        call("cross_entropy_backward", isa, dtype, Targets, y=y, dloss=dloss, **common)
+        close(y, gradient - np.exp(wide) * gradient.sum(0), dtype)
+        assert untouched(outer)
+
+
+@by_dtype
+@by_isa
+def test_sums_of_rows(isa, dtype):
+    for rows, columns in [(1, 1), (3, 5), (64, 16), (65, 17), (130, 35), (5, 64), (5, 67)]:
+        x, dy = values("x", (rows, columns), dtype), values("dy", (rows, columns), dtype)
+        mean, scale = values("mmm", columns, dtype), values("ssss", columns, dtype)
+        d = x.astype(np.float64) - mean
+        for name, first, second in [
+            ("sum_rows", x, None), ("moment_rows", d, d * d), ("gradient_rows", dy, dy * d * scale)
+        ]:  # fmt: skip
+            one, outer_one = guarded(columns, dtype)
+            two, outer_two = guarded(columns, dtype)
+            one[:] = two[:] = 1
+            call(name, isa, dtype, Reduce, x=x, dy=dy, mean=mean, scale=scale, first=one, second=two, rows=rows,
+                 columns=columns, ldx=columns, lddy=columns)  # fmt: skip
+            close(one, 1 + first.sum(0, dtype=np.float64), dtype)
+            close(two, 1 if second is None else 1 + second.sum(0), dtype)
+            assert untouched(outer_one)
+            assert untouched(outer_two)
+
+
+@by_dtype
+@by_isa
+def test_normalisation_of_rows(isa, dtype):
+    for columns in COUNTS:
+        x, dy = values("x", (3, columns), dtype), values("dy", (3, columns), dtype)
+        mean, scale, shift, slope = (values("c" * k, columns, dtype) for k in (3, 4, 5, 6))
+        d = x.astype(np.float64) - mean
+        for name, wanted in [
+            ("normalise_rows", d * scale + shift), ("normalise_gradient_rows", (dy - shift - d * slope) * scale)
+        ]:  # fmt: skip
+            y, outer = guarded((3, columns), dtype)
+            call(name, isa, dtype, Normalise, y=y, x=x, dy=dy, mean=mean, scale=scale, shift=shift, slope=slope,
+                 rows=3, columns=columns, ldy=columns, ldx=columns, lddy=columns)  # fmt: skip
+            close(y, wanted, dtype)
+            assert untouched(outer)
+
+
+@by_dtype
+@by_isa
+@pytest.mark.parametrize("wide", [False, True])
+def test_pooling_rows(isa, dtype, wide):
+    start, count, divisor = (np.array(a, np.int64) for a in ([0, 1, 4], [2, 3, 1], [2, 3, 1]))
+    index_dtype = np.int64 if wide else np.int32
+    for channels in COUNTS:
+        x = values("x", (2, 3, 5, channels), dtype)  # (D, H, W, C), every window sees all of D and H
+        common = {
+            "w_start": start, "w_count": count, "w_divisor": divisor, "channels": channels, "pixels": 3,
+            "pixel": channels, "d_count": 2, "h_count": 3, "w_pixel": channels, "plane_first": 100, "divisor": 6,
+            "step": (SIZE * 3)(15 * channels, 5 * channels, channels), "plane_step": (SIZE * 3)(15, 5, 1), "wide": wide,
+        }  # fmt: skip
+        windows = [x[:, :, s : s + n].astype(np.float64) for s, n in zip(start, count, strict=True)]
+        y, outer = guarded((3, channels), dtype)
+        index, index_outer = guarded((3, channels), index_dtype)
+        call("max_pool_row", isa, dtype, PoolRow, large=x, small=y, index=index, **common)
+        np.testing.assert_array_equal(y, [w.max((0, 1, 2)) for w in windows])
+        np.testing.assert_array_equal(x.reshape(30, channels)[index - 100, np.arange(channels)], y)
+        assert untouched(index_outer)
+        call("avg_pool_row", isa, dtype, PoolRow, large=x, small=y, **common)
+        close(y, np.array([w.mean((0, 1, 2)) for w in windows]), dtype)
+        assert untouched(outer)
+        dx, outer = guarded(x.shape, dtype)
+        dx[...] = 0
+        call("avg_pool_backward_row", isa, dtype, PoolRow, large=dx, small=y, **common)
+        wanted = np.zeros(x.shape)
+        for o, (s, n) in enumerate(zip(start, count, strict=True)):
+            wanted[:, :, s : s + n] += y[o].astype(np.float64) / (6 * n)
+        close(dx, wanted, dtype)
+        dx[...] = 0
+        index -= 100
+        call("max_pool_backward_row", isa, dtype, ScatterRow, dx=dx, dy=y, index=index, pixels=3, channels=channels,
+             pixel=channels, dy_pixel=channels, dy_channel=1, index_pixel=channels, index_channel=1,
+             wide=wide)  # fmt: skip
+        wanted = np.zeros((30, channels))
+        np.add.at(wanted, (index, np.arange(channels)), y)
+        close(dx.reshape(30, channels), wanted, dtype)
+        assert untouched(outer)
+
+
+@by_dtype
+@by_isa
+def test_optimiser_steps(isa, dtype):
+    for count in COUNTS:
+        (p, outer), (m, outer_m), (v, outer_v) = (guarded(count, dtype) for _ in range(3))
+        p[:], m[:], v[:] = values("p", count, dtype), values("mm", count, dtype), values("vvv", count, dtype, 0.5)
+        g = values("gggg", count, dtype)
+        wide = [a.astype(np.float64) for a in (p, g, m, v)]
+        call("sgd_step", isa, dtype, Step, p=p, g=g, first=m, count=count, lr=0.1, weight_decay=0.5, momentum=0.5,
+             dampening=0.25, nesterov=1)  # fmt: skip
+        decayed = wide[1] + 0.5 * wide[0]
+        buffer = 0.5 * wide[2] + 0.75 * decayed
+        close(m, buffer, dtype)
+        close(p, wide[0] - 0.1 * (decayed + 0.5 * buffer), dtype)
+        wide = [a.astype(np.float64) for a in (p, g, m, v)]
+        call("adam_step", isa, dtype, Step, p=p, g=g, first=m, second=v, count=count, lr=0.1, beta1=0.75, beta2=0.5,
+             eps=0.125, correction=0.5, shrink=0.875)  # fmt: skip
+        mean, square = 0.75 * wide[2] + 0.25 * wide[1], 0.5 * wide[3] + 0.5 * wide[1] ** 2
+        close(m, mean, dtype)
+        close(v, square, dtype)
+        close(p, 0.875 * wide[0] - 0.1 * mean / (np.sqrt(square) / 0.5 + 0.125), dtype)
+        assert untouched(outer)
+        assert untouched(outer_m)
+        assert untouched(outer_v)
