@@ -1,8 +1,8 @@
 """Softmax, log-softmax and the losses over channels of (N, C, L): the frame that cuts positions into tiles.
 
-A tile is a matrix (channels, positions) with neighbouring positions. Where the array's lie so, the kernel works in place;
-else the tile is copied to the workspace and back, and any strides reach the kernels as one pattern. Positions are those of
-a sample, or the samples themselves where L is 1. Which kernel runs on a tile: softmax.pyx and loss.pyx.
+A tile is a matrix (channels, positions) with neighbouring positions. Where the array's lie so, the kernel works in
+place; else the tile is copied to the workspace and back, and any strides reach the kernels as one pattern. Positions
+are those of a sample, or the samples themselves where L is 1. Which kernel runs on a tile: softmax.pyx and loss.pyx.
 """
 
 cimport numpy as cnp

@@ -14,7 +14,7 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
-from fastconv.backends.cpu._csrc cimport fc_accumulate, fc_copy2d, fc_kernels, fc_normalise, fc_reduce
+from fastconv.backends.cpu._csrc cimport fc_accumulate, fc_kernels, fc_normalise, fc_reduce
 from fastconv.backends.cpu.arrays cimport View, view
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport allocate, empty, parallel_for, release
@@ -72,8 +72,9 @@ cdef struct Sums:
 
 
 cdef void add_pixels(const Sums* s, int64_t part, int64_t c, int64_t columns) noexcept nogil:
-    """Channels as columns: add up the part's pixels, numbered n * L + l."""
-    cdef int64_t size = s.x.itemsize, pixel = part * s.rows, last = min(pixel + s.rows, s.x.size[0] * s.x.size[2]), n, l
+    """Channels as columns: add up the part's pixels, numbered n * L + spot."""
+    cdef int64_t size = s.x.itemsize, pixel = part * s.rows, n, spot
+    cdef int64_t last = min(pixel + s.rows, s.x.size[0] * s.x.size[2])
     cdef fc_reduce call
     call.columns, call.ldx = columns, s.x.stride[2]
     call.mean = call.scale = call.dy = NULL
@@ -84,14 +85,14 @@ cdef void add_pixels(const Sums* s, int64_t part, int64_t c, int64_t columns) no
     call.first = s.partial + (part * s.sums * s.x.size[1] + c) * size
     call.second = s.partial + ((part * s.sums + s.sums - 1) * s.x.size[1] + c) * size
     while pixel < last:
-        n, l = pixel // s.x.size[2], pixel % s.x.size[2]
-        call.rows = min(last - pixel, s.x.size[2] - l)
-        call.x = s.x.data + (n * s.x.stride[0] + l * s.x.stride[2] + c * s.x.stride[1]) * size
+        n, spot = pixel // s.x.size[2], pixel % s.x.size[2]
+        call.rows = min(last - pixel, s.x.size[2] - spot)
+        call.x = s.x.data + (n * s.x.stride[0] + spot * s.x.stride[2] + c * s.x.stride[1]) * size
         if s.x.size[2] == 1:  # pixels are samples
             call.rows, call.ldx = last - pixel, s.x.stride[0]
         if s.dy != NULL:
             call.lddy = s.dy.stride[0] if s.x.size[2] == 1 else s.dy.stride[2]
-            call.dy = s.dy.data + (n * s.dy.stride[0] + l * s.dy.stride[2] + c * s.dy.stride[1]) * size
+            call.dy = s.dy.data + (n * s.dy.stride[0] + spot * s.dy.stride[2] + c * s.dy.stride[1]) * size
         s.kernel(&call)
         pixel += call.rows
 
@@ -115,7 +116,7 @@ cdef void fold(const Sums* s, char* lanes) noexcept nogil:
 
 cdef void add_positions(const Sums* s, int64_t part, int64_t c) noexcept nogil:
     """Positions as columns: add up one channel of the part's samples."""
-    cdef int64_t size = s.x.itemsize, length = s.x.size[2], first = part * s.rows, n, l
+    cdef int64_t size = s.x.itemsize, length = s.x.size[2], first = part * s.rows, n, spot
     cdef int64_t last = min(first + s.rows, s.x.size[0])
     cdef char[LANE_BYTES] mean, scale, one, two
     cdef fc_reduce call
@@ -131,21 +132,21 @@ cdef void add_positions(const Sums* s, int64_t part, int64_t c) noexcept nogil:
         call.scale = scale
     n = first
     while n < last:
-        l = 0
-        while l < length:
-            call.x = s.x.data + (n * s.x.stride[0] + c * s.x.stride[1] + l) * size
+        spot = 0
+        while spot < length:
+            call.x = s.x.data + (n * s.x.stride[0] + c * s.x.stride[1] + spot) * size
             if s.dy != NULL:
-                call.dy = s.dy.data + (n * s.dy.stride[0] + c * s.dy.stride[1] + l) * size
+                call.dy = s.dy.data + (n * s.dy.stride[0] + c * s.dy.stride[1] + spot) * size
             if length <= LANES:     # short: a sample is a row
                 call.rows, call.columns, call.ldx = last - first, length, s.x.stride[0]
                 if s.dy != NULL:
                     call.lddy = s.dy.stride[0]
             else:
-                call.rows, call.columns, call.ldx, call.lddy = (length - l) // LANES, LANES, LANES, LANES
+                call.rows, call.columns, call.ldx, call.lddy = (length - spot) // LANES, LANES, LANES, LANES
                 if call.rows == 0:
-                    call.rows, call.columns = 1, length - l
+                    call.rows, call.columns = 1, length - spot
             s.kernel(&call)
-            l += call.columns if length <= LANES else call.rows * call.columns
+            spot += call.columns if length <= LANES else call.rows * call.columns
         n += last - first if length <= LANES else 1
     fold(s, one)
     memcpy(s.partial + (part * s.sums * s.x.size[1] + c) * size, one, size)
@@ -221,14 +222,14 @@ cdef struct Walk:
     int64_t share, across   # rows a task: of pixels, or of (n, c); tasks a sample where channels are columns
 
 
-cdef inline char* element(const View* v, int64_t n, int64_t c, int64_t l) noexcept nogil:
-    return v.data + (n * v.stride[0] + c * v.stride[1] + l * v.stride[2]) * v.itemsize
+cdef inline char* element(const View* v, int64_t n, int64_t c, int64_t spot) noexcept nogil:
+    return v.data + (n * v.stride[0] + c * v.stride[1] + spot * v.stride[2]) * v.itemsize
 
 
-cdef inline void place(const Walk* walk, fc_normalise* call, int64_t n, int64_t c, int64_t l) noexcept nogil:
-    call.y, call.x = element(walk.y, n, c, l), element(walk.x, n, c, l)
+cdef inline void place(const Walk* walk, fc_normalise* call, int64_t n, int64_t c, int64_t spot) noexcept nogil:
+    call.y, call.x = element(walk.y, n, c, spot), element(walk.x, n, c, spot)
     if walk.dy != NULL:
-        call.dy = element(walk.dy, n, c, l)
+        call.dy = element(walk.dy, n, c, spot)
 
 
 cdef void walk_pixels(void* context, int64_t index) noexcept nogil:
