@@ -43,7 +43,7 @@ else:
         "scalar": [],
         "avx2": ["-mavx2", "-mfma"],
         # GCC 12 warns of its own header avx512fintrin.h.
-        "avx512": ["-mavx2", "-mfma", "-mavx512f", "-Wno-maybe-uninitialized"],
+        "avx512": ["-mavx2", "-mfma", "-mavx512f", "-Wno-uninitialized", "-Wno-maybe-uninitialized"],
         "neon": [],
     }
 ISAS = ["scalar", "neon"] if machine() in ("arm64", "aarch64") else ["scalar", "avx2", "avx512"]

@@ -6,7 +6,7 @@
 #include "dispatch/blocks.hpp"
 #include "fastconv/conv.h"
 #include "kernels/check.hpp"
-#include "kernels/unroll.hpp"
+#include "simd/unroll.hpp"
 
 namespace fastconv {
 

@@ -1,26 +1,59 @@
-// Strided two-dimensional copies, which pack weights and input tiles, and sums of partial results. Contracts in include/fastconv/conv.h.
+// Strided two-dimensional copies, which pack weights and input tiles, and sums of partial results. Contracts in
+// include/fastconv/conv.h.
 #pragma once
 #include <cstdint>
 #include <cstring>
 
 #include "fastconv/conv.h"
 #include "kernels/check.hpp"
+#include "simd/unroll.hpp"
 
 namespace fastconv {
+
+// The square of up to `width` rows and columns at (i, j) of a copy whose source rows lie side by side (si == 1): vectors
+// down the columns are read, transposed in registers and written along the rows.
+template <class V>
+static inline void copy_square(const fc_copy2d& a, int64_t i, int64_t j) {
+    using T = typename V::T;
+    const int rows = static_cast<int>(a.rows - i < V::width ? a.rows - i : V::width);
+    const int columns = static_cast<int>(a.columns - j < V::width ? a.columns - j : V::width);
+    const T* src = static_cast<const T*>(a.src) + i + j * a.sj;
+    T* dst = static_cast<T*>(a.dst) + i * a.ld + j;
+    typename V::Reg square[V::width];
+    FC_UNROLL
+    for (int c = 0; c < V::width; ++c) {
+        square[c] = c >= columns ? V::zero() : rows == V::width ? V::load(src + c * a.sj) : V::load_n(src + c * a.sj, rows);
+    }
+    V::transpose(square);
+    FC_UNROLL
+    for (int r = 0; r < V::width; ++r) {
+        if (r >= rows) continue;
+        if (columns == V::width) {
+            V::store(dst + r * a.ld, square[r]);
+        } else {
+            V::store_n(dst + r * a.ld, square[r], columns);
+        }
+    }
+}
 
 template <class V>
 void copy2d(const fc_copy2d* a) {
     using T = typename V::T;
+    FC_CHECK(a->rows >= 0 && a->columns >= 0 && a->padded >= a->columns && a->dst && a->src);
     T* dst = static_cast<T*>(a->dst);
     const T* src = static_cast<const T*>(a->src);
-    FC_CHECK(a->rows >= 0 && a->columns >= 0 && a->padded >= a->columns && a->dst && a->src);
     const size_t row_bytes = static_cast<size_t>(a->columns) * sizeof(T);
-    if (a->sj == 1 && a->dj == 1 && a->columns == a->padded && a->ld == a->columns && a->si == a->columns) {
+    const bool rows_touch = a->ld == a->columns && a->si == a->columns && a->columns == a->padded;
+    if (a->dj == 1 && (a->sj == 1 || a->columns == 1) && rows_touch) {
         std::memcpy(dst, src, static_cast<size_t>(a->rows) * row_bytes);
         return;
     }
     if (a->sj == 1 && a->dj == 1) {
         for (int64_t i = 0; i < a->rows; ++i) std::memcpy(dst + i * a->ld, src + i * a->si, row_bytes);
+    } else if (a->si == 1 && a->dj == 1 && V::width > 1) {
+        for (int64_t i = 0; i < a->rows; i += V::width) {
+            for (int64_t j = 0; j < a->columns; j += V::width) copy_square<V>(*a, i, j);
+        }
     } else {
         // Blocks keep the source lines of one block in the first-level cache while they are read a column at a time.
         constexpr int64_t block = 16;

@@ -5,7 +5,7 @@
 
 #include "fastconv/conv.h"
 #include "kernels/check.hpp"
-#include "kernels/unroll.hpp"
+#include "simd/unroll.hpp"
 
 namespace fastconv {
 

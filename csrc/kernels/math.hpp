@@ -1,7 +1,7 @@
 // Exponentials and logarithms on vectors: argument reduction and a Taylor series, its remainder below half an ulp on
 // the reduced range. Results that would be subnormal are 0 where the caller flushes them.
 #pragma once
-#include "kernels/unroll.hpp"
+#include "simd/unroll.hpp"
 
 namespace fastconv {
 

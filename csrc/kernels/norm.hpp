@@ -4,7 +4,7 @@
 
 #include "fastconv/norm.h"
 #include "kernels/partial.hpp"
-#include "kernels/unroll.hpp"
+#include "simd/unroll.hpp"
 
 namespace fastconv {
 

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "simd/unroll.hpp"
+
 namespace fastconv {
 namespace avx2 {
 
@@ -40,6 +42,26 @@ struct VecF32 {
     static Reg exponent(Reg a) {
         const __m256 biased = _mm256_cvtepi32_ps(_mm256_srli_epi32(_mm256_castps_si256(a), 23));
         return _mm256_sub_ps(biased, _mm256_set1_ps(127.0f));
+    }
+    static void transpose(Reg (&r)[width]) {
+        Reg a[8], b[8];
+        FC_UNROLL
+        for (int i = 0; i < 8; i += 2) {
+            a[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+            a[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+        }
+        FC_UNROLL
+        for (int i = 0; i < 8; i += 4) {  // b[i + q], lane l of two: column 4 l + q of rows i to i + 3
+            b[i] = _mm256_shuffle_ps(a[i], a[i + 2], 0x44);
+            b[i + 1] = _mm256_shuffle_ps(a[i], a[i + 2], 0xee);
+            b[i + 2] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+            b[i + 3] = _mm256_shuffle_ps(a[i + 1], a[i + 3], 0xee);
+        }
+        FC_UNROLL
+        for (int q = 0; q < 4; ++q) {
+            r[q] = _mm256_permute2f128_ps(b[q], b[4 + q], 0x20);
+            r[4 + q] = _mm256_permute2f128_ps(b[q], b[4 + q], 0x31);
+        }
     }
     static Mask greater(Reg a, Reg b) { return _mm256_cmp_ps(a, b, _CMP_GT_OQ); }
     static Mask not_less_equal(Reg a, Reg b) { return _mm256_cmp_ps(a, b, _CMP_NLE_UQ); }
@@ -85,6 +107,14 @@ struct VecF64 {
         const __m256i biased = _mm256_srli_epi64(_mm256_castpd_si256(a), 52);
         const __m256d sum = _mm256_or_pd(_mm256_castsi256_pd(biased), _mm256_set1_pd(4503599627370496.0));
         return _mm256_sub_pd(sum, _mm256_set1_pd(4503599627370496.0 + 1023.0));
+    }
+    static void transpose(Reg (&r)[width]) {
+        const Reg a0 = _mm256_unpacklo_pd(r[0], r[1]), a1 = _mm256_unpackhi_pd(r[0], r[1]);
+        const Reg a2 = _mm256_unpacklo_pd(r[2], r[3]), a3 = _mm256_unpackhi_pd(r[2], r[3]);
+        r[0] = _mm256_permute2f128_pd(a0, a2, 0x20);
+        r[1] = _mm256_permute2f128_pd(a1, a3, 0x20);
+        r[2] = _mm256_permute2f128_pd(a0, a2, 0x31);
+        r[3] = _mm256_permute2f128_pd(a1, a3, 0x31);
     }
     static Mask greater(Reg a, Reg b) { return _mm256_cmp_pd(a, b, _CMP_GT_OQ); }
     static Mask not_less_equal(Reg a, Reg b) { return _mm256_cmp_pd(a, b, _CMP_NLE_UQ); }

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "simd/unroll.hpp"
+
 namespace fastconv {
 namespace avx512 {
 
@@ -31,6 +33,32 @@ struct VecF32 {
     static Reg round(Reg a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
     static Reg ldexp(Reg a, Reg n) { return _mm512_scalef_ps(a, n); }
     static Reg exponent(Reg a) { return _mm512_getexp_ps(a); }
+    static void transpose(Reg (&r)[width]) {
+        Reg a[16], b[16];
+        FC_UNROLL
+        for (int i = 0; i < 16; i += 2) {
+            a[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+            a[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+        }
+        FC_UNROLL
+        for (int i = 0; i < 16; i += 4) {  // b[i + q], lane l of four: column 4 l + q of rows i to i + 3
+            b[i] = unpacklo_pairs(a[i], a[i + 2]);
+            b[i + 1] = unpackhi_pairs(a[i], a[i + 2]);
+            b[i + 2] = unpacklo_pairs(a[i + 1], a[i + 3]);
+            b[i + 3] = unpackhi_pairs(a[i + 1], a[i + 3]);
+        }
+        FC_UNROLL
+        for (int q = 0; q < 4; ++q) {
+            const Reg even = _mm512_shuffle_f32x4(b[q], b[4 + q], 0x88);
+            const Reg odd = _mm512_shuffle_f32x4(b[q], b[4 + q], 0xdd);
+            const Reg even2 = _mm512_shuffle_f32x4(b[8 + q], b[12 + q], 0x88);
+            const Reg odd2 = _mm512_shuffle_f32x4(b[8 + q], b[12 + q], 0xdd);
+            r[q] = _mm512_shuffle_f32x4(even, even2, 0x88);
+            r[4 + q] = _mm512_shuffle_f32x4(odd, odd2, 0x88);
+            r[8 + q] = _mm512_shuffle_f32x4(even, even2, 0xdd);
+            r[12 + q] = _mm512_shuffle_f32x4(odd, odd2, 0xdd);
+        }
+    }
     static Mask greater(Reg a, Reg b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
     static Mask not_less_equal(Reg a, Reg b) { return _mm512_cmp_ps_mask(a, b, _CMP_NLE_UQ); }
     static Mask ordered(Reg a) { return _mm512_cmp_ps_mask(a, a, _CMP_ORD_Q); }
@@ -38,6 +66,12 @@ struct VecF32 {
     static Reg select(Mask m, Reg a, Reg b) { return _mm512_mask_blend_ps(m, b, a); }
 
   private:
+    static Reg unpacklo_pairs(Reg a, Reg b) {
+        return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+    }
+    static Reg unpackhi_pairs(Reg a, Reg b) {
+        return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
+    }
     static Mask first(int n) { return static_cast<Mask>((1u << n) - 1u); }
 };
 
@@ -65,6 +99,25 @@ struct VecF64 {
     static Reg round(Reg a) { return _mm512_roundscale_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
     static Reg ldexp(Reg a, Reg n) { return _mm512_scalef_pd(a, n); }
     static Reg exponent(Reg a) { return _mm512_getexp_pd(a); }
+    static void transpose(Reg (&r)[width]) {
+        Reg a[8];
+        FC_UNROLL
+        for (int i = 0; i < 8; i += 2) {  // a[i + q], lane l of four: column 2 l + q of rows i and i + 1
+            a[i] = _mm512_unpacklo_pd(r[i], r[i + 1]);
+            a[i + 1] = _mm512_unpackhi_pd(r[i], r[i + 1]);
+        }
+        FC_UNROLL
+        for (int q = 0; q < 2; ++q) {
+            const Reg even = _mm512_shuffle_f64x2(a[q], a[2 + q], 0x88);
+            const Reg odd = _mm512_shuffle_f64x2(a[q], a[2 + q], 0xdd);
+            const Reg even2 = _mm512_shuffle_f64x2(a[4 + q], a[6 + q], 0x88);
+            const Reg odd2 = _mm512_shuffle_f64x2(a[4 + q], a[6 + q], 0xdd);
+            r[q] = _mm512_shuffle_f64x2(even, even2, 0x88);
+            r[2 + q] = _mm512_shuffle_f64x2(odd, odd2, 0x88);
+            r[4 + q] = _mm512_shuffle_f64x2(even, even2, 0xdd);
+            r[6 + q] = _mm512_shuffle_f64x2(odd, odd2, 0xdd);
+        }
+    }
     static Mask greater(Reg a, Reg b) { return _mm512_cmp_pd_mask(a, b, _CMP_GT_OQ); }
     static Mask not_less_equal(Reg a, Reg b) { return _mm512_cmp_pd_mask(a, b, _CMP_NLE_UQ); }
     static Mask ordered(Reg a) { return _mm512_cmp_pd_mask(a, a, _CMP_ORD_Q); }

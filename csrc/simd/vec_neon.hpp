@@ -45,6 +45,16 @@ struct VecF32 {
         const int32x4_t biased = vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_f32(a), 23));
         return vcvtq_f32_s32(vsubq_s32(biased, vdupq_n_s32(127)));
     }
+    static void transpose(Reg (&r)[width]) {
+        const float64x2_t a0 = vreinterpretq_f64_f32(vtrn1q_f32(r[0], r[1]));
+        const float64x2_t a1 = vreinterpretq_f64_f32(vtrn2q_f32(r[0], r[1]));
+        const float64x2_t a2 = vreinterpretq_f64_f32(vtrn1q_f32(r[2], r[3]));
+        const float64x2_t a3 = vreinterpretq_f64_f32(vtrn2q_f32(r[2], r[3]));
+        r[0] = vreinterpretq_f32_f64(vtrn1q_f64(a0, a2));
+        r[1] = vreinterpretq_f32_f64(vtrn1q_f64(a1, a3));
+        r[2] = vreinterpretq_f32_f64(vtrn2q_f64(a0, a2));
+        r[3] = vreinterpretq_f32_f64(vtrn2q_f64(a1, a3));
+    }
     static Mask greater(Reg a, Reg b) { return vcgtq_f32(a, b); }
     static Mask not_less_equal(Reg a, Reg b) { return vmvnq_u32(vcleq_f32(a, b)); }
     static Mask ordered(Reg a) { return vceqq_f32(a, a); }
@@ -81,6 +91,11 @@ struct VecF64 {
     static Reg exponent(Reg a) {
         const int64x2_t biased = vreinterpretq_s64_u64(vshrq_n_u64(vreinterpretq_u64_f64(a), 52));
         return vcvtq_f64_s64(vsubq_s64(biased, vdupq_n_s64(1023)));
+    }
+    static void transpose(Reg (&r)[width]) {
+        const Reg a0 = vtrn1q_f64(r[0], r[1]);
+        r[1] = vtrn2q_f64(r[0], r[1]);
+        r[0] = a0;
     }
     static Mask greater(Reg a, Reg b) { return vcgtq_f64(a, b); }
     static Mask not_less_equal(Reg a, Reg b) {

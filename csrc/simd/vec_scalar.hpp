@@ -33,6 +33,7 @@ struct VecOne {
     static Reg round(Reg a) { return std::nearbyint(a); }      // to the nearest whole number, ties to even
     static Reg ldexp(Reg a, Reg n) { return std::ldexp(a, static_cast<int>(n)); }  // a * 2^n, n whole, 2^n normal
     static Reg exponent(Reg a) { return std::logb(a); }        // e of a = m * 2^e, 1 <= m < 2; a positive and normal
+    static void transpose(Reg (&)[width]) {}                   // a square of `width` vectors
     static Mask greater(Reg a, Reg b) { return a > b; }
     static Mask not_less_equal(Reg a, Reg b) { return !(a <= b); }
     static Mask ordered(Reg a) { return a == a; }              // not NaN

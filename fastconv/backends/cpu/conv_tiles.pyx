@@ -59,37 +59,65 @@ cdef inline int64_t panel(const Plan* plan, int64_t group, int64_t block, int64_
     return ((group * plan.blocks + block) * x.depth + chunk * x.chunk) * x.taps * x.kernel.nr * x.itemsize
 
 
+cdef int64_t tap_step(const Reader* x) noexcept nogil:
+    """The distance in the weight array from each tap to the next if it is 1 or -1 throughout, else 0."""
+    cdef const TileAxis* ax = &x.axis[0]
+    cdef int64_t size = 1, step = 0, t
+    cdef int i
+    for i in range(2, -1, -1):
+        if ax[i].taps > 1:
+            if step == 0:
+                step = ax[i].weight[1] - ax[i].weight[0]
+            for t in range(1, ax[i].taps):
+                if ax[i].weight[t] - ax[i].weight[t - 1] != step * size:
+                    return 0
+        size *= ax[i].taps
+    return step if step == 1 or step == -1 else 0
+
+
 cdef void pack_panels(void* context, int64_t index) noexcept nogil:
     """Pack the weights and the bias of one block of columns: index = group * blocks + block."""
     cdef Plan* plan = <Plan*> context
     cdef Correlation* problem = plan.problem
     cdef Reader* x = &problem.x
-    cdef int64_t group = index // plan.blocks, block = index % plan.blocks, nr = x.kernel.nr
-    cdef int64_t first = block * nr, chunk, d, h, w, at
+    cdef int64_t group = index // plan.blocks, block = index % plan.blocks, nr = x.kernel.nr, first = block * nr, chunk
+    cdef const char* w = problem.w + (group * problem.w_group + first * problem.w_column) * x.itemsize
     cdef fc_copy2d copy
     copy.columns = min(nr, problem.columns - first)
     copy.padded = nr
-    copy.ld = nr
     copy.dj = 1
-    copy.si = problem.w_depth
     copy.sj = problem.w_column
     for chunk in range(x.chunks):
-        copy.rows = min(x.chunk, x.depth - chunk * x.chunk)
-        copy.dst = plan.packed + panel(plan, group, block, chunk)
-        for d in range(x.axis[0].taps):
-            for h in range(x.axis[1].taps):
-                for w in range(x.axis[2].taps):
-                    at = group * problem.w_group + first * problem.w_column + chunk * x.chunk * problem.w_depth
-                    at += x.axis[0].weight[d] + x.axis[1].weight[h] + x.axis[2].weight[w]
-                    copy.src = problem.w + at * x.itemsize
-                    x.kernel.copy2d(&copy)
-                    copy.dst = <char*> copy.dst + copy.rows * nr * x.itemsize
+        pack_chunk(x, &copy, w + chunk * x.chunk * problem.w_depth * x.itemsize, problem.w_depth,
+                   min(x.chunk, x.depth - chunk * x.chunk), plan.packed + panel(plan, group, block, chunk))
     if problem.bias != NULL:
-        copy.rows = 1
-        copy.sj = problem.bias_stride
+        copy.rows, copy.ld, copy.si, copy.sj = 1, nr, 0, problem.bias_stride
         copy.src = problem.bias + (group * problem.columns + first) * problem.bias_stride * x.itemsize
         copy.dst = plan.bias + index * nr * x.itemsize
         x.kernel.copy2d(&copy)
+
+
+cdef void pack_chunk(const Reader* x, fc_copy2d* copy, const char* w, int64_t w_depth, int64_t depth,
+                     char* out) noexcept nogil:
+    """Pack one chunk of a panel, (taps, depth, nr): copies along whichever of taps and depth lies closer in memory."""
+    cdef const TileAxis* ax = &x.axis[0]
+    cdef int64_t row = copy.padded * x.itemsize, step = tap_step(x), d, h, tap, k, at
+    if step != 0 and w_depth != 1:  # a copy for each channel, its rows are the taps; backwards, they fill from the end
+        at = ax[0].weight[0] + ax[1].weight[0] + ax[2].weight[0]
+        copy.rows, copy.si, copy.ld = x.taps, 1, step * depth * copy.padded
+        for k in range(depth):
+            copy.src = w + (k * w_depth + (at if step > 0 else at - x.taps + 1)) * x.itemsize
+            copy.dst = out + (k + (0 if step > 0 else (x.taps - 1) * depth)) * row
+            x.kernel.copy2d(copy)
+        return
+    copy.rows, copy.si, copy.ld = depth, w_depth, copy.padded
+    for d in range(ax[0].taps):
+        for h in range(ax[1].taps):
+            for tap in range(ax[2].taps):
+                copy.src = w + (ax[0].weight[d] + ax[1].weight[h] + ax[2].weight[tap]) * x.itemsize
+                copy.dst = out
+                x.kernel.copy2d(copy)
+                out += depth * row
 
 
 cdef int64_t list_box_taps(const Reader* x, const Taps* taps, int64_t depth, bint fold, int64_t* tap,

@@ -1,0 +1,195 @@
+"""Convolution and pooling layers of real networks, against PyTorch in the same process and run.
+
+    python -m bench.versus conv --nets vgg_19 resnet_50
+    python -m bench.versus pool
+
+Every layer and direction is verified first, then timed in turn with PyTorch in its two memory formats, at the same
+number of threads; the batch is scaled to a given amount of work. fastconv gets channels-last arrays, the form that its
+own layers hand on. The shapes are in bench/shapes. Geometric means by group are printed, all samples go to
+bench/results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from math import prod
+from pathlib import Path
+from statistics import geometric_mean
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import fastconv
+from fastconv import functional
+
+from . import machine
+from .paired import Paired, paired, spread
+
+SHAPES = Path(__file__).parent / "shapes"
+BOUND = 1e-5  # relative norm error
+FORMATS = {"NCHW": torch.contiguous_format, "channels-last": None}  # None: of the rank
+Sides = dict[str, Callable[[], Any]]
+
+
+def channels_last(a: np.ndarray) -> np.ndarray:
+    """Return the same values with channels side by side in memory."""
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1)
+
+
+def as_torch(a: np.ndarray, layout: str) -> torch.Tensor:
+    last = torch.channels_last_3d if a.ndim == 5 else torch.channels_last
+    return torch.from_numpy(np.ascontiguousarray(a)).to(memory_format=FORMATS[layout] or last)
+
+
+def directions(kind: str, layer: dict[str, Any], work: float) -> Iterator[tuple[str, float, Sides]]:
+    """Yield each direction's name, its amount of work (FLOPs or bytes), and a callable for each side."""
+    yield from {"conv": conv, "pool": pool}[kind](layer, work)
+
+
+def conv(layer: dict[str, Any], flops: float) -> Iterator[tuple[str, float, Sides]]:
+    rank, (ic, oc) = len(layer["input"]), layer["channels"]
+    options = {name: layer[name] for name in ("stride", "padding", "groups")}
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal((oc, ic // layer["groups"], *layer["kernel"]), dtype=np.float32)
+    forward = getattr(functional, f"conv{rank}d")
+    one = forward(np.zeros((1, ic, *layer["input"]), np.float32), w, **options)
+    per_image = 2 * one.size * prod(w.shape[1:])
+    n = max(1, round(flops / per_image))
+    x = rng.standard_normal((n, ic, *layer["input"]), dtype=np.float32)
+    dy = rng.standard_normal((n, *one.shape[1:]), dtype=np.float32)
+    cx, cdy = channels_last(x), channels_last(dy)
+    backward = getattr(functional, f"conv{rank}d_backward")
+    torch_forward = getattr(torch.nn.functional, f"conv{rank}d")
+    tensors = {layout: [as_torch(a, layout) for a in (x, w, dy)] for layout in FORMATS}
+
+    def gradient(layout: str, which: int) -> Callable[[], Any]:
+        tx, tw, tdy = tensors[layout]
+        mask = [which == i for i in range(3)]
+        common = (layer["stride"], layer["padding"], [1] * rank, False, [0] * rank, layer["groups"], mask)
+        return lambda: torch.ops.aten.convolution_backward(tdy, tx, tw, None, *common)[which]
+
+    yield "forward", n * per_image, {
+        "fastconv": lambda: forward(cx, w, **options),
+        **{f: lambda f=f: torch_forward(*tensors[f][:2], **options) for f in FORMATS},
+    }  # fmt: skip
+    for which, name in enumerate(("input gradient", "weight gradient")):
+        needs = [which == i for i in range(3)]
+        yield name, n * per_image, {
+            "fastconv": lambda needs=needs, which=which: backward(cdy, cx, w, **options, needs=needs)[which],
+            **{f: gradient(f, which) for f in FORMATS},
+        }  # fmt: skip
+
+
+def pool(layer: dict[str, Any], work: float) -> Iterator[tuple[str, float, Sides]]:
+    rank = len(layer["input"])
+    options = {"kernel_size": layer["kernel"], "stride": layer["stride"], "padding": layer["padding"]}
+    size = layer["channels"] * prod(layer["input"])
+    n = max(1, round(work / 4 / size))
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((n, layer["channels"], *layer["input"]), dtype=np.float32)
+    cx = channels_last(x)
+    tensors = {layout: as_torch(x, layout) for layout in FORMATS}
+    for kind in ("max", "avg"):
+        ours, theirs = (getattr(m, f"{kind}_pool{rank}d") for m in (functional, torch.nn.functional))
+        extra = {"return_indices": True} if kind == "max" else {}
+        y = ours(cx, **options)
+        bytes_moved = 4 * n * size + y.nbytes * (2 if kind == "max" else 1)
+        yield f"{kind} forward", bytes_moved, {
+            "fastconv": lambda ours=ours, extra=extra: ours(cx, **options, **extra),
+            **{f: lambda f=f, theirs=theirs, extra=extra: theirs(tensors[f], **options, **extra) for f in FORMATS},
+        }  # fmt: skip
+        dy = rng.standard_normal(y.shape, dtype=np.float32)
+        yield f"{kind} backward", bytes_moved, pool_gradients(kind, rank, options, cx, tensors, dy)
+
+
+def pool_gradients(kind: str, rank: int, options: dict, cx: np.ndarray, tensors: dict, dy: np.ndarray) -> Sides:
+    backward, cdy = getattr(functional, f"{kind}_pool{rank}d_backward"), channels_last(dy)
+    if kind == "max":
+        indices = getattr(functional, f"max_pool{rank}d")(cx, **options, return_indices=True)[1]
+        sides: Sides = {"fastconv": lambda: backward(cdy, indices, cx.shape, **options)}
+    else:
+        sides = {"fastconv": lambda: backward(cdy, cx.shape, **options)}
+    for layout, x in tensors.items():
+        leaf = x.detach().requires_grad_()
+        y = getattr(torch.nn.functional, f"{kind}_pool{rank}d")(leaf, **options)
+        tdy = as_torch(dy, layout)
+        sides[layout] = lambda y=y, leaf=leaf, tdy=tdy: torch.autograd.grad(y, leaf, tdy, retain_graph=True)[0]
+    return sides
+
+
+def first(result: Any) -> np.ndarray:
+    """The array of a side's result: the values of a (values, indices) pair."""
+    return np.asarray(result[0] if isinstance(result, tuple) else result)
+
+
+def verify(where: str, sides: Sides) -> float:
+    """Return the relative error against PyTorch, and raise where it is beyond the bound."""
+    ours, expected = first(sides["fastconv"]()), first(sides["NCHW"]())
+    error = float(np.linalg.norm(ours - expected) / max(float(np.linalg.norm(expected)), 1e-30))
+    if not error <= BOUND:
+        raise SystemExit(f"versus: {where}: the sides differ by {error:.2g}, nothing is timed")
+    return error
+
+
+def measure(sides: Sides, rounds: int, turn: float) -> Paired:
+    """Time all sides; a turn has as many steps as fit into ``turn`` seconds."""
+    single = paired(sides, 1, 1, 1, 0.0)
+    steps = max(1, round(turn / single.median(single.fastest())))
+    return paired(sides, rounds, steps, 1, 0.01)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Layers of real networks, fastconv and PyTorch in turn.")
+    parser.add_argument("kind", choices=("conv", "pool"))
+    parser.add_argument("--nets", nargs="+", help="only these networks")
+    parser.add_argument("--threads", type=int, default=fastconv.get_num_threads())
+    parser.add_argument("--work", type=float, help="GFLOP a convolution, or GB a pooling (default: 1, 0.02)")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--turn", type=float, default=0.03, help="seconds a turn")
+    machine.add_results_option(parser)
+    options = parser.parse_args()
+    fastconv.set_num_threads(options.threads)
+    torch.set_num_threads(options.threads)
+    layers = json.loads((SHAPES / f"{options.kind}.json").read_text(encoding="utf-8"))
+    layers = [layer for layer in layers if not options.nets or layer["net"] in options.nets]
+    work = 1e9 * (options.work or {"conv": 1.0, "pool": 0.02}[options.kind])
+    rows = []
+    for layer in tqdm(layers, unit="layer"):
+        for direction, amount, sides in directions(options.kind, layer, work):
+            where = f"{layer['net']} {layer['layer']} {direction}"
+            error = verify(where, sides)
+            result = measure(sides, options.rounds, options.turn)
+            best = result.fastest(*FORMATS)
+            rows.append({
+                "net": layer["net"], "layer": layer["layer"], "rank": len(layer["input"]), "direction": direction,
+                "depthwise": layer.get("groups", 1) > 1 and layer["groups"] == layer["channels"][0], "error": error,
+                "giga_per_second": {side: amount / result.median(side) / 1e9 for side in result.samples},
+                "best_peer": best, "times_as_fast": spread(result.ratios("fastconv", best)),
+                "times_as_fast_as_NCHW": spread(result.ratios("fastconv", "NCHW")), "seconds": result.samples,
+            })  # fmt: skip
+    machine.save(f"versus_{options.kind}_t{options.threads}", {"work": work, "rows": rows}, options.results)
+    report(rows)
+
+
+def report(rows: list[dict[str, Any]]) -> None:
+    """Print the geometric means of each group as a Markdown table."""
+    print("| group | direction | layers | fastconv, G/s | against the best | least | against NCHW |")
+    print("|---|---|---|---|---|---|---|")
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        group = "depthwise" if row["depthwise"] else f"{row['rank']}-D"
+        groups.setdefault((group, row["direction"]), []).append(row)
+    for (group, direction), members in groups.items():
+        best = [row["times_as_fast"]["median"] for row in members]
+        nchw = [row["times_as_fast_as_NCHW"]["median"] for row in members]
+        speed = geometric_mean(row["giga_per_second"]["fastconv"] for row in members)
+        cells = (f"{speed:.0f}", f"**{geometric_mean(best):.2f}**", f"{min(best):.2f}", f"{geometric_mean(nchw):.2f}")
+        print(f"| {group} | {direction} | {len(members)} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
