@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from . import __version__
 from .errors import FastconvError
 
 _OK, _USAGE, _INTERRUPTED = 0, 2, 130
@@ -25,22 +26,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        return options.job(options)
+        code = options.job(options)
+        sys.stdout.flush()
+        return code
     except FastconvError as error:
-        print(f"fastconv: {error}", file=sys.stderr)
-        return _USAGE
+        return _complain(error, _USAGE)
     except KeyboardInterrupt:
-        print("fastconv: interrupted", file=sys.stderr)
-        return _INTERRUPTED
+        return _complain("interrupted", _INTERRUPTED)
     except BrokenPipeError:  # the reader of our output left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return _OK
+    except MemoryError:
+        return _complain("expected enough memory (a smaller --batch-size?), got too little", _USAGE)
+    except OSError as error:  # a path that no system takes, output to a full disk
+        if error.filename is None:
+            _drop_output()
+        return _complain(f"expected files and output that can be used, got {error}", _USAGE)
+
+
+def _complain(what: object, code: int) -> int:
+    print(f"fastconv: {what}", file=sys.stderr)
+    return code
+
+
+def _drop_output() -> None:
+    """Send what is left in the buffer of stdout nowhere, so that Python does not fail on it as it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
     from .training import config
 
     parser = argparse.ArgumentParser(prog="fastconv", description="Train and use convolutional networks.")
+    parser.add_argument("--version", action="version", version=f"fastconv {__version__}")
     jobs = parser.add_subparsers(required=True, metavar="COMMAND")
 
     train = jobs.add_parser("train", help="train a network on handwritten digits (or clothing)")

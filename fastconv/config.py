@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 from .errors import ArgumentError, mismatch
@@ -32,7 +33,7 @@ def num_threads() -> int:
     """FASTCONV_NUM_THREADS, or the processors that this process may use (affinity and cgroup limits counted in)."""
     value = os.environ.get("FASTCONV_NUM_THREADS", "").strip()
     if value:
-        if not value.isdigit() or int(value) < 1:
+        if not (value.isascii() and value.isdigit() and len(value) < 10 and int(value) >= 1):
             raise ArgumentError(mismatch("FASTCONV_NUM_THREADS", "a whole number of at least 1", repr(value)))
         return int(value)
     return available_processors()
@@ -62,13 +63,28 @@ def _cgroup_quota() -> float | None:
 def data_dir() -> Path | None:
     """FASTCONV_DATA: the folder with data sets (``mnist/``, ``fashion-mnist/``, ...); None where it is not set."""
     value = os.environ.get("FASTCONV_DATA", "").strip()
-    return Path(value).expanduser() if value else None
+    return folder("FASTCONV_DATA", value) if value else None
 
 
 def cache_dir() -> Path:
     """FASTCONV_CACHE, or the user's cache folder: where downloads are kept."""
     value = os.environ.get("FASTCONV_CACHE", "").strip()
     if value:
-        return Path(value).expanduser()
+        return folder("FASTCONV_CACHE", value)
     base = os.environ.get("XDG_CACHE_HOME", "").strip()
-    return (Path(base) if base else Path.home() / ".cache") / "fastconv"
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "fastconv"
+    except RuntimeError:  # a user without a home, as containers have
+        return Path(tempfile.gettempdir()) / "fastconv"
+
+
+def folder(name: str, value: str | os.PathLike[str]) -> Path:
+    """Return the path that the option or variable ``name`` holds, ``~`` as the home folder.
+
+    Raises:
+        ArgumentError: there is no such home.
+    """
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise ArgumentError(mismatch(name, "a folder", f"{str(value)!r}, a home that is not known")) from None

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import prod
+from math import inf, prod
+from numbers import Real
 from operator import index as as_index
 
 from .errors import ArgumentError, ShapeError, mismatch
@@ -22,20 +23,31 @@ _SIZES = {1: "L", 2: "H, W", 3: "D, H, W"}
 # ---------------------------------------------------------------------------------------------- arguments
 
 
-def integer(op: str, name: str, value: object, minimum: int) -> int:
-    """Return ``value`` as an int of at least ``minimum``, or raise naming the argument."""
+def integer(op: str, name: str, value: object, minimum: int, maximum: int = 2**63 - 1) -> int:
+    """Return ``value`` as an int within the limits, or raise naming the argument. A bool is no number here."""
     try:
-        number = as_index(value)  # type: ignore[arg-type]
+        whole = as_index(str(value) if isinstance(value, bool) else value)  # type: ignore[arg-type]
     except TypeError:
         raise ArgumentError(mismatch(op, f"{name} to be an integer", repr(value))) from None
-    if number < minimum:
-        raise ArgumentError(mismatch(op, f"{name} >= {minimum}", number))
-    return number
+    if not minimum <= whole <= maximum:
+        limit = f"{name} >= {minimum}" if whole < minimum else f"{name} <= {maximum}"
+        raise ArgumentError(mismatch(op, limit, whole))
+    return whole
+
+
+def number(op: str, name: str, value: object, low: float = -inf, high: float = inf) -> float:
+    """Return ``value`` as a float in [low, high], or raise naming the argument."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ArgumentError(mismatch(op, f"{name} to be a number", repr(value)))
+    if not low <= value <= high:
+        limit = "not NaN" if low == -inf else f">= {low:g}" if high == inf else f"in [{low:g}, {high:g}]"
+        raise ArgumentError(mismatch(op, f"{name} {limit}", value))
+    return float(value)
 
 
 def per_axis(op: str, name: str, value: object, rank: int, minimum: int, fill: int) -> Axes:
     """Return an int, or a sequence of ``rank`` ints (or of one), as three axes, leading axes set to ``fill``."""
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         entries = tuple(value)
         if len(entries) == 1:
             entries *= rank
@@ -43,7 +55,7 @@ def per_axis(op: str, name: str, value: object, rank: int, minimum: int, fill: i
             raise ArgumentError(mismatch(op, f"{name} to be an int or {rank} ints", f"{len(entries)}: {value!r}"))
     else:
         entries = (value,) * rank
-    return (fill,) * (3 - rank) + tuple(integer(op, name, entry, minimum) for entry in entries)  # type: ignore
+    return (fill,) * (3 - rank) + tuple(integer(op, name, entry, minimum, 2**31 - 1) for entry in entries)  # type: ignore
 
 
 def lift_shape(op: str, shape: Sequence[int], rank: int, name: str = "input") -> tuple[int, ...]:
@@ -133,7 +145,7 @@ def _key(op: str, name: str, value: object, minimum: int) -> object:
     """Return an argument as a cache key of plain ints: 2.0 equals 2, yet is no size, and a list has no hash."""
     if type(value) is int or isinstance(value, str):
         return value
-    if isinstance(value, Sequence):
+    if isinstance(value, Sequence) and not isinstance(value, bytes):
         return tuple(integer(op, name, entry, minimum) for entry in value)
     return integer(op, name, value, minimum)
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from . import random
 from .errors import ArgumentError, ShapeError, mismatch
+from .geometry import number
 from .tensor import Tensor, converted
 
 _GAINS = {
@@ -28,8 +29,8 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     1.6666666666666667
     """
     if nonlinearity == "leaky_relu":
-        return sqrt(2 / (1 + (0.01 if param is None else param) ** 2))
-    if nonlinearity not in _GAINS:
+        return sqrt(2 / (1 + (0.01 if param is None else number("calculate_gain", "param", param)) ** 2))
+    if not isinstance(nonlinearity, str) or nonlinearity not in _GAINS:
         raise ArgumentError(
             mismatch("calculate_gain", f"one of {', '.join(sorted([*_GAINS, 'leaky_relu']))}", repr(nonlinearity))
         )
@@ -38,11 +39,23 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
 
 def fans(tensor: Any) -> tuple[int, int]:
     """Return fan-in and fan-out of a weight (O, I, *): the inputs, and outputs, of one unit."""
-    shape = tensor.shape
-    if len(shape) < 2:
-        raise ShapeError(mismatch("init", "a weight of at least two axes", f"shape {tuple(shape)}"))
+    shape = _shape(tensor)
+    if len(shape) < 2 or 0 in shape:
+        raise ShapeError(mismatch("init", "a weight of at least two axes, none empty", f"shape {tuple(shape)}"))
     field = prod(shape[2:])
     return shape[1] * field, shape[0] * field
+
+
+def _shape(tensor: Any) -> tuple[int, ...]:
+    """Return the shape of what is to be filled, or raise where it cannot be."""
+    data = tensor.data if isinstance(tensor, Tensor) else tensor
+    if (
+        not hasattr(data, "dtype")
+        or isinstance(data, np.generic)
+        or (isinstance(data, np.ndarray) and not data.flags.writeable)
+    ):
+        raise ArgumentError(mismatch("init", "a Tensor or an array that can be written to", type(data).__name__))
+    return tuple(data.shape)
 
 
 def _fill(tensor: Any, values: np.ndarray | float) -> Any:
@@ -56,27 +69,30 @@ def _fill(tensor: Any, values: np.ndarray | float) -> Any:
 
 def uniform_(tensor: Any, a: float = 0.0, b: float = 1.0) -> Any:
     """Fill from the uniform distribution over [a, b)."""
-    return _fill(tensor, random.generator().uniform(a, b, tensor.shape))
+    a = number("uniform_", "a", a)
+    return _fill(tensor, random.generator().uniform(a, number("uniform_", "b", b, a), _shape(tensor)))
 
 
 def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0) -> Any:
     """Fill from the normal distribution."""
-    return _fill(tensor, random.generator().normal(mean, std, tensor.shape))
+    mean, std = number("normal_", "mean", mean), number("normal_", "std", std, 0)
+    return _fill(tensor, random.generator().normal(mean, std, _shape(tensor)))
 
 
 def constant_(tensor: Any, val: float) -> Any:
     """Fill with one value."""
-    return _fill(tensor, val)
+    _shape(tensor)
+    return _fill(tensor, number("constant_", "val", val))
 
 
 def zeros_(tensor: Any) -> Any:
     """Fill with 0."""
-    return _fill(tensor, 0.0)
+    return constant_(tensor, 0.0)
 
 
 def ones_(tensor: Any) -> Any:
     """Fill with 1."""
-    return _fill(tensor, 1.0)
+    return constant_(tensor, 1.0)
 
 
 def _kaiming_std(tensor: Any, a: float, mode: str, nonlinearity: str) -> float:
@@ -99,10 +115,10 @@ def kaiming_normal_(tensor: Any, a: float = 0, mode: str = "fan_in", nonlinearit
 def xavier_uniform_(tensor: Any, gain: float = 1.0) -> Any:
     """Fill uniformly with the variance 2 / (fan-in + fan-out) * gain**2 (Glorot and Bengio 2010,
     https://proceedings.mlr.press/v9/glorot10a.html)."""
-    bound = gain * sqrt(6.0 / sum(fans(tensor)))
+    bound = number("xavier_uniform_", "gain", gain, 0) * sqrt(6.0 / sum(fans(tensor)))
     return uniform_(tensor, -bound, bound)
 
 
 def xavier_normal_(tensor: Any, gain: float = 1.0) -> Any:
     """Fill normally with the variance 2 / (fan-in + fan-out) * gain**2 (Glorot and Bengio 2010)."""
-    return normal_(tensor, 0.0, gain * sqrt(2.0 / sum(fans(tensor))))
+    return normal_(tensor, 0.0, number("xavier_normal_", "gain", gain, 0) * sqrt(2.0 / sum(fans(tensor))))

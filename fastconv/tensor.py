@@ -141,8 +141,8 @@ def _may_alias(a: Array, b: Array) -> bool:
 # ----------------------------------------------------------------------------------------- what comes in
 
 
-def operands(op: str, **named: Any) -> list[Any]:
-    """Return ``[backend, array, ...]`` for the operands of ``op``, in the order given; None stays None.
+def operands(op: str, optional: tuple[str, ...] = (), **named: Any) -> list[Any]:
+    """Return ``[backend, array, ...]`` for the operands of ``op``, in the order given; None stays None if optional.
 
     Accepts Tensors, arrays and nested sequences of numbers. The arrays are of one floating dtype, on one device,
     aligned and in native byte order.
@@ -157,6 +157,8 @@ def operands(op: str, **named: Any) -> list[Any]:
         if isinstance(value, Tensor):
             value = value.data
         if value is None:
+            if name not in optional:
+                raise DTypeError(mismatch(op, f"{name} to be float32 or float64", None))
             arrays.append(None)
             continue
         if type(value) is not np.ndarray or value.dtype not in (_FLOAT32, _FLOAT64) or not value.flags.aligned:
@@ -218,10 +220,9 @@ class Tensor:
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         if isinstance(data, Tensor):
             data = data.data
-        elif not any(backend.owns(data) for backend in backends.loaded()):
-            data = np.asarray(data, _default_dtype(data))
-        if requires_grad and data.dtype not in (_FLOAT32, _FLOAT64):
-            raise DTypeError(mismatch("tensor", "float32 or float64 where requires_grad is set", data.dtype))
+        elif isinstance(data, np.ndarray) or not any(backend.owns(data) for backend in backends.loaded()):
+            data = _host_array(data)
+        _check_differentiable(data, requires_grad)
         self.data: Any = data
         self.grad: Any = None
         self.requires_grad = requires_grad
@@ -311,6 +312,7 @@ class Tensor:
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Set ``requires_grad`` in place and return the Tensor."""
+        _check_differentiable(self.data, requires_grad)
         self.requires_grad = requires_grad
         return self
 
@@ -353,19 +355,34 @@ def converted(array: Array, target: Any) -> Array:
     return backend.from_numpy(backend.to_numpy(array).astype(dtype))
 
 
+def _check_differentiable(data: Array, requires_grad: bool) -> None:
+    if requires_grad and data.dtype not in (_FLOAT32, _FLOAT64):
+        raise DTypeError(mismatch("tensor", "float32 or float64 where requires_grad is set", data.dtype))
+
+
 def float_dtype(op: str, dtype: Any) -> np.dtype:
     """Return ``dtype`` (None: float32) as float32 or float64, or raise."""
     try:
         wanted = _FLOAT32 if dtype is None else np.dtype(dtype)
     except TypeError:
         wanted = None
-    if wanted not in (_FLOAT32, _FLOAT64):
+    if wanted is None or wanted not in (_FLOAT32, _FLOAT64):  # np.float64 == None
         raise DTypeError(mismatch(op, "dtype float32 or float64", repr(dtype) if wanted is None else wanted))
     return wanted
 
 
-def _default_dtype(data: Any) -> np.dtype | None:
-    return _FLOAT32 if not hasattr(data, "dtype") and np.asarray(data).dtype.kind == "f" else None
+def _host_array(data: Any) -> np.ndarray:
+    """Return ``data`` as an aligned array in native byte order, itself where it is one; Python floats as float32."""
+    try:
+        array = np.asarray(data)
+    except ValueError:
+        raise ShapeError(mismatch("tensor", "an array", "a ragged sequence")) from None
+    if array.dtype.kind not in "fiub":
+        kind = type(data).__name__ if array.dtype == object else array.dtype
+        raise DTypeError(mismatch("tensor", "numbers", kind))
+    if array.dtype.kind == "f" and not hasattr(data, "dtype"):
+        return array.astype(_FLOAT32)
+    return array if array.dtype.isnative and array.flags.aligned else array.astype(array.dtype.newbyteorder("="))
 
 
 def tensor(data: Any, requires_grad: bool = False, dtype: Any = None, device: str = "cpu") -> Tensor:
@@ -374,5 +391,6 @@ def tensor(data: Any, requires_grad: bool = False, dtype: Any = None, device: st
     >>> tensor([[1.0, 2.0]])
     tensor([[1., 2.]], dtype=float32)
     """
-    values = np.array(Tensor(data).numpy(), dtype, copy=True, order="C")
+    values = Tensor(data).numpy()
+    values = np.array(values, None if dtype is None else float_dtype("tensor", dtype), copy=True, order="C")
     return Tensor(values if device == "cpu" else converted(values, device), requires_grad)

@@ -44,7 +44,7 @@ ALLOWED = {
     "data": {"errors", "config"},
     "training": {"errors", "config", "random", "tensor", "functional", "nn", "optim", "models", "data", "fastconv"},
     "info": {"errors", "config", "backends", "backends/cpu", "data", "fastconv"},
-    "cli": {"errors", "info", "training"},
+    "cli": {"errors", "info", "training", "fastconv"},
     "__main__": {"cli"},
 }
 

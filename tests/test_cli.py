@@ -85,11 +85,25 @@ def test_quiet_prints_results_only(capsys: pytest.CaptureFixture[str]) -> None:
     assert not re.search(r"^(epoch|training|written|next)", out, re.MULTILINE)
 
 
+@pytest.mark.parametrize("batch", [(), ("--batch-size", "2000", "--lr", "2.5e-5")], ids=["mini-batch", "full batch"])
+def test_the_tutorials_recipe(capsys: pytest.CaptureFixture[str], batch: tuple[str, ...]) -> None:
+    options = ["--recipe", "tutorial", "--dataset", "digits", "--epochs", "2", "--dtype", "float64", "--limit", "40"]
+    assert main(["train", *options, *batch, "--output", "run"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f"2 epochs of {1 if batch else 4} batches" in lines[1]
+    assert "half-sse" in lines[1]
+    assert "momentum" not in lines[1]
+    first, second = (json.loads(line)["train_loss"] for line in Path("run/history.jsonl").read_text().splitlines())
+    assert second < first
+
+
 def test_a_second_run_overwrites_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert train("--epochs", "1") == train("--epochs", "1", "--seed", "5") == 0
     assert Path("runs/mnist-lenet5-2/model.safetensors").exists()
-    assert train("--epochs", "1", "--output", "runs/mnist-lenet5") == 2
-    assert "--resume" in capsys.readouterr().err
+    for file in ("checkpoint.safetensors", "model.safetensors"):  # either is a run
+        assert train("--epochs", "1", "--output", "runs/mnist-lenet5") == 2
+        assert "--resume" in capsys.readouterr().err
+        Path("runs/mnist-lenet5", file).unlink()
 
 
 def test_resume_after_the_command_line_stopped(capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,17 +121,21 @@ def test_resume_after_the_command_line_stopped(capsys: pytest.CaptureFixture[str
     assert "seed 0, as in the run that is resumed" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGINT") or os.name == "nt", reason="POSIX signals")
-def test_ctrl_c_saves_and_says_how_to_go_on() -> None:
-    command = [sys.executable, "-m", "fastconv", "train", "--dataset", "mnist", "--data", "tiny", "--model", "lenet5"]
-    package = str(Path(fastconv.__file__).parents[1])  # as it was imported here, whatever the folder
-    environment = {**os.environ, "PYTHONPATH": package, "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
-        [*command, "--epochs", "1000000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as process:
+def command(*options: str, **popen) -> subprocess.Popen:
+    """The command line in a process of its own; the package as it was imported here, whatever the folder."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(fastconv.__file__).parents[1]), "PYTHONUNBUFFERED": "1"}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment, **popen}
+    return subprocess.Popen([sys.executable, "-m", "fastconv", *options], **streams)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_go_on(number: int) -> None:
+    options = ["--dataset", "mnist", "--data", "tiny", "--model", "lenet5", "--epochs", "1000000"]
+    with command("train", *options) as process:
         for line in process.stdout:
             if line.startswith("epoch") and line.split()[1].startswith("3/"):
-                process.send_signal(signal.SIGINT)
+                process.send_signal(number)
                 break
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
@@ -127,6 +145,32 @@ def test_ctrl_c_saves_and_says_how_to_go_on() -> None:
     assert "Traceback" not in err
     state = checkpoint.load("runs/mnist-lenet5/checkpoint.safetensors", "checkpoint")
     assert len(state["history"]) == state["position"]["epoch"] >= 3
+
+
+def test_an_interrupt_after_the_last_epoch_says_how_to_go_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fastconv.training.job._results", interrupt)
+        assert train("--epochs", "1", "--output", "the run") == 130
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1].endswith("fastconv train --resume --output 'the run'")
+    assert not Path("the run/model.safetensors").exists()
+    assert main(["train", "--resume", "--output", "the run"]) == 0
+    assert Path("the run/model.safetensors").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+@pytest.mark.parametrize("options", [("info",), ("train", "--dataset", "digits", "--limit", "9", "--epochs", "1")])
+def test_output_to_a_full_disk_is_one_line(options: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full, command(*options, stdout=full) as process:
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert err.count("\n") == 1
+    assert "No space left on device" in err
 
 
 def test_a_full_disk_keeps_the_last_checkpoint(
@@ -157,6 +201,11 @@ def test_a_full_disk_keeps_the_last_checkpoint(
         (["--epochs", "0"], "epochs >= 1, got 0"),
         (["--output-relu", "--model", "lenet5"], "output_relu"),
         (["--output", "file/below"], "file/below"),
+        (["--data", "long" * 2000, "--dataset", "mnist"], "File name too long"),
+        (["--output", "long" * 2000], "File name too long"),
+        (["--data", "~nobody-of-this-name", "--dataset", "mnist"], "a home that is not known"),
+        (["--seed", str(2**64)], "seed in [0, 2**64)"),
+        (["--threads", str(2**40)], "set_num_threads"),
         (["--lr", "1e30", "--loss", "half-sse", "--limit", "50", "--model", "lenet5"], "finite loss"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -179,6 +228,38 @@ def test_a_damaged_checkpoint_is_named(capsys: pytest.CaptureFixture[str], damag
 
 
 @pytest.mark.parametrize(
+    "tree", [{}, {"config": 3, "dataset": "mnist"}, {"config": {}}, {"config": {"dataset": "mnist"}, "dataset": "x"}]
+)
+def test_a_checkpoint_that_holds_no_run_is_named(capsys: pytest.CaptureFixture[str], tree: dict) -> None:
+    Path("run").mkdir()
+    checkpoint.save("run/checkpoint.safetensors", "checkpoint", tree)
+    assert main(["train", "--resume", "--output", "run", "--data", "tiny"]) == 2
+    assert "expected" in one_line(capsys)
+
+
+def test_paths_that_no_system_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    for options in (["evaluate", "long" * 2000], ["predict", "long" * 2000, "--model", "long" * 2000]):
+        assert main(options) == 2
+        assert "File name too long" in one_line(capsys)
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"fastconv {fastconv.__version__}\n"
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "two", "\N{SUPERSCRIPT TWO}", "9" * 5000])
+def test_a_wrong_number_of_threads_in_the_environment(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("FASTCONV_NUM_THREADS", value)
+    assert main(["info"]) == 2
+    assert "FASTCONV_NUM_THREADS: expected a whole number" in one_line(capsys)
+
+
+@pytest.mark.parametrize(
     "arguments", [[], ["fly"], ["train", "--epochs", "x"], ["train", "--model", "vgg"], ["predict"]]
 )
 def test_wrong_usage(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
@@ -188,15 +269,16 @@ def test_wrong_usage(capsys: pytest.CaptureFixture[str], arguments: list[str]) -
     assert "usage: fastconv" in capsys.readouterr().err
 
 
-def test_keyboard_interrupt_outside_training(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error, code, word", [(KeyboardInterrupt, 130, "interrupted"), (MemoryError, 2, "memory")])
+def test_what_ends_a_job_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: type, code: int, word: str
 ) -> None:
-    def interrupt(*arguments: object, **options: object) -> None:
-        raise KeyboardInterrupt
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
 
-    monkeypatch.setattr(data, "load", interrupt)
-    assert train() == 130
-    assert "interrupted" in one_line(capsys)
+    monkeypatch.setattr(data, "load", fail)
+    assert train() == code
+    assert word in one_line(capsys)
 
 
 # ------------------------------------------------------------------------------- evaluate, predict, info
@@ -285,6 +367,8 @@ def test_info(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
     assert main(["info"]) == 0
     out = capsys.readouterr().out
     assert all(re.search(rf"^{key} ", out, re.MULTILINE) for key in facts)
+    fastconv.show_config()
+    assert capsys.readouterr().out == out
 
 
 # ------------------------------------------------------------------------------------------- the real thing

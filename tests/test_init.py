@@ -1,7 +1,6 @@
 """Initialisers and random streams: distributions against torch's formulas, repeatability, states."""
 
 import json
-import re
 from math import sqrt
 
 import numpy as np
@@ -69,7 +68,7 @@ def test_one_seed_gives_float32_and_float64_networks_alike():
 
 
 def test_messages():
-    with pytest.raises(ShapeError, match=re.escape("init: expected a weight of at least two axes, got shape (3,)")):
+    with pytest.raises(ShapeError, match=r"^init: expected a weight of at least two axes, none empty, got shape \(3,"):
         init.xavier_uniform_(np.zeros(3))
     with pytest.raises(ArgumentError, match=r"^calculate_gain: expected one of conv1d, .*, got 'swish'$"):
         init.calculate_gain("swish")

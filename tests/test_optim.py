@@ -231,7 +231,7 @@ def test_a_schedule_resumes_from_json_to_the_same_bits():
 
 def test_schedule_messages():
     optimiser = optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1)
-    with raises(ArgumentError, "StepLR: expected step_size to be an integer >= 1, got 0"):
+    with raises(ArgumentError, "StepLR: expected step_size >= 1, got 0"):
         lr_scheduler.StepLR(optimiser, 0)
     with raises(ArgumentError, "LinearLR: expected start_factor in (0, 1], got 0"):
         lr_scheduler.LinearLR(optimiser, 0)
@@ -240,3 +240,28 @@ def test_schedule_messages():
         lr_scheduler.SequentialLR(optimiser, [step, step], [])
     with raises(CheckpointError, "StepLR: expected 'last_epoch' and 'base_lrs', got KeyError('last_epoch')"):
         step.load_state_dict({})
+
+
+def test_a_read_only_parameter_stays_as_it_is():
+    values = np.ones(3)
+    values.flags.writeable = False
+    param = Tensor(values, requires_grad=True)
+    param.grad = np.ones(3)
+    with raises(ArgumentError, "SGD.step: expected params that can be written to, got a read-only one"):
+        optim.SGD([param], lr=1.0).step()
+    np.testing.assert_array_equal(values, 1.0)
+
+
+def test_states_that_would_step_otherwise_are_refused():
+    ours = params()
+    adam, sgd = optim.Adam(ours), optim.SGD(ours, lr=0.1, momentum=0.9)
+    state = adam.state_dict()
+    for options, message in (({"amsgrad": True}, "amsgrad"), ({"lr": -1.0}, "lr >= 0"), ({"betas": 1}, "two betas")):
+        with pytest.raises(CheckpointError, match=message):
+            adam.load_state_dict({**state, "param_groups": [{**state["param_groups"][0], **options}]})
+    for param in ours:
+        param.grad = np.ones(param.shape)
+    sgd.step()
+    with pytest.raises(CheckpointError, match="expected a state of"):
+        adam.load_state_dict({"state": sgd.state_dict()["state"], "param_groups": state["param_groups"]})
+    assert not adam.state

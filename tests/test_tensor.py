@@ -11,7 +11,7 @@ import tape
 import fastconv
 from fastconv import Tensor, no_grad, tensor
 from fastconv import functional as F
-from fastconv.errors import DeviceError, DTypeError, GraphError, ShapeError
+from fastconv.errors import ArgumentError, DeviceError, DTypeError, GraphError, ShapeError
 from fastconv.tensor import operands, record
 
 
@@ -294,8 +294,50 @@ def test_what_operands_refuse():
         operands("op", a=np.ones(2, "f2"))
     with raises(DTypeError, "op: expected a to be float32 or float64, got list"):
         operands("op", a=[object()])
+    with raises(DTypeError, "op: expected a to be float32 or float64, got None"):
+        operands("op", ("b",), a=None)
     with raises(ShapeError, "op: expected a to be an array, got a ragged sequence"):
         operands("op", a=[[1.0], [1.0, 2.0]])
+
+
+def test_what_Tensor_refuses_and_repairs():
+    with raises(DTypeError, "tensor: expected numbers, got NoneType"):
+        Tensor(None)
+    with raises(DTypeError, "tensor: expected numbers, got complex128"):
+        Tensor(np.ones(2, complex))
+    with raises(ShapeError, "tensor: expected an array, got a ragged sequence"):
+        tensor([[1.0], [1.0, 2.0]])
+    with raises(DTypeError, "tensor: expected dtype float32 or float64, got 'swallow'"):
+        tensor([1.0], dtype="swallow")
+    with raises(DTypeError, "tensor: expected float32 or float64 where requires_grad is set, got int64"):
+        Tensor(np.arange(2)).requires_grad_()
+    assert Tensor(np.ones(2, ">f4"), requires_grad=True).data.dtype.isnative
+
+
+@pytest.mark.parametrize(
+    "index", [0, -1, slice(None, None, -2), (slice(1, None), 2), (..., None, 1), (0, 1), None, (1, ..., slice(0, 0))]
+)
+def test_getitem_is_a_view_whose_gradient_lands_where_it_looks(index):
+    x = leaf(np.arange(12.0).reshape(3, 4))
+    y = x[index]
+    np.testing.assert_array_equal(y.data, x.data[index])
+    assert np.shares_memory(y.data, x.data) == (y.size > 0)
+    dy = 1 + np.arange(float(y.size)).reshape(y.shape)
+    expected = np.zeros((3, 4))
+    expected[index] = dy
+    y.backward(dy)
+    np.testing.assert_array_equal(x.grad, expected)
+
+
+def test_what_getitem_refuses():
+    x = leaf(np.ones((2, 3)))
+    for index in (2, (0, 0, 0), slice(0, 2, 0), (..., ...)):
+        with pytest.raises(ArgumentError, match=r"^index: expected an index within shape \(2, 3\), got"):
+            x[index]
+    for index in (True, 1.5, "a", [0, 1], np.array([True, False])):
+        with pytest.raises(ArgumentError, match=r"^index: expected index to be an integer, got"):
+            x[index]
+    assert [row.shape for row in x] == [(3,), (3,)]
 
 
 def test_what_operands_repair():
@@ -308,7 +350,7 @@ def test_what_operands_repair():
     assert aligned.flags.aligned
     np.testing.assert_array_equal(swapped, values)
     np.testing.assert_array_equal(aligned, values)
-    _, a, b, c = operands("op", a=values, b=[1.0, 2.0], c=None)
+    _, a, b, c = operands("op", ("c",), a=values, b=[1.0, 2.0], c=None)
     assert (a is values, b.dtype, c) == (True, np.float64, None)
 
 

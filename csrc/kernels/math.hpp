@@ -61,7 +61,8 @@ static inline typename V::Reg tanh(typename V::Reg x) {
     const typename V::Reg power = V::ldexp(one, n);
     const typename V::Reg expm1 = V::fma(power, q, V::sub(power, one));
     const typename V::Reg y = V::div(expm1, V::add(expm1, two));
-    return V::select(V::greater(V::zero(), x), V::sub(V::zero(), y), y);
+    const typename V::Reg odd = V::select(V::greater(V::zero(), x), V::sub(V::zero(), y), y);
+    return V::select(V::greater(V::abs(x), V::zero()), odd, x);  // -0 and NaN are their own
 }
 
 // 1 / (1 + exp(-x)); small results keep their relative precision.

@@ -264,7 +264,10 @@ class Backend:
         raise self._missing("cat")
 
     def pad_forward(self, x: Array, widths: Sequence[tuple[int, int]], mode: str, value: float) -> Array:
-        """Pad every axis by (before, after); negative widths crop. Modes: constant, reflect, replicate, circular."""
+        """Pad every axis by (before, after); negative widths crop. Modes: constant, reflect, replicate, circular.
+
+        A crop is made after the padding beside it, but before a circular one.
+        """
         raise self._missing("pad_forward")
 
     def pad_backward(self, dy: Array, shape: Sequence[int], widths: Sequence[tuple[int, int]], mode: str) -> Array:

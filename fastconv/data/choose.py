@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from .. import config
 from ..errors import ArgumentError, DataError, mismatch
 from . import digits, mnist
 from .dataset import Dataset
@@ -35,7 +36,7 @@ def load(
         say("data: embedded digits, as asked for")
         return digits.load()
     source = mnist.SOURCES["mnist" if name == "auto" else name]
-    folder = Path(folder).expanduser() if folder else None
+    folder = config.folder("dataset", folder) if folder else None
     found = mnist.find(source, folder)
     if found:
         place, how = found

@@ -54,6 +54,8 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
         raise DataError(mismatch("read_idx", f"{path} to be complete", "a gzip stream that is cut off")) from None
     except OSError as error:
         raise DataError(mismatch("read_idx", f"{path} to be readable", error.strerror or error)) from None
+    except MemoryError:
+        raise DataError(mismatch("read_idx", f"{path} to fit into memory", "more than there is")) from None
 
 
 def _read(path: Path, file: BinaryIO, capacity: int, verb: str) -> np.ndarray:
@@ -75,7 +77,10 @@ def _read(path: Path, file: BinaryIO, capacity: int, verb: str) -> np.ndarray:
     values = _exactly(path, file, count, "values")
     if file.read(1):  # also makes gzip compare its checksum
         raise DataError(mismatch("read_idx", f"{path} to end after {count:,} bytes of values", "more bytes"))
-    array = np.frombuffer(values, dtype).reshape(shape)
+    try:
+        array = np.frombuffer(values, dtype).reshape(shape)
+    except ValueError as error:  # more axes than NumPy has, or huge ones beside a zero
+        raise DataError(mismatch("read_idx", f"{path} to hold an array", error)) from None
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 

@@ -6,7 +6,9 @@ Decoding files is `read_grey`; everything under it is arithmetic on arrays.
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -58,14 +60,20 @@ def read_grey(path: str | os.PathLike[str]) -> np.ndarray:
     """
     path = Path(path)
     try:
-        return _read_npy(path) if path.suffix == ".npy" else _read_pillow(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of decoders: a large picture, odd metadata
+            return _read_npy(path) if path.suffix == ".npy" else _read_pillow(path)
     except FileNotFoundError:
         raise DataError(mismatch("image", f"a file {path}", "none there")) from None
     except ModuleNotFoundError:
         raise DataError(
             mismatch("image", f"Pillow to read {path} (pip install 'fastconv[images]')", "no Pillow")
         ) from None
-    except (OSError, ValueError, SyntaxError, EOFError) as error:  # what decoders raise on damaged files
+    except DataError:
+        raise
+    except MemoryError:
+        raise DataError(mismatch("image", f"{path} to fit into memory", "more than there is")) from None
+    except Exception as error:  # decoders raise anything at all on damaged files
         reason = getattr(error, "strerror", None) or "one that cannot be decoded"
         raise DataError(mismatch("image", f"{path} to be a readable image", reason)) from None
 
@@ -95,11 +103,17 @@ def _read_pillow(path: Path) -> np.ndarray:
             picture = ImageOps.exif_transpose(image)
             if picture.mode.startswith("I") or picture.mode == "F":  # 16 or 32 bits
                 return _unit(np.asarray(picture))
-            picture = picture.convert("RGBA")
+            picture = _reduced(picture.convert("RGBA"))
             paper = Image.new("RGBA", picture.size, "white")
             return np.asarray(Image.alpha_composite(paper, picture).convert("L"), np.float64) / 255
     except Image.DecompressionBombError as error:
         raise DataError(mismatch("image", f"{path} of a sensible size", error)) from None
+
+
+def _reduced(picture: Any) -> Any:
+    """A picture much larger than digits are searched at, made smaller by a whole factor: it is less to hold."""
+    factor = max(picture.size) // (2 * _WORK)
+    return picture.reduce(factor) if factor > 1 else picture
 
 
 def find_digit(grey: np.ndarray, name: str = "image") -> np.ndarray:
@@ -109,9 +123,12 @@ def find_digit(grey: np.ndarray, name: str = "image") -> np.ndarray:
     what stands out from it, dark on light or light on dark; the digit is the connected part with the most ink.
 
     Raises:
-        DataError: nothing stands out; the message has ``name``.
+        DataError: it is no such image, or nothing stands out; the message has ``name``.
     """
-    grey = _shrink(np.asarray(grey, np.float64))
+    grey = np.asarray(grey)
+    if grey.ndim != 2 or not grey.size or grey.dtype.kind not in "buif" or not np.isfinite(grey).all():
+        raise DataError(mismatch("image", f"{name} to be finite grey values (H, W)", f"{grey.dtype} {grey.shape}"))
+    grey = _shrink(grey.astype(np.float64))
     difference = grey - _paper(grey)
     dark, light = -np.minimum(difference, 0), np.maximum(difference, 0)
     ink = dark if (dark**2).sum() > (light**2).sum() else light

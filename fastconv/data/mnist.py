@@ -82,7 +82,10 @@ FASHION_MNIST = Source(
             "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
         ),
     ),
-    mirrors=("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
+    mirrors=(
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+    ),
     folders=("fashion-mnist", "fashion_mnist", "FashionMNIST", "FashionMNIST/raw"),
     classes=(
         "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -99,14 +102,21 @@ def find(source: Source, folder: Path | None = None) -> tuple[Path, str] | None:
 
     Looked through: ``folder`` alone where it is given, else FASTCONV_DATA, then the cache (where the checksums must
     hold); in each the sub-folder of the set's name, then the folder itself.
+
+    Raises:
+        DataError: a folder or file is there and cannot be read.
     """
     places = [(folder, "--data")] if folder else [(config.data_dir(), "FASTCONV_DATA"), (cache(source).parent, "cache")]
     for place, how in places:
         if place is None:
             continue
         for candidate in (*(place / name for name in source.folders), place):
-            if _is_here(source, candidate) and (how != "cache" or _is_intact(source, candidate)):
-                return candidate, how
+            try:
+                if _is_here(source, candidate) and (how != "cache" or _is_intact(source, candidate)):
+                    return candidate, how
+            except OSError as error:
+                reason = error.strerror or error
+                raise DataError(mismatch(source.name, f"{candidate} to be readable", reason)) from None
     return None
 
 

@@ -18,12 +18,16 @@ RANKS = (1, 2, 3)
 def remembered(geometry: Callable) -> Callable:
     """Cache a function of shapes and options: a network asks for the same few geometries at every step."""
     cached = lru_cache(maxsize=4096, typed=True)(geometry)
+    plain_entry = {int, type(None)}.issuperset
 
     def lookup(*args: Any) -> Any:
         try:
-            return cached(*args)
+            # Keys that are equal must mean the same: (2.0, 2.0) == (2, 2), yet is no size.
+            if all(type(arg) is not tuple or plain_entry(map(type, arg)) for arg in args):
+                return cached(*args)
         except TypeError:  # a list or an array among the options
-            plain = [arg.tolist() if isinstance(arg, np.ndarray) else arg for arg in args]
+            pass
+        plain = [arg.tolist() if isinstance(arg, np.ndarray) else arg for arg in args]
         try:
             return geometry(*plain)
         except TypeError as error:
@@ -63,23 +67,46 @@ def bare(value: Any) -> Any:
 
 def shape_of(op: str, name: str, value: Any) -> tuple[int, ...]:
     """Check that ``value`` is a shape: non-negative integers."""
-    if not isinstance(value, Sequence) or isinstance(value, str):
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         raise ShapeError(mismatch(op, f"{name} to be a sequence of sizes", repr(value)))
     return tuple([integer(op, name, size, 0) for size in value])
 
 
-def check_gradient(op: str, shape: Sequence[int], dy: Any) -> None:
+def check_needs(op: str, needs: Any, count: int) -> None:
+    """Check that ``needs`` says yes or no to each of ``count`` gradients."""
+    if not isinstance(needs, Sequence) or isinstance(needs, str) or len(needs) != count:
+        raise ArgumentError(mismatch(op, f"needs of {count} booleans", repr(needs)))
+
+
+def check_gradient(op: str, shape: Sequence[int], dy: Any, name: str = "dy") -> None:
     """Check that ``dy`` has the output's shape."""
-    check_same_shape(op, "the output", shape, "dy", dy.shape)
+    check_same_shape(op, "the output", shape, name, dy.shape)
+
+
+def flag(op: str, name: str, value: Any) -> bool:
+    """Return ``value`` if it is a bool, or raise naming the argument: a misplaced number is no yes."""
+    if not isinstance(value, bool | np.bool_):
+        raise ArgumentError(mismatch(op, f"{name} to be a bool", repr(value)))
+    return bool(value)
+
+
+def host_array(op: str, name: str, value: Any) -> np.ndarray:
+    """Return ``value``, a Tensor, an array or a nested sequence, as a NumPy array."""
+    try:
+        return np.asarray(bare(value))
+    except ValueError:
+        raise ShapeError(mismatch(op, f"{name} to be an array", "a ragged sequence")) from None
 
 
 def integers(op: str, name: str, value: Any) -> np.ndarray:
-    """Return an array of integers (labels, indices), as NumPy's.
+    """Return an array of integers (labels, indices) as an aligned NumPy one in native byte order.
 
     Raises:
         DTypeError: it holds anything else.
     """
-    array = np.asarray(bare(value))
+    array = host_array(op, name, value)
     if array.dtype.kind not in "iu":
-        raise DTypeError(mismatch(op, f"{name} to be integers", array.dtype))
-    return array
+        if array.size or hasattr(value, "dtype"):
+            raise DTypeError(mismatch(op, f"{name} to be integers", array.dtype))
+        array = array.astype(np.int64)  # an empty sequence
+    return array if array.dtype.isnative and array.flags.aligned else array.astype(array.dtype.newbyteorder("="))

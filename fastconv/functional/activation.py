@@ -7,7 +7,7 @@ from math import prod
 from typing import Any
 
 from ..backends.base import Array
-from ..geometry import check_same_shape
+from ..geometry import check_same_shape, number
 from ..tensor import operands, record
 from ._common import axis
 
@@ -38,6 +38,7 @@ def relu_backward(dy: Any, y: Any) -> Any:
 
 def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Any:
     """Return input where it is positive, else ``negative_slope * input``. ``inplace`` changes nothing."""
+    negative_slope = number("leaky_relu", "negative_slope", negative_slope)
     backend, x = operands("leaky_relu", input=input)
     y = backend.leaky_relu_forward(x, negative_slope)
     return record(y, (input,), lambda dy, needs: (backend.leaky_relu_backward(dy, x, negative_slope),))
@@ -45,7 +46,8 @@ def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) 
 
 def leaky_relu_backward(dy: Any, x: Any, negative_slope: float = 0.01) -> Any:
     """Return dy where the input ``x`` is positive, else ``negative_slope * dy``."""
-    return _gradient("leaky_relu_backward", "leaky_relu_backward", dy, "x", x, negative_slope)
+    op = "leaky_relu_backward"
+    return _gradient(op, op, dy, "x", x, number(op, "negative_slope", negative_slope))
 
 
 def sigmoid(input: Any) -> Any:

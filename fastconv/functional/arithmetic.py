@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from ..backends.base import Array, Backend
-from ..errors import ShapeError, mismatch
+from ..errors import ArgumentError, ShapeError, mismatch
 from ..geometry import integer
 from ..tensor import Tensor, operands, record
-from ._common import axis, check_gradient, shape_of
+from ._common import axis, check_gradient, check_needs, shape_of
 
 
 def _pair(op: str, a: Any, b: Any) -> tuple[Backend, Array, Array]:
@@ -26,11 +26,15 @@ def _pair(op: str, a: Any, b: Any) -> tuple[Backend, Array, Array]:
         return backend, a, backend.from_numpy(np.asarray(b, a.dtype))
     backend, a, b = operands(op, input=a, other=b)
     if a.shape != b.shape:
-        try:
-            np.broadcast_shapes(a.shape, b.shape)
-        except ValueError:
-            raise ShapeError(mismatch(op, f"other to broadcast with input {a.shape}", f"shape {b.shape}")) from None
+        _broadcast(op, a.shape, b.shape)
     return backend, a, b
+
+
+def _broadcast(op: str, a: Sequence[int], b: Sequence[int]) -> tuple[int, ...]:
+    try:
+        return np.broadcast_shapes(a, b)
+    except ValueError:
+        raise ShapeError(mismatch(op, f"other to broadcast with input {tuple(a)}", f"shape {tuple(b)}")) from None
 
 
 def _summed_to(backend: Backend, dy: Array, shape: Sequence[int]) -> Array:
@@ -67,9 +71,11 @@ def add_backward(
     dy: Any, shape: Sequence[int], other_shape: Sequence[int], needs: Sequence[bool] = (True, True)
 ) -> tuple:
     """Return the gradients of ``add`` for operands of two shapes: dy, summed where it was broadcast."""
-    shapes = shape_of("add_backward", "shape", shape), shape_of("add_backward", "other_shape", other_shape)
-    backend, dy = operands("add_backward", dy=dy)
-    check_gradient("add_backward", np.broadcast_shapes(*shapes), dy)
+    op = "add_backward"
+    check_needs(op, needs, 2)
+    shapes = shape_of(op, "shape", shape), shape_of(op, "other_shape", other_shape)
+    backend, dy = operands(op, dy=dy)
+    check_gradient(op, _broadcast(op, *shapes), dy)
     return _both(backend, shapes, needs, lambda: dy, lambda: dy)
 
 
@@ -122,6 +128,8 @@ def sum(input: Any, dim: int | Sequence[int] | None = None, keepdim: bool = Fals
     backend, x = operands("sum", input=input)
     dims = range(x.ndim) if dim is None else dim if isinstance(dim, Sequence) else (dim,)
     axes = tuple([axis("sum", "dim", d, x.ndim) for d in dims])
+    if len(set(axes)) < len(axes):
+        raise ArgumentError(mismatch("sum", "each dim once", tuple(dims)))
     kept = tuple([1 if i in axes else size for i, size in enumerate(x.shape)])
     shape = x.shape
 
@@ -149,29 +157,30 @@ def reshape(input: Any, shape: Sequence[int]) -> Any:
     (2, 3)
     """
     backend, x = operands("reshape", input=input)
-    old, new = x.shape, _resolved(x.shape, shape)
+    old, new = x.shape, _resolved("reshape", x.shape, shape)
     return record(backend.reshape(x, new), (input,), lambda dy, needs: (backend.reshape(dy, old),))
 
 
-def _resolved(old: Sequence[int], shape: Any) -> tuple[int, ...]:
+def _resolved(op: str, old: Sequence[int], shape: Any, name: str = "input") -> tuple[int, ...]:
     """Return ``shape`` with its -1, if any, worked out."""
     if not isinstance(shape, Sequence):
         shape = (shape,)
-    sizes = [integer("reshape", "shape", size, -1) for size in shape]
+    sizes = [integer(op, "shape", size, -1) for size in shape]
     total = prod(old)
     if sizes.count(-1) == 1:
         rest = -prod(sizes)
         if rest and total % rest == 0:
             sizes[sizes.index(-1)] = total // rest
     if -1 in sizes or prod(sizes) != total:
-        raise ShapeError(mismatch("reshape", f"a shape of {total} elements like input {tuple(old)}", tuple(shape)))
+        raise ShapeError(mismatch(op, f"a shape of {total} elements like {name} {tuple(old)}", tuple(shape)))
     return tuple(sizes)
 
 
 def reshape_backward(dy: Any, shape: Sequence[int]) -> Any:
     """Return the gradient of ``reshape`` for an input of ``shape``."""
-    backend, dy = operands("reshape_backward", dy=dy)
-    return backend.reshape(dy, _resolved(dy.shape, shape_of("reshape_backward", "shape", shape)))
+    op = "reshape_backward"
+    backend, dy = operands(op, dy=dy)
+    return backend.reshape(dy, _resolved(op, dy.shape, shape_of(op, "shape", shape), "dy"))
 
 
 def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
@@ -193,6 +202,34 @@ def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
 flatten_backward = reshape_backward
 
 
+def _getitem(input: Tensor, index: Any) -> Tensor:
+    """Return ``input[index]``, a view, for integers, slices, None and an ellipsis.
+
+    >>> x = Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    >>> x[:, 0].sum().backward()
+    >>> x.grad
+    array([[1., 0.],
+           [1., 0.]], dtype=float32)
+    """
+    backend, x = operands("index", input=input)
+    entries = index if isinstance(index, tuple) else (index,)
+    entries = [e if e is None or e is ... or isinstance(e, slice) else integer("index", "index", e, -(2**63))
+               for e in entries]  # fmt: skip
+    key = tuple(entries if ... in entries else [*entries, ...])  # with an ellipsis NumPy gives an array, 0-d too
+    try:
+        y = x[key]
+    except (IndexError, TypeError, ValueError) as error:
+        raise ArgumentError(mismatch("index", f"an index within shape {x.shape}", error)) from None
+    shape = x.shape
+
+    def backward(dy: Array, needs: Sequence[bool]) -> tuple:
+        dx = backend.from_numpy(np.zeros(shape, dy.dtype))
+        dx[key] = dy
+        return (dx,)
+
+    return record(y, (input,), backward)
+
+
 # ---------------------------------------------------------------------------------- the operators of Tensor
 
 
@@ -204,6 +241,7 @@ def _bind() -> None:
     for operator, function in {"add": add, "sub": subtract, "mul": multiply, "truediv": divide}.items():
         setattr(Tensor, f"__{operator}__", function)
         setattr(Tensor, f"__r{operator}__", lambda self, other, function=function: function(other, self))
+    Tensor.__getitem__, Tensor.__iter__ = _getitem, lambda self: (self[i] for i in range(len(self)))
     Tensor.__neg__ = lambda self: multiply(self, -1.0)
     Tensor.reshape, Tensor.flatten, Tensor.sum, Tensor.mean = reshaped, flatten, sum, mean
 

@@ -12,7 +12,7 @@ from typing import Any
 from ..backends.base import Array, Backend
 from ..geometry import ConvGeometry, conv_geometry, conv_transpose_geometry
 from ..tensor import operands, record
-from ._common import RANKS, batched, check_gradient, lowered, named, remembered
+from ._common import RANKS, batched, check_gradient, check_needs, lowered, named, remembered
 
 _conv_geometry = remembered(conv_geometry)
 _conv_transpose_geometry = remembered(conv_transpose_geometry)
@@ -31,7 +31,7 @@ def _conv(rank: int) -> Callable:
     def conv(
         input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
     ) -> Any:
-        backend, x, w, b = operands(op, input=input, weight=weight, bias=bias)
+        backend, x, w, b = operands(op, ("bias",), input=input, weight=weight, bias=bias)
         shape = batched(x.shape, rank)
         geometry = _conv_geometry(op, rank, shape, w.shape, _shape(b), stride, padding, dilation, groups)
         y_shape = lowered(x.shape, rank, geometry.oc, geometry.output)
@@ -79,6 +79,7 @@ def _conv_backward(rank: int) -> Callable:
         dy: Any, x: Any, weight: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1,
         needs: Sequence[bool] = (True, True, True),
     ) -> tuple:  # fmt: skip
+        check_needs(op, needs, 3)
         backend, dy, x, w = operands(op, dy=dy, x=x, weight=weight)
         shape = batched(x.shape, rank)
         geometry = _conv_geometry(op, rank, shape, w.shape, None, stride, padding, dilation, groups)
@@ -128,7 +129,7 @@ def _conv_transpose(rank: int) -> Callable:
         input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
         groups: int = 1, dilation: Any = 1,
     ) -> Any:  # fmt: skip
-        backend, x, w, b = operands(op, input=input, weight=weight, bias=bias)
+        backend, x, w, b = operands(op, ("bias",), input=input, weight=weight, bias=bias)
         geometry = _conv_transpose_geometry(
             op, rank, batched(x.shape, rank), w.shape, _shape(b), stride, padding, output_padding, groups, dilation
         )
@@ -169,6 +170,7 @@ def _conv_transpose_backward(rank: int) -> Callable:
         dy: Any, x: Any, weight: Any, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1,
         dilation: Any = 1, needs: Sequence[bool] = (True, True, True),
     ) -> tuple:  # fmt: skip
+        check_needs(op, needs, 3)
         backend, dy, x, w = operands(op, dy=dy, x=x, weight=weight)
         geometry = _conv_transpose_geometry(
             op, rank, batched(x.shape, rank), w.shape, None, stride, padding, output_padding, groups, dilation

@@ -8,14 +8,13 @@ import numpy as np
 
 from .. import random
 from ..errors import ArgumentError, mismatch
-from ..geometry import check_same_shape
+from ..geometry import check_same_shape, number
 from ..tensor import operands, record
-from ._common import bare
+from ._common import flag, host_array
 
 
 def _factor(op: str, p: float) -> float:
-    if not 0 <= p <= 1:
-        raise ArgumentError(mismatch(op, "p in [0, 1]", p))
+    p = number(op, "p", p, 0, 1)
     return 1 / (1 - p) if p < 1 else 0.0
 
 
@@ -26,7 +25,7 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
     """
     factor = _factor("dropout", p)
     backend, x = operands("dropout", input=input)
-    if not training or p == 0:
+    if not flag("dropout", "training", training) or p == 0:
         return record(x, (input,), lambda dy, needs: (dy,))
     if p == 1:
         mask = backend.from_numpy(np.zeros(x.shape, bool))
@@ -45,7 +44,7 @@ def dropout_backward(dy: Any, mask: Any, p: float = 0.5) -> Any:
     op = "dropout_backward"
     factor = _factor(op, p)
     backend, dy = operands(op, dy=dy)
-    mask = np.asarray(bare(mask))
+    mask = host_array(op, "mask", mask)
     if mask.dtype != bool:
         raise ArgumentError(mismatch(op, "mask to be bool", mask.dtype))
     check_same_shape(op, "dy", dy.shape, "mask", mask.shape)

@@ -8,6 +8,7 @@ from typing import Any
 from .. import backends
 from ..errors import ArgumentError, mismatch
 from ..geometry import conv_geometry, conv_transpose_geometry
+from ._common import shape_of
 
 _VERBS = ("conv_forward", "conv_backward_input", "conv_backward_weight")
 # A transposed convolution runs on the convolution whose adjoint it is: its forward pass is that one's input gradient.
@@ -37,5 +38,5 @@ def explain(op: str, input: Sequence[int], weight: Sequence[int], *, dtype: str 
     if dtype not in ("float32", "float64"):
         raise ArgumentError(mismatch("explain", "dtype 'float32' or 'float64'", repr(dtype)))
     make, verbs = geometries[op[:-2]]
-    geometry = make(op, int(op[-2]), tuple(input), tuple(weight), **options)
+    geometry = make(op, int(op[-2]), shape_of(op, "input", input), shape_of(op, "weight", weight), **options)
     return "\n".join(backends.for_numpy().explain(verb, geometry, dtype) for verb in verbs)

@@ -8,7 +8,7 @@ from typing import Any
 from ..backends.base import Array, Backend
 from ..geometry import check_linear
 from ..tensor import operands, record
-from ._common import check_gradient
+from ._common import check_gradient, check_needs
 
 
 def linear(input: Any, weight: Any, bias: Any = None) -> Any:
@@ -26,7 +26,7 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
     >>> linear(np.float32([1, 2]), np.float32([[1, 0], [1, 1]]), np.float32([0, 10]))
     array([ 1., 13.], dtype=float32)
     """
-    backend, x, w, b = operands("linear", input=input, weight=weight, bias=bias)
+    backend, x, w, b = operands("linear", ("bias",), input=input, weight=weight, bias=bias)
     x_shape = x.shape
     check_linear("linear", x_shape, w.shape, None if b is None else b.shape)
     x = _rows(backend, x)
@@ -41,6 +41,7 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
 def linear_backward(dy: Any, x: Any, weight: Any, needs: Sequence[bool] = (True, True, True)) -> tuple:
     """Return ``(dx, dw, db)`` of ``linear`` for the gradient ``dy`` (*, O) of its output; None where not needed."""
     op = "linear_backward"
+    check_needs(op, needs, 3)
     backend, dy, x, w = operands(op, dy=dy, x=x, weight=weight)
     check_linear(op, x.shape, w.shape, None)
     check_gradient(op, (*x.shape[:-1], w.shape[0]), dy)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..backends.base import Array, Backend
 from ..errors import ArgumentError, DataError, ShapeError, mismatch
-from ..geometry import channel_shape, check_per_channel, check_same_shape
+from ..geometry import channel_shape, check_per_channel, check_same_shape, integer, number
 from ..tensor import Tensor, operands, record
 from ._common import bare, check_gradient, integers
 
@@ -21,7 +21,7 @@ from ._common import bare, check_gradient, integers
 
 
 def _check_reduction(op: str, reduction: str) -> None:
-    if reduction not in ("mean", "sum", "none"):
+    if not isinstance(reduction, str) or reduction not in ("mean", "sum", "none"):
         raise ArgumentError(mismatch(op, "reduction to be 'mean', 'sum' or 'none'", repr(reduction)))
 
 
@@ -82,11 +82,12 @@ def _lifted(op: str, shape: Sequence[int]) -> tuple[int, int, int]:
 
 def _checked_logits(op: str, input: Any, weight: Any, reduction: str, smoothing: float) -> tuple:
     _check_reduction(op, reduction)
-    if not 0 <= smoothing <= 1:
-        raise ArgumentError(mismatch(op, "label_smoothing in [0, 1]", smoothing))
+    number(op, "label_smoothing", smoothing, 0, 1)
     _constant(op, weight=weight)
-    backend, x, w = operands(op, input=input, weight=weight)
+    backend, x, w = operands(op, ("weight",), input=input, weight=weight)
     lifted = _lifted(op, x.shape)
+    if lifted[1] < 1:
+        raise ShapeError(mismatch(op, "input with at least one class", f"shape {x.shape}"))
     check_per_channel(op, "weight", None if w is None else w.shape, lifted[1])
     return backend, x, w, lifted
 
@@ -103,7 +104,7 @@ def _classification(
 ) -> tuple[Array, Callable]:
     """Return the loss and its backward; ``kernels(backend)`` gives the pair over (N, C, L)."""
     backend, x, w, lifted = _checked_logits(op, input, weight, reduction, smoothing)
-    shape = x.shape
+    ignore_index, shape = integer(op, "ignore_index", ignore_index, -(2**63)), x.shape
     t = backend.from_numpy(_labels(op, shape, target, ignore_index))
     forward, gradient = kernels(backend)
     loss, scale, saved = forward(backend.reshape(x, lifted), t, w, ignore_index, smoothing)
@@ -133,7 +134,7 @@ def _nll_kernels(backend: Backend) -> tuple[Callable, Callable]:
 
 def _loss_backward(op: str, dloss: Any, loss: Array, backward: Callable) -> Array:
     _, _, dloss = operands(op, loss=loss, dloss=dloss)
-    check_gradient(op, loss.shape, dloss)
+    check_gradient(op, loss.shape, dloss, "dloss")
     return backward(dloss)[0]
 
 
@@ -159,7 +160,7 @@ def cross_entropy(
     """
     op = "cross_entropy"
     if _are_probabilities(input, target):
-        loss, backward = _soft(op, input, target, weight, reduction, label_smoothing)
+        loss, backward = _soft(op, input, target, weight, ignore_index, reduction, label_smoothing)
     else:
         options = (ignore_index, reduction, label_smoothing, _cross_entropy_kernels)
         loss, backward = _classification(op, input, target, weight, *options)
@@ -173,7 +174,7 @@ def cross_entropy_backward(
     """Return dinput of ``cross_entropy`` for the gradient ``dloss`` of its result."""
     op = "cross_entropy_backward"
     if _are_probabilities(input, target):
-        return _loss_backward(op, dloss, *_soft(op, input, target, weight, reduction, label_smoothing))
+        return _loss_backward(op, dloss, *_soft(op, input, target, weight, ignore_index, reduction, label_smoothing))
     options = (ignore_index, reduction, label_smoothing, _cross_entropy_kernels)
     return _loss_backward(op, dloss, *_classification(op, input, target, weight, *options))
 
@@ -198,11 +199,21 @@ def nll_loss_backward(
 
 
 def _are_probabilities(input: Any, target: Any) -> bool:
-    return np.shape(bare(target)) == np.shape(bare(input)) and getattr(bare(target), "dtype", np.dtype(int)).kind == "f"
+    """Whether ``target`` holds floats of the input's shape; what it is otherwise is for the check of labels to say."""
+    input, target = bare(input), bare(target)
+    try:
+        dtype = target.dtype if hasattr(target, "dtype") else np.asarray(target).dtype
+        return dtype.kind == "f" and np.shape(target) == np.shape(input)
+    except ValueError:  # a ragged sequence
+        return False
 
 
-def _soft(op: str, input: Any, target: Any, weight: Any, reduction: str, smoothing: float) -> tuple[Array, Callable]:
+def _soft(
+    op: str, input: Any, target: Any, weight: Any, ignore_index: int, reduction: str, smoothing: float
+) -> tuple[Array, Callable]:
     """``-sum_c weight[c] * ((1 - s) * target[c] + s / C) * log_prob[c]``; 'mean' divides by the positions."""
+    if integer(op, "ignore_index", ignore_index, -(2**63)) >= 0:
+        raise ArgumentError(mismatch(op, "no ignore_index with probabilities", ignore_index))
     backend, x, w, lifted = _checked_logits(op, input, weight, reduction, smoothing)
     _constant(op, target=target)
     _, _, t = operands(op, input=x, target=target)
@@ -260,7 +271,9 @@ def mse_loss_backward(dloss: Any, input: Any, target: Any, *, reduction: str = "
 def _bce(op: str, input: Any, target: Any, weight: Any, reduction: str, pos_weight: Any) -> tuple[Array, Callable]:
     _check_reduction(op, reduction)
     _constant(op, target=target, weight=weight, pos_weight=pos_weight)
-    backend, x, t, w, p = operands(op, input=input, target=target, weight=weight, pos_weight=pos_weight)
+    backend, x, t, w, p = operands(
+        op, ("weight", "pos_weight"), input=input, target=target, weight=weight, pos_weight=pos_weight
+    )
     check_same_shape(op, "input", x.shape, "target", t.shape)
     w, p = _like(op, backend, "weight", w, x.shape), _like(op, backend, "pos_weight", p, x.shape)
 

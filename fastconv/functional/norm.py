@@ -9,9 +9,11 @@ import numpy as np
 
 from ..backends.base import Array, Backend
 from ..errors import ArgumentError, ShapeError, mismatch
-from ..geometry import channel_shape, check_per_channel
+from ..geometry import channel_shape, check_per_channel, number
 from ..tensor import operands, record
-from ._common import check_gradient
+from ._common import bare, check_gradient, check_needs, flag
+
+_OPTIONAL = ("running_mean", "running_var", "weight", "bias")
 
 
 def batch_norm(
@@ -37,17 +39,20 @@ def batch_norm(
     """
     op = "batch_norm"
     backend, x, mean, var, w, b = operands(
-        op, input=input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
+        op, _OPTIONAL, input=input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
     )
+    momentum, eps = number(op, "momentum", momentum), number(op, "eps", eps, 0)
+    flag(op, "training", training)
     shape, x, count = _checked(op, backend, x, training, running_mean=mean, running_var=var, weight=w, bias=b)
     if training and count:
         if count == 1:
             raise ShapeError(mismatch(op, "more than one value per channel in training", f"input {shape}"))
+        _check_writable(op, running_mean=running_mean, running_var=running_var)
         mean_, var_ = backend.batch_norm_statistics(x)
         if mean is not None:
-            _move(backend, mean, mean_, momentum)
+            _move(backend, running_mean, mean, mean_, momentum)
         if var is not None:
-            _move(backend, var, backend.scale(var_, count / (count - 1)), momentum)
+            _move(backend, running_var, var, backend.scale(var_, count / (count - 1)), momentum)
         mean, var = mean_, var_
     elif training:  # nothing to take statistics of, nor to normalise
         mean, var = backend.sum(x, (0, 2)), backend.sum(x, (0, 2))
@@ -68,8 +73,10 @@ def batch_norm_backward(
     """Return ``(dx, dweight, dbias)`` of ``batch_norm``; in training the batch's statistics are taken again."""
     op = "batch_norm_backward"
     backend, dy, x, mean, var, w = operands(
-        op, dy=dy, x=x, running_mean=running_mean, running_var=running_var, weight=weight
+        op, _OPTIONAL, dy=dy, x=x, running_mean=running_mean, running_var=running_var, weight=weight
     )
+    check_needs(op, needs, 3)
+    eps, training = number(op, "eps", eps, 0), flag(op, "training", training)
     check_gradient(op, x.shape, dy)
     shape, x, count = _checked(op, backend, x, training, running_mean=mean, running_var=var, weight=w)
     if training:
@@ -88,12 +95,23 @@ def _checked(op: str, backend: Backend, x: Array, training: bool, **per_channel:
     return shape, backend.reshape(x, (n, c, length)), n * length
 
 
-def _move(backend: Backend, running: Array, batch: Array, momentum: float) -> None:
+def _check_writable(op: str, **running: Any) -> None:
+    for name, value in running.items():
+        array = bare(value)
+        if isinstance(array, Sequence) or (isinstance(array, np.ndarray) and not array.flags.writeable):
+            raise ArgumentError(mismatch(op, f"{name} to be an array that can be written to in training", "another"))
+
+
+def _move(backend: Backend, given: Any, running: Array, batch: Array, momentum: float) -> None:
+    """Move the statistics ``given`` in place; ``running`` is their array, or a copy of it in native byte order."""
     backend.accumulate(running, backend.scale(backend.subtract(batch, running), momentum))
+    if bare(given) is not running:
+        bare(given)[...] = running
 
 
 def _rstd(backend: Backend, var: Array, eps: float) -> Array:
-    return backend.from_numpy(1 / np.sqrt(backend.to_numpy(var) + var.dtype.type(eps)))
+    with np.errstate(all="ignore"):
+        return backend.from_numpy(1 / np.sqrt(backend.to_numpy(var) + var.dtype.type(eps)))
 
 
 def _gradients(

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from ..backends.base import Array
-from ..errors import DataError, mismatch
+from ..errors import DataError, ShapeError, mismatch
 from ..geometry import adaptive_pool_geometry, check_same_shape, pool_geometry
 from ..tensor import Tensor, operands, record
-from ._common import RANKS, batched, check_gradient, integers, lowered, named, remembered, shape_of
+from ._common import RANKS, batched, check_gradient, flag, integers, lowered, named, remembered, shape_of
 
 _pool_geometry = remembered(pool_geometry)
 _adaptive_geometry = remembered(adaptive_pool_geometry)
@@ -31,9 +33,9 @@ def _max(op: str, rank: int, input: Any, geometry_of: Callable, options: tuple, 
         return (backend.reshape(backend.max_pool_backward(dy, indices, geometry), x_shape),)
 
     out = record(backend.reshape(y, y_shape), (input,), backward)
-    if not return_indices:
+    if not flag(op, "return_indices", return_indices):
         return out
-    where = backend.reshape(indices, y_shape)
+    where = backend.reshape(indices, y_shape).astype(np.int64, copy=False)
     return out, Tensor(where) if isinstance(out, Tensor) else where
 
 
@@ -76,6 +78,13 @@ def _avg_gradient(op: str, rank: int, dy: Any, shape: Sequence[int], geometry_of
     return backend.reshape(dx, shape)
 
 
+def _output_size(op: str, rank: int, dy: Any) -> tuple[int, ...]:
+    _, dy = operands(op, dy=dy)
+    if dy.ndim < rank:
+        raise ShapeError(mismatch(op, f"dy of {rank + 2} axes, or without the batch's", f"shape {dy.shape}"))
+    return dy.shape[-rank:]
+
+
 # -------------------------------------------------------------------------------------------- max pooling
 
 
@@ -86,7 +95,7 @@ def _max_pool(rank: int) -> Callable:
         input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False,
         return_indices: bool = False,
     ) -> Any:  # fmt: skip
-        options = (kernel_size, stride, padding, dilation, bool(ceil_mode))
+        options = (kernel_size, stride, padding, dilation, flag(op, "ceil_mode", ceil_mode))
         return _max(op, rank, input, _pool_geometry, options, return_indices)
 
     max_pool.__doc__ = f"""Return each window's maximum of {rank}-D ``input``. The first one, or NaN, has the gradient.
@@ -114,7 +123,7 @@ def _max_pool_backward(rank: int) -> Callable:
         dy: Any, indices: Any, input_shape: Sequence[int], kernel_size: Any, stride: Any = None, padding: Any = 0,
         dilation: Any = 1, ceil_mode: bool = False,
     ) -> Any:  # fmt: skip
-        options = (kernel_size, stride, padding, dilation, bool(ceil_mode))
+        options = (kernel_size, stride, padding, dilation, flag(op, "ceil_mode", ceil_mode))
         return _max_gradient(op, rank, dy, indices, input_shape, _pool_geometry, options)
 
     max_pool_backward.__doc__ = f"""Return dx of ``max_pool{rank}d``: ``dy`` added up at the ``indices`` of the maxima.
@@ -145,7 +154,7 @@ def _adaptive_max_pool_backward(rank: int) -> Callable:
     op = f"adaptive_max_pool{rank}d_backward"
 
     def adaptive_max_pool_backward(dy: Any, indices: Any, input_shape: Sequence[int]) -> Any:
-        options = (tuple(dy.shape[-rank:]),)
+        options = (_output_size(op, rank, dy),)
         return _max_gradient(op, rank, dy, indices, input_shape, _adaptive_geometry, options)
 
     adaptive_max_pool_backward.__doc__ = (
@@ -157,8 +166,9 @@ def _adaptive_max_pool_backward(rank: int) -> Callable:
 # ---------------------------------------------------------------------------------------- average pooling
 
 
-def _avg_options(kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override) -> tuple:
-    return kernel_size, stride, padding, 1, bool(ceil_mode), bool(count_include_pad), divisor_override
+def _avg_options(op, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override) -> tuple:
+    flags = flag(op, "ceil_mode", ceil_mode), flag(op, "count_include_pad", count_include_pad)
+    return kernel_size, stride, padding, 1, *flags, divisor_override
 
 
 def _avg_pool(rank: int) -> Callable:
@@ -168,7 +178,7 @@ def _avg_pool(rank: int) -> Callable:
         input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
         count_include_pad: bool = True, divisor_override: int | None = None,
     ) -> Any:  # fmt: skip
-        options = _avg_options(kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+        options = _avg_options(op, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
         return _avg(op, rank, input, _pool_geometry, options)
 
     avg_pool.__doc__ = f"""Return the mean of each window of {rank}-D ``input``.
@@ -193,7 +203,7 @@ def _avg_pool_backward(rank: int) -> Callable:
         dy: Any, input_shape: Sequence[int], kernel_size: Any, stride: Any = None, padding: Any = 0,
         ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None,
     ) -> Any:  # fmt: skip
-        options = _avg_options(kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+        options = _avg_options(op, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
         return _avg_gradient(op, rank, dy, input_shape, _pool_geometry, options)
 
     avg_pool_backward.__doc__ = f"""Return dx of ``avg_pool{rank}d``: each ``dy`` spread evenly over its window."""
@@ -217,7 +227,7 @@ def _adaptive_avg_pool_backward(rank: int) -> Callable:
     op = f"adaptive_avg_pool{rank}d_backward"
 
     def adaptive_avg_pool_backward(dy: Any, input_shape: Sequence[int]) -> Any:
-        return _avg_gradient(op, rank, dy, input_shape, _adaptive_geometry, (tuple(dy.shape[-rank:]),))
+        return _avg_gradient(op, rank, dy, input_shape, _adaptive_geometry, (_output_size(op, rank, dy),))
 
     adaptive_avg_pool_backward.__doc__ = f"""Return dx of ``adaptive_avg_pool{rank}d``."""
     return named(adaptive_avg_pool_backward, op)

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..backends.base import Array
 from ..errors import ArgumentError, ShapeError, mismatch
-from ..geometry import integer
+from ..geometry import integer, number
 from ..tensor import operands, record
 from ._common import axis, check_gradient, shape_of
 
@@ -16,7 +16,7 @@ _MODES = ("constant", "reflect", "replicate", "circular")
 
 def _widths(op: str, shape: Sequence[int], pad: Any, mode: str) -> list[tuple[int, int]]:
     """Return torch's flat widths, last axis first, as (before, after) for every axis."""
-    if mode not in _MODES:
+    if not isinstance(mode, str) or mode not in _MODES:
         raise ArgumentError(mismatch(op, f"mode to be one of {', '.join(_MODES)}", repr(mode)))
     if not isinstance(pad, Sequence) or isinstance(pad, str) or len(pad) % 2 or len(pad) > 2 * len(shape):
         raise ArgumentError(mismatch(op, f"pad of up to {len(shape)} (before, after) pairs, flat", repr(pad)))
@@ -24,7 +24,8 @@ def _widths(op: str, shape: Sequence[int], pad: Any, mode: str) -> list[tuple[in
     pairs = list(zip(flat[::2], flat[1::2], strict=True))[::-1]
     widths = [(0, 0)] * (len(shape) - len(pairs)) + pairs
     for size, (before, after) in zip(shape, widths, strict=True):
-        limit = {"reflect": size - 1, "circular": size}.get(mode, 2**62 if size or mode == "constant" else 0)
+        cropped = size + min(before, 0) + min(after, 0)
+        limit = {"reflect": size - 1, "circular": cropped}.get(mode, 2**62 if size or mode == "constant" else 0)
         if max(before, after) > max(limit, 0):
             raise ShapeError(mismatch(op, f"pad of at most {max(limit, 0)} for mode {mode!r} and size {size}",
                                       (before, after)))  # fmt: skip
@@ -47,7 +48,7 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
     backend, x = operands("pad", input=input)
     widths = _widths("pad", x.shape, pad, mode)
     shape = x.shape
-    y = backend.pad_forward(x, widths, mode, 0.0 if value is None else float(value))
+    y = backend.pad_forward(x, widths, mode, 0.0 if value is None else number("pad", "value", value))
     return record(y, (input,), lambda dy, needs: (backend.pad_backward(dy, shape, widths, mode),))
 
 
@@ -68,9 +69,12 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> Any:
     >>> cat([np.zeros((1, 2)), np.zeros((3, 2))]).shape
     (4, 2)
     """
-    tensors = tuple(tensors)
+    try:
+        tensors = tuple(tensors)
+    except TypeError:
+        tensors = ()
     if not tensors:
-        raise ArgumentError(mismatch("cat", "at least one array", "none"))
+        raise ArgumentError(mismatch("cat", "tensors to be a sequence of at least one array", "none"))
     backend, *arrays = operands("cat", **{f"tensors[{i}]": value for i, value in enumerate(tensors)})
     dim = axis("cat", "dim", dim, arrays[0].ndim)
     for i, array in enumerate(arrays):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import functional as F
-from ..errors import ArgumentError, mismatch
+from ..geometry import number
 from .module import Module
 
 
@@ -75,8 +75,7 @@ class Dropout(Module):
     """``functional.dropout`` while training; ``inplace`` changes nothing."""
 
     def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
-        if not 0 <= p <= 1:
-            raise ArgumentError(mismatch("Dropout", "p in [0, 1]", p))
+        number("Dropout", "p", p, 0, 1)
         self.p, self.inplace = p, inplace
 
     def forward(self, input: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import sqrt
 from typing import Any
 
@@ -11,17 +10,13 @@ import numpy as np
 from .. import functional as F
 from .. import init
 from ..errors import ArgumentError, mismatch
+from ..geometry import integer, per_axis
 from ..tensor import float_dtype
 from .module import Module, Parameter
 
 _FORWARD = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
-
-
-def axes(value: Any, rank: int) -> tuple:
-    """Return an option as one entry an axis."""
-    return tuple(value) if isinstance(value, Sequence) else (value,) * rank
 
 
 class _ConvBase(Module):
@@ -31,19 +26,20 @@ class _ConvBase(Module):
 
     def __init__(self, transposed, in_channels, out_channels, kernel_size, stride, padding, output_padding, dilation,
                  groups, bias, padding_mode, device, dtype) -> None:  # fmt: skip
-        op, rank = type(self).__name__, self.rank
+        op = type(self).__name__
+        groups = integer(op, "groups", groups, 1)
         for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
-            if groups < 1 or value < 1 or value % groups:
+            if integer(op, name, value, 1) % groups:
                 raise ArgumentError(mismatch(op, f"{name} to be a positive multiple of groups {groups}", value))
         if padding_mode not in _PADDING_MODES[: 1 if transposed else None]:
             known = "'zeros'" if transposed else f"one of {', '.join(_PADDING_MODES)}"
             raise ArgumentError(mismatch(op, f"padding_mode to be {known}", repr(padding_mode)))
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
-        self.kernel_size, self.stride, self.dilation = axes(kernel_size, rank), axes(stride, rank), axes(dilation, rank)
-        self.padding = padding if isinstance(padding, str) else axes(padding, rank)
-        self.output_padding, self.padding_mode = axes(output_padding, rank), padding_mode
-        if len(self.kernel_size) != rank:
-            raise ArgumentError(mismatch(op, f"kernel_size to be an int or {rank} ints", kernel_size))
+        self.kernel_size, self.stride = self._axes("kernel_size", kernel_size, 1), self._axes("stride", stride, 1)
+        self.dilation, self.padding_mode = self._axes("dilation", dilation, 1), padding_mode
+        named = isinstance(padding, str) and not transposed and padding in ("same", "valid")
+        self.padding = padding if named else self._axes("padding", padding, 0)
+        self.output_padding = self._axes("output_padding", output_padding, 0)
         first, second = (in_channels, out_channels) if transposed else (out_channels, in_channels)
         dtype = float_dtype(op, dtype)
         self.weight = Parameter(np.empty((first, second // groups, *self.kernel_size), dtype))
@@ -51,6 +47,10 @@ class _ConvBase(Module):
         self.reset_parameters()
         if device is not None:
             self.to(device)
+
+    def _axes(self, name: str, value: Any, minimum: int) -> tuple[int, ...]:
+        """Return an option as one entry an axis."""
+        return per_axis(type(self).__name__, name, value, self.rank, minimum, minimum)[3 - self.rank :]
 
     def reset_parameters(self) -> None:
         """Draw weight and bias uniformly from +-1 / sqrt(fan-in), torch's default."""

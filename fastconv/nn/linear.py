@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import functional as F
 from .. import init
-from ..errors import ArgumentError, mismatch
+from ..geometry import integer
 from ..tensor import float_dtype
 from .module import Module, Parameter
 
@@ -25,8 +25,7 @@ class Linear(Module):
         self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None
     ) -> None:
         for name, value in (("in_features", in_features), ("out_features", out_features)):
-            if value < 1:
-                raise ArgumentError(mismatch("Linear", f"{name} >= 1", value))
+            integer("Linear", name, value, 1)
         self.in_features, self.out_features = in_features, out_features
         dtype = float_dtype("Linear", dtype)
         self.weight = Parameter(np.empty((out_features, in_features), dtype))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, DTypeError, ShapeError, mismatch
 from ..tensor import Tensor, converted
 
 
@@ -146,6 +146,10 @@ class Module:
         Raises:
             CheckpointError: shapes or kinds that differ; with ``strict``, names missing or not expected.
         """
+        if not isinstance(state_dict, Mapping):
+            raise CheckpointError(
+                mismatch("load_state_dict", "a mapping of names to arrays", type(state_dict).__name__)
+            )
         slots = list(self._slots())
         known = {key for key, *_ in slots}
         missing = [key for key, *_ in slots if key not in state_dict]
@@ -155,7 +159,12 @@ class Module:
         new = []
         for key, module, name, value in slots:
             if key in state_dict:
-                array, old = Tensor(state_dict[key]).numpy(), Tensor(value)
+                old = Tensor(value)
+                try:
+                    array = Tensor(state_dict[key]).numpy()
+                except (DTypeError, ShapeError) as error:
+                    problems.append(f"{key}: {error}")
+                    continue
                 if array.shape != old.shape:
                     problems.append(f"{key} of shape {array.shape} in place of {old.shape}")
                 elif not np.can_cast(array.dtype, old.dtype, "same_kind"):

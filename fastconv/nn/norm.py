@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import functional as F
 from ..errors import ShapeError, mismatch
+from ..geometry import integer, number
 from ..tensor import float_dtype
 from .module import Module, Parameter
 
@@ -23,7 +24,11 @@ class _BatchNorm(Module):
         track_running_stats: bool = True, device: Any = None, dtype: Any = None, *,
         bias: bool = True,
     ) -> None:  # fmt: skip
-        dtype = float_dtype(type(self).__name__, dtype)
+        op = type(self).__name__
+        dtype, num_features = float_dtype(op, dtype), integer(op, "num_features", num_features, 1)
+        number(op, "eps", eps, 0)
+        if momentum is not None:
+            number(op, "momentum", momentum)
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats, self.has_bias = affine, track_running_stats, affine and bias
         self.weight = Parameter(np.ones(num_features, dtype)) if affine else None
@@ -35,10 +40,10 @@ class _BatchNorm(Module):
             self.to(device)
 
     def forward(self, input: Any) -> Any:
-        name, ndim = type(self).__name__, len(input.shape)
-        if ndim not in self.axes:
+        shape = input.shape if hasattr(input, "shape") else np.shape(input)
+        if len(shape) not in self.axes:
             expected = f"input of {' or '.join(map(str, self.axes))} axes"
-            raise ShapeError(mismatch(name, expected, f"shape {tuple(input.shape)}"))
+            raise ShapeError(mismatch(type(self).__name__, expected, f"shape {tuple(shape)}"))
         momentum = self.momentum
         if self.training and self.track_running_stats:
             self.num_batches_tracked += 1
@@ -46,7 +51,7 @@ class _BatchNorm(Module):
                 momentum = 1.0 / float(self.num_batches_tracked)
         return F.batch_norm(
             input, self.running_mean, self.running_var, self.weight, self.bias,
-            self.training or not self.track_running_stats, momentum, self.eps,
+            self.training or not self.track_running_stats, 0.0 if momentum is None else momentum, self.eps,
         )  # fmt: skip
 
     def extra_repr(self) -> str:

@@ -10,13 +10,8 @@ from math import cos, pi
 from typing import Any
 
 from ..errors import ArgumentError, CheckpointError, mismatch
+from ..geometry import integer, number
 from .optimizer import Optimizer
-
-
-def _steps(op: str, name: str, value: int) -> int:
-    if not isinstance(value, int) or value < 1:
-        raise ArgumentError(mismatch(op, f"{name} to be an integer >= 1", repr(value)))
-    return value
 
 
 class LRScheduler:
@@ -78,7 +73,7 @@ class StepLR(LRScheduler):
     """The base rate times ``gamma`` for every ``step_size`` steps taken."""
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
-        self.step_size, self.gamma = _steps("StepLR", "step_size", step_size), gamma
+        self.step_size, self.gamma = integer("StepLR", "step_size", step_size, 1), number("StepLR", "gamma", gamma)
         super().__init__(optimizer)
 
     def rate(self, base: float, epoch: int) -> float:
@@ -90,7 +85,8 @@ class CosineAnnealingLR(LRScheduler):
     https://arxiv.org/abs/1608.03983)."""
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
-        self.T_max, self.eta_min = _steps("CosineAnnealingLR", "T_max", T_max), eta_min
+        self.T_max = integer("CosineAnnealingLR", "T_max", T_max, 1)
+        self.eta_min = number("CosineAnnealingLR", "eta_min", eta_min)
         super().__init__(optimizer)
 
     def rate(self, base: float, epoch: int) -> float:
@@ -103,12 +99,11 @@ class LinearLR(LRScheduler):
     def __init__(
         self, optimizer: Optimizer, start_factor: float = 1 / 3, end_factor: float = 1.0, total_iters: int = 5
     ) -> None:
-        if not 0 < start_factor <= 1:
+        if not 0 < number("LinearLR", "start_factor", start_factor) <= 1:
             raise ArgumentError(mismatch("LinearLR", "start_factor in (0, 1]", start_factor))
-        if not 0 <= end_factor <= 1:
-            raise ArgumentError(mismatch("LinearLR", "end_factor in [0, 1]", end_factor))
+        number("LinearLR", "end_factor", end_factor, 0, 1)
         self.start_factor, self.end_factor = start_factor, end_factor
-        self.total_iters = _steps("LinearLR", "total_iters", total_iters)
+        self.total_iters = integer("LinearLR", "total_iters", total_iters, 1)
         super().__init__(optimizer)
 
     def rate(self, base: float, epoch: int) -> float:

@@ -9,17 +9,20 @@ import numpy as np
 
 from .. import backends
 from ..errors import ArgumentError, CheckpointError, ShapeError, mismatch
+from ..geometry import number
 from ..tensor import Tensor
 
 
 class Optimizer:
     """Base: holds ``param_groups`` (dicts with 'params' and options) and ``state`` (a dict for each parameter)."""
 
+    _needed: frozenset[str] = frozenset()  # what the state of a parameter consists of, where it has one
+
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         self.defaults = defaults
         self.param_groups: list[dict[str, Any]] = []
         self.state: dict[Tensor, dict[str, Any]] = {}
-        entries = [params] if isinstance(params, Tensor) else list(params)
+        entries = _listed(params)
         if not entries:
             raise ArgumentError(mismatch(self._name, "at least one parameter", "none"))
         for group in entries if isinstance(entries[0], Mapping) else [{"params": entries}]:
@@ -35,7 +38,7 @@ class Optimizer:
         if unknown or "params" not in group:
             known = f"a group of 'params' and of {sorted(self.defaults)}"
             raise ArgumentError(mismatch(self._name, known, sorted(unknown) or "no 'params'"))
-        params = [group["params"]] if isinstance(group["params"], Tensor) else list(group["params"])
+        params = _listed(group["params"])
         seen = {id(p) for old in self.param_groups for p in old["params"]}
         for param in params:
             if not isinstance(param, Tensor):
@@ -49,8 +52,7 @@ class Optimizer:
 
     def _check(self, group: dict[str, Any]) -> None:
         for option in ("lr", "weight_decay", "momentum", "eps"):
-            if not group.get(option, 0) >= 0:
-                raise ArgumentError(mismatch(self._name, f"{option} >= 0", group[option]))
+            number(self._name, option, group.get(option, 0), 0)
 
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
@@ -63,6 +65,10 @@ class Optimizer:
         for group in self.param_groups:
             ready = [param for param in group["params"] if param.grad is not None]
             for param in ready:
+                if isinstance(param.data, np.ndarray) and not param.data.flags.writeable:
+                    raise ArgumentError(
+                        mismatch(f"{self._name}.step", "params that can be written to", "a read-only one")
+                    )
                 if param.grad.shape != param.data.shape or param.grad.dtype != param.data.dtype:
                     expected = f"a gradient like its parameter, {param.data.dtype} {param.shape}"
                     raise ShapeError(mismatch(f"{self._name}.step", expected, f"{param.grad.dtype} {param.grad.shape}"))
@@ -100,20 +106,35 @@ class Optimizer:
             saved = [dict(group) for group in state_dict["param_groups"]]
             entries = {int(number): dict(values) for number, values in state_dict["state"].items()}
             sizes = [len(group["params"]) for group in saved]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(mismatch(op, "'state' and 'param_groups'", repr(error))) from None
         own = [len(group["params"]) for group in self.param_groups]
         if sizes != own:
             raise CheckpointError(mismatch(op, f"groups of {own} parameters", sizes))
-        numbers = [number for group in saved for number in group["params"]]
+        for old, new in zip(self.param_groups, saved, strict=True):
+            unknown = [name for name in ("amsgrad", "maximize") if new.get(name)]  # torch's, that change the steps
+            if unknown:
+                raise CheckpointError(mismatch(op, f"options among {sorted(self.defaults)}", unknown))
+            try:
+                self._check({**old, **new})
+            except ArgumentError as error:
+                raise CheckpointError(mismatch(op, "options in range", error)) from None
+        order = [entry for group in saved for entry in group["params"]]
         params = [param for group in self.param_groups for param in group["params"]]
         state = {}
-        for number, param in zip(numbers, params, strict=True):
-            if number in entries:
-                state[param] = {key: _like(op, key, value, param) for key, value in entries[number].items()}
+        for entry, param in zip(order, params, strict=True):
+            if entry in entries:
+                state[param] = {key: _like(op, key, value, param) for key, value in entries[entry].items()}
+                if not self._needed <= set(state[param]):
+                    raise CheckpointError(mismatch(op, f"a state of {sorted(self._needed)}", sorted(state[param])))
         self.state = state
         for group, values in zip(self.param_groups, saved, strict=True):
             group.update({key: value for key, value in values.items() if key != "params"})
+
+
+def _listed(params: Any) -> list[Any]:
+    """Return an iterable, or one value, as a list."""
+    return list(params) if isinstance(params, Iterable) and not isinstance(params, Tensor | np.ndarray) else [params]
 
 
 def _alike(params: Iterable[Tensor], key: Callable[[Tensor], Any]) -> list[list[Tensor]]:
@@ -163,6 +184,7 @@ class SGD(Optimizer):
 
     def _check(self, group: dict[str, Any]) -> None:
         super()._check(group)
+        number(self._name, "dampening", group["dampening"])
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
             raise ArgumentError(mismatch("SGD", "momentum > 0 and dampening 0 with nesterov",
                                          f"{group['momentum']} and {group['dampening']}"))  # fmt: skip
@@ -189,6 +211,7 @@ class Adam(Optimizer):
     """Adam, as ``torch.optim.Adam`` (Kingma and Ba 2015, https://arxiv.org/abs/1412.6980)."""
 
     decoupled = False  # whether weight decay bypasses the moments
+    _needed = frozenset({"step", "exp_avg", "exp_avg_sq"})
 
     def __init__(
         self, params: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
@@ -198,8 +221,10 @@ class Adam(Optimizer):
 
     def _check(self, group: dict[str, Any]) -> None:
         super()._check(group)
-        if len(group["betas"]) != 2 or not all(0 <= beta < 1 for beta in group["betas"]):
-            raise ArgumentError(mismatch(self._name, "two betas in [0, 1)", group["betas"]))
+        betas = group["betas"]
+        pair = isinstance(betas, Sequence) and not isinstance(betas, str) and len(betas) == 2
+        if not pair or not all(number(self._name, "betas", beta, 0) < 1 for beta in betas):
+            raise ArgumentError(mismatch(self._name, "two betas in [0, 1)", repr(betas)))
 
     def _phase(self, param: Tensor) -> int:
         return self.state.get(param, {}).get("step", 0)

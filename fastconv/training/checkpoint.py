@@ -63,20 +63,25 @@ def load(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
         raise CheckpointError(mismatch("checkpoint", f"a file {path}", "none there")) from None
     except OSError as error:
         raise CheckpointError(mismatch("checkpoint", f"{path} to be readable", error.strerror or error)) from None
+    except MemoryError:
+        raise CheckpointError(mismatch("checkpoint", f"{path} to fit into memory", "more than there is")) from None
     try:
         tensors = unpack(data)
         head = json.loads(_metadata(data)[_KEY])
         stated = head.pop("sha256")
-        found, tree = head["kind"], head["tree"]
-    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError):
+        found, tree = head["kind"], _restore(head["tree"], tensors)
+        digest = _digest(head, tensors)
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        tree = None
+    if not isinstance(tree, dict):
         raise CheckpointError(
             mismatch("checkpoint", f"{path} to be written by fastconv and whole", "a damaged or foreign file")
-        ) from None
-    if _digest(head, tensors) != stated:
+        )
+    if digest != stated:
         raise CheckpointError(mismatch("checkpoint", f"{path} to match its SHA-256", "altered contents"))
     if found != kind:
         raise CheckpointError(mismatch("checkpoint", f"{path} to hold a {kind}", f"a {found}"))
-    return _restore(tree, tensors)
+    return tree
 
 
 def _metadata(data: bytes) -> dict[str, str]:

@@ -144,7 +144,7 @@ def from_toml(path: str | Path) -> dict[str, Any]:
     """
     try:
         table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise ArgumentError(mismatch("train", f"a TOML file {path}", error)) from None
     return {key.replace("-", "_"): value for key, value in table.items()}
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from ..data.files import write_atomic
 from ..errors import CheckpointError, mismatch
 
-CHECKPOINT_FILE = "checkpoint.safetensors"
+CHECKPOINT_FILE, MODEL_FILE = "checkpoint.safetensors", "model.safetensors"
 RUNS = Path("runs")
 
 
@@ -20,24 +22,33 @@ def create(explicit: str | None, name: str) -> Path:
     Raises:
         CheckpointError: ``explicit`` holds a run already, or the folder cannot be made.
     """
-    if explicit:
-        folder = Path(explicit)
-        if (folder / CHECKPOINT_FILE).exists():
-            raise CheckpointError(
-                mismatch("train", "an output folder without a run in it (or --resume to go on with it)", folder)
-            )
-    else:
-        folder, number = RUNS / name, 1
-        while folder.exists():
-            number += 1
-            folder = RUNS / f"{name}-{number}"
+    folder = Path(explicit) if explicit else RUNS / name
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        if explicit:
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            folder = _first_free(folder)
+        taken = any((folder / file).exists() for file in (CHECKPOINT_FILE, MODEL_FILE))
     except OSError as error:
         raise CheckpointError(
             mismatch("train", f"output folder {folder} to be writable", error.strerror or error)
         ) from None
+    if taken:
+        raise CheckpointError(
+            mismatch("train", "an output folder without a run in it (or --resume to go on with it)", folder)
+        )
     return folder
+
+
+def _first_free(folder: Path) -> Path:
+    """Make ``folder``, or the first of folder-2, folder-3, ...; of two runs that start together each gets its own."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    names = chain([folder.name], (f"{folder.name}-{number}" for number in count(2)))
+    while True:
+        free = folder.with_name(next(names))
+        with suppress(FileExistsError):
+            free.mkdir()
+            return free
 
 
 def latest(file: str) -> Path:

@@ -15,8 +15,7 @@ from ..data import Dataset
 from ..errors import CheckpointError, mismatch
 from ..tensor import no_grad, tensor
 from . import checkpoint
-
-MODEL_FILE = "model.safetensors"
+from .folder import MODEL_FILE
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from .. import data
 from ..data import Dataset, Loader
+from ..errors import CheckpointError, mismatch
 from . import checkpoint, folder, inference, plots, report
 from .config import EPOCHS, make, resumed
 from .loop import Run
@@ -36,18 +38,24 @@ def train(explicit: dict[str, Any], recipe: str | None = None, resume: bool = Fa
     else:
         place = folder.create(config.output, f"{dataset.name}-{config.model}")
     folder.write_json(place / "config.json", config.as_dict())
-    with (
-        Progress(config.epochs * len(run.batches.split), run.images_done, quiet=config.quiet) as progress,
-        Stop() as stop,
-    ):
-        progress.line(_describe(run, place, bool(state)))
-        done = run.train(progress, stop, lambda now: _save(now, place))
-    if not done:
+    again = f"To go on:  fastconv train --resume --output {shlex.quote(str(place))}"
+    try:
+        with (
+            Progress(config.epochs * len(run.batches.split), run.images_done, quiet=config.quiet) as progress,
+            Stop() as stop,
+        ):
+            progress.line(_describe(run, place, bool(state)))
+            done = run.train(progress, stop, lambda now: _save(now, place))
+        if done:
+            _results(run, place)
+            return True
         where = f"epoch {run.epoch + 1}" + (f", batch {run.batch}" if run.batch else "")
-        print(f"interrupted in {where}; saved. To go on:  fastconv train --resume --output {place}", flush=True)
-        return False
-    _results(run, place)
-    return True
+        _say(f"interrupted in {where}; saved. {again}")
+    except KeyboardInterrupt:  # the second Ctrl-C, or one after the last epoch
+        if not (place / folder.CHECKPOINT_FILE).exists():
+            raise
+        _say(f"interrupted at once; the last checkpoint stands. {again}")
+    return False
 
 
 def evaluate(model: str | None, dataset: str | None, source: str | None, threads: int | None = None) -> None:
@@ -57,7 +65,7 @@ def evaluate(model: str | None, dataset: str | None, source: str | None, threads
         FastconvError: model or data are not usable.
     """
     _set_threads(threads)
-    network, about = inference.load_model(model or folder.latest(inference.MODEL_FILE))
+    network, about = inference.load_model(model or folder.latest(folder.MODEL_FILE))
     images = data.load(dataset or about.dataset, source, say=_say)
     batches = Loader(images.test, 250, mean=about.mean, std=about.std, shuffle=False, dtype=about.dtype)
     _print_metrics(inference.outputs(network, batches.epoch(0)), images, about.classes)
@@ -69,7 +77,7 @@ def predict(paths: Sequence[str], model: str | None) -> list[dict[str, Any]]:
     Raises:
         FastconvError: the model is not usable, or a file is no image or blank; the message names it.
     """
-    network, about = inference.load_model(model or folder.latest(inference.MODEL_FILE))
+    network, about = inference.load_model(model or folder.latest(folder.MODEL_FILE))
     digits = np.stack([data.find_digit(data.read_grey(path), str(path)) for path in paths])
     batches = Loader(
         data.Split(digits, np.zeros(len(digits), np.int64)), 250, mean=about.mean, std=about.std, shuffle=False,
@@ -85,7 +93,10 @@ def predict(paths: Sequence[str], model: str | None) -> list[dict[str, Any]]:
 
 def _saved(output: str | None) -> tuple[dict[str, Any], Path]:
     path = Path(output) / folder.CHECKPOINT_FILE if output else folder.latest(folder.CHECKPOINT_FILE)
-    return checkpoint.load(path, "checkpoint"), path.parent
+    state = checkpoint.load(path, "checkpoint")
+    if not (isinstance(state.get("config"), dict) and isinstance(state.get("dataset"), str)):
+        raise CheckpointError(mismatch("resume", f"{path} to hold a run", "none"))
+    return state, path.parent
 
 
 def _save(run: Run, place: Path) -> None:
@@ -97,7 +108,7 @@ def _results(run: Run, place: Path) -> None:
     """Write the model and the pictures, print the metrics."""
     config, dataset = run.config, run.dataset
     about = inference.about(config, dataset, run.mean, run.std)
-    inference.save_model(place / inference.MODEL_FILE, run.model, about)
+    inference.save_model(place / folder.MODEL_FILE, run.model, about)
     output = run.test_outputs
     if output is None:  # resumed when it was finished already
         output = inference.outputs(run.model, run.test_batches.epoch(0))

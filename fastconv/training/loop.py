@@ -192,7 +192,8 @@ def _schedule(config: Config, optimizer: Any, batches: int) -> Any:
     """The learning rate of each step: a rise in a straight line, then what the Config says."""
     from ..optim import lr_scheduler
 
-    rise = min(round(config.warmup * batches), config.epochs * batches - 1)
+    rise = round(min(config.warmup, config.epochs) * batches)
+    rise = min(rise, config.epochs * batches - 1)
     left = config.epochs * batches - rise
     if config.schedule == "cosine":
         after = lr_scheduler.CosineAnnealingLR(optimizer, T_max=left)

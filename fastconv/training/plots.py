@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..data.files import write_atomic
 from ..errors import DataError, mismatch
 from .metrics import Metrics
 
@@ -80,7 +82,9 @@ def _figure(width: float, height: float) -> Any:
 
 
 def _write(figure: Any, path: Path) -> None:
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=120, format="png")
     try:
-        figure.savefig(path, dpi=120)
+        write_atomic(path, picture.getvalue())
     except OSError as error:
         raise DataError(mismatch("plots", f"{path} to be writable", error.strerror or error)) from None

@@ -11,6 +11,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 _SPARSE = 15.0  # seconds between lines within an epoch, where there is no bar
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Progress:
@@ -65,7 +66,7 @@ class Progress:
 
 
 class Stop:
-    """While it is entered, the first Ctrl-C only asks to stop (call it to know); the second interrupts as usual.
+    """While it is entered, the first Ctrl-C (or SIGTERM) only asks to stop: call it to know. The second interrupts.
 
     >>> with Stop() as stop:
     ...     stop()
@@ -74,20 +75,21 @@ class Stop:
 
     def __init__(self) -> None:
         self._asked = False
-        self._before: Any = None
+        self._before: dict[int, Any] = {}
 
     def __call__(self) -> bool:
         return self._asked
 
     def __enter__(self) -> Stop:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python takes no handlers
-            self._before = signal.signal(signal.SIGINT, self._hear)
+            self._before = {number: signal.signal(number, self._hear) for number in _SIGNALS}
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         self._asked = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for each in _SIGNALS:
+            signal.signal(each, signal.default_int_handler)

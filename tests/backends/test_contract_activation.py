@@ -128,3 +128,16 @@ def test_a_sample_does_not_know_its_batch(backend, name, dtype):
             alone = compute(backend, name, x[i : i + 1], dy[i : i + 1])
             for many, one in zip(together, alone, strict=True):
                 oracle.assert_same_bits(many[i : i + 1], one, f"sample {i} of {shape}")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_tanh_keeps_the_sign_of_zero(backend, dtype):
+    y = backend.tanh_forward(np.array([-0.0, 0.0] * 9, dtype))
+    np.testing.assert_array_equal(np.signbit(y), [True, False] * 9)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 2), (2, 0, 3), (2, 3, 0)])
+def test_softmax_of_nothing(backend, shape):
+    for name in ("softmax", "log_softmax"):
+        y = getattr(backend, f"{name}_forward")(np.ones(shape))
+        assert getattr(backend, f"{name}_backward")(np.ones(shape), y).shape == y.shape == shape

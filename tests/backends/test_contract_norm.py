@@ -7,6 +7,8 @@ import oracle
 import pytest
 from layouts import DTYPES, LAYOUTS, normal, stretched
 
+from fastconv import backends
+
 EPS = 1e-5
 SHAPES = [(4, 3, 5), (4, 1, 1), (1, 2, 7), (3, 17, 6), (16, 33, 1), (2, 8, 64), (5, 3, 100)]
 by_shape = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: "n{}_c{}_l{}".format(*shape))
@@ -137,3 +139,16 @@ def test_nan_stays_in_its_channel(backend):
     mean, variance = backend.batch_norm_statistics(x)
     np.testing.assert_array_equal(np.isnan(mean), [False, False, True])
     np.testing.assert_array_equal(np.isnan(variance), [False, False, True])
+
+
+@pytest.mark.parametrize("shape", [(2, 17, 1), (5, 3, 1), (4, 1, 6), (3, 4, 5)])
+@pytest.mark.parametrize("training", [False, True])
+def test_gradients_where_dy_and_x_lie_differently(backend, shape, training):
+    x, dy = normal("x", shape), normal("dy", shape)
+    mean, rstd = normal("mean", shape[1:2]), 1 + np.abs(normal("rstd", shape[1:2]))
+    expected = backends.get("reference").batch_norm_backward(dy, x, mean, rstd, None, training)
+    for change_x in LAYOUTS.values():
+        for change_dy in LAYOUTS.values():
+            actual = backend.batch_norm_backward(change_dy(dy), change_x(x), mean, rstd, None, training)
+            for a, e in zip(actual, expected, strict=True):
+                oracle.assert_close(a, e)

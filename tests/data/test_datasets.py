@@ -75,9 +75,11 @@ def _labels(values: list[int]) -> bytes:
         (0, gzip.compress(idx_bytes(np.zeros((12, 28, 28), np.float32))), "images uint8"),
         (0, gzip.compress(idx_bytes(np.zeros((0, 28, 28), np.uint8))), "not empty"),
         (1, _labels([1] * 11), r"labels integer \(12,\)"),
+        (1, gzip.compress(idx_bytes(np.full(12, np.nan, np.float32))), r"labels integer \(12,\)"),
+        (1, gzip.compress(idx_bytes(np.full(12, -1, np.int8))), "labels from 0 to 9, got -1 at position 0"),
         (1, _labels([1] * 11 + [10]), "labels from 0 to 9, got 10 at position 11"),
     ],
-    ids=["garbage", "size", "dtype", "empty", "count", "range"],
+    ids=["garbage", "size", "dtype", "empty", "count", "nan", "negative", "range"],
 )
 def test_damage_is_named_and_auto_does_not_hide_it(tmp_path: Path, file: int, content: bytes, reason: str) -> None:
     write_set(tmp_path)
@@ -85,6 +87,38 @@ def test_damage_is_named_and_auto_does_not_hide_it(tmp_path: Path, file: int, co
     for name in ("mnist", "auto"):
         with pytest.raises(DataError, match=reason):
             data.load(name, tmp_path)
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    write_set(tmp_path / "mnist")
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    for name in ("mnist", "auto"):
+        with pytest.raises(DataError, match=rf"{tmp_path}/mnist to be readable, got Permission denied"):
+            data.load(name, tmp_path)
+    with pytest.raises(DataError, match="to be readable"):
+        data.load("mnist", tmp_path / ("long" * 2000))
+
+
+def test_an_unknown_home_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ArgumentError, match="~nobody-of-this-name"):
+        data.load("mnist", "~nobody-of-this-name/data")
+    for variable, folder in (("FASTCONV_DATA", config.data_dir), ("FASTCONV_CACHE", config.cache_dir)):
+        monkeypatch.setenv(variable, "~nobody-of-this-name")
+        with pytest.raises(ArgumentError, match=f"{variable}: expected a folder"):
+            folder()
+
+
+def test_a_user_without_a_home_has_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless(*arguments: object) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("FASTCONV_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert config.cache_dir().name == "fastconv"
 
 
 def test_unknown_names_are_refused() -> None:

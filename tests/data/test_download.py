@@ -127,6 +127,18 @@ def test_a_damaged_cache_is_fetched_again(tiny) -> None:
     assert len(lines) == 1
 
 
+def test_a_broken_download_goes_on_where_it_stopped(tiny, server) -> None:
+    tiny("good")
+    missing = mnist.MNIST.files[2].name
+    content = server.files.pop(missing)
+    with pytest.raises(DataError, match=missing):
+        load("mnist")
+    server.requests.clear()
+    server.files[missing] = content
+    assert len(load("mnist")[0].train) == 12
+    assert [request.split("/")[2] for request in server.requests] == [missing, mnist.MNIST.files[3].name]
+
+
 def test_auto_without_a_mirror_takes_the_embedded_digits(tiny) -> None:
     tiny("missing")
     dataset, lines = load("auto")

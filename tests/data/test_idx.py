@@ -48,6 +48,8 @@ BAD = {
     "header cut": (GOOD[:10], "12 bytes of header, got 6"),
     "values cut": (GOOD[:-1], "2x3x4 values"),
     "too long": (GOOD + b"x", "end after 24 bytes"),
+    "65 axes": (struct.pack(">HBB65I", 0, 8, 65, *[1] * 65) + b"x", "an array"),
+    "zero by huge": (struct.pack(">HBB3I", 0, 8, 3, 0, 2**32 - 1, 2**32 - 1), "an array"),
     "gz cut": (gzip.compress(GOOD)[:-9], "cut off"),
     "gz garbage after": (gzip.compress(GOOD) + b"garbage", "damaged gzip"),
     "gz values cut": (gzip.compress(GOOD[:-1]), "24 bytes of values, got 23"),
@@ -65,6 +67,16 @@ def test_refuses_damage_and_says_why(tmp_path: Path, data: bytes, reason: str) -
     with pytest.raises(DataError, match="the-file") as caught:
         read_idx(path)
     assert reason in str(caught.value)
+
+
+def test_what_does_not_fit_into_memory_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise MemoryError
+
+    (tmp_path / "bomb").write_bytes(gzip.compress(GOOD))
+    monkeypatch.setattr("fastconv.data.idx._exactly", full)
+    with pytest.raises(DataError, match="bomb to fit into memory"):
+        read_idx(tmp_path / "bomb")
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gz"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +161,59 @@ def test_transparent_drawings_lie_on_white(tmp_path: Path) -> None:
     ink[..., 3] = np.rint((1 - paper()) * 255)
     image.fromarray(ink).save(tmp_path / "a.png")
     assert np.abs(read_grey(tmp_path / "a.png") - paper()).max() < 0.01
+
+
+def test_a_large_picture_is_reduced_as_it_is_read(tmp_path: Path) -> None:
+    grey = read_grey(save(tmp_path / "a.png", np.kron(paper(), np.ones((10, 10)))))
+    assert max(grey.shape) < 1300
+    assert likeness(find_digit(grey)) > 0.9
+
+
+def test_a_photograph_lies_as_its_exif_says(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image", reason="Pillow (the images extra) is not installed")
+    photo = image.fromarray(np.rint(np.rot90(paper()) * 255).astype(np.uint8))
+    exif = photo.getexif()
+    exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees to see it upright
+    photo.save(tmp_path / "a.jpg", exif=exif)
+    assert likeness(find_digit(read_grey(tmp_path / "a.jpg"))) > 0.9
+
+
+def test_a_decompression_bomb_is_named_and_never_unpacked(tmp_path: Path) -> None:
+    pytest.importorskip("PIL", reason="Pillow (the images extra) is not installed")
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 0, 0, 0, 0)
+    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(b"")), chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    with pytest.raises(DataError, match=r"a\.png of a sensible size"):
+        read_grey(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    "header, reason",
+    [
+        ("{'descr': '<f8', 'fortran_order': False, 'shape': (10000000, 10000000), }", "to fit into memory"),
+        ("{'descr': '<f8', 'fortran_order': False, 'shape': (-5, 3), }", "decoded"),
+        ("{'descr': '<f8'", "decoded"),
+    ],
+)
+def test_lying_npy_headers_are_named(tmp_path: Path, header: str, reason: str) -> None:
+    text = header.encode()
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + bytes(16))
+    with pytest.raises(DataError, match=rf"a\.npy {'to be a readable.*' if reason == 'decoded' else ''}{reason}"):
+        read_grey(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [np.zeros((3, 3, 3)), np.zeros(5), np.zeros((0, 3)), np.full((9, 9), np.nan), np.array([[np.inf, 0]]),
+     np.array([["a"]])],
+)  # fmt: skip
+def test_arrays_that_are_no_image_are_named(page: np.ndarray) -> None:
+    with pytest.raises(DataError, match=r"page\.png to be finite grey values"):
+        find_digit(page, "page.png")
 
 
 def test_sixteen_bits(tmp_path: Path) -> None:

@@ -130,5 +130,40 @@ def test_messages():
     op = "binary_cross_entropy_with_logits"
     with raises(ShapeError, f"{op}: expected pos_weight to broadcast to input (3, 5), got shape (4,)"):
         F.binary_cross_entropy_with_logits(X, X, pos_weight=np.ones(4))
-    with raises(ShapeError, "mse_loss_backward: expected dy to have the shape of the output (), got shape (3,)"):
+    with raises(ShapeError, "mse_loss_backward: expected dloss to have the shape of the output (), got shape (3,)"):
         F.mse_loss_backward(np.ones(3), X, X)
+
+
+def packed(values, dtype):
+    """The values as a field of packed records: neither aligned nor a whole number of elements apart."""
+    records = np.zeros(values.shape, [("tag", "u1"), ("value", dtype)])
+    records["value"] = values
+    return records["value"]
+
+
+@pytest.mark.parametrize("dtype", ["i8", ">i8", "i4", "u1"])
+@pytest.mark.parametrize("name", ["cross_entropy", "nll_loss"])
+def test_labels_in_any_memory(name, dtype):
+    x, labels = tape.arrays("float32", (6, 5, 3))[0], np.arange(18).reshape(6, 3) % 5
+    plain = getattr(F, name)(x, labels, reduction="none")
+    for target in (packed(labels, dtype), labels.astype(dtype).T.copy().T, labels.astype(dtype)[::-1][::-1]):
+        oracle.assert_same_bits(getattr(F, name)(x, target, reduction="none"), plain)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_mean_over_no_label_is_nan_and_says_nothing():
+    x, ignored = tape.arrays("float32", (3, 4))[0], np.full(3, 7)
+    for name in ("cross_entropy", "nll_loss"):
+        assert np.isnan(getattr(F, name)(x, ignored, ignore_index=7))
+        dx = getattr(F, f"{name}_backward")(np.float32(1), x, ignored, ignore_index=7)
+        np.testing.assert_array_equal(dx, np.zeros_like(x))
+
+
+def test_what_probabilities_take():
+    x = np.float32([[1.0, 2.0], [0.0, 1.0]])
+    even = np.full((2, 2), 0.5, np.float32)
+    oracle.assert_same_bits(F.cross_entropy(x, even.tolist()), F.cross_entropy(x, even))
+    with raises(ArgumentError, "cross_entropy: expected no ignore_index with probabilities, got 1"):
+        F.cross_entropy(x, even, ignore_index=1)
+    with raises(ShapeError, "cross_entropy: expected input with at least one class, got shape (2, 0)"):
+        F.cross_entropy(np.ones((2, 0)), [0, 0])

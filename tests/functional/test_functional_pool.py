@@ -111,3 +111,21 @@ def bad_index(value):
 def test_messages(call, error, message):
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
         call(image(2))
+
+
+@pytest.mark.parametrize("name", ["max_pool2d", "adaptive_max_pool2d"])
+def test_indices_are_int64(name):
+    x = image(2)
+    for value in (x, Tensor(x)):
+        _, indices = getattr(F, name)(value, 2, return_indices=True)
+        assert (type(indices), indices.dtype) == (type(value), np.int64)
+
+
+def test_indices_in_any_memory():
+    x = image(2)
+    y, indices = F.max_pool2d(x, 2, return_indices=True)
+    records = np.zeros(y.shape, [("tag", "u1"), ("value", "i8")])
+    records["value"] = indices
+    plain = F.max_pool2d_backward(y, indices, x.shape, 2)
+    for other in (records["value"], indices.astype(">i4")):
+        oracle.assert_same_bits(F.max_pool2d_backward(y, other, x.shape, 2), plain)

@@ -72,7 +72,7 @@ def test_cat_like_torch(dim):
 
 
 def test_cat_messages():
-    with raises(ArgumentError, "cat: expected at least one array, got none"):
+    with raises(ArgumentError, "cat: expected tensors to be a sequence of at least one array, got none"):
         F.cat([])
     with raises(
         ShapeError, "cat: expected tensors[1] to agree with tensors[0] (2, 3) but for axis 0, got shape (2, 4)"
@@ -109,3 +109,15 @@ def test_reshape_and_its_messages():
         F.reshape(np.ones((2, 6)), (5, -1))
     with raises(ShapeError, "flatten: expected start_dim <= end_dim, got 1 > 0"):
         F.flatten(np.ones((2, 6)), 1, 0)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate"])
+@pytest.mark.parametrize("widths", [(3, -2), (-2, 3), (1, -3), (-1, -1)])
+def test_crops_beside_padding_like_torch(mode, widths):
+    tape.assert_like_torch("pad", tape.arrays("float64", (2, 3, 4)), widths, mode)
+
+
+def test_a_circle_is_cropped_before_it_is_wrapped():
+    np.testing.assert_array_equal(F.pad(np.arange(5.0), (2, -2), "circular"), [1.0, 2.0, 0.0, 1.0, 2.0])
+    with pytest.raises(ShapeError, match="pad of at most 1 for mode 'circular'"):
+        F.pad(np.arange(3.0), (2, -2), "circular")

@@ -7,7 +7,7 @@ import oracle
 import pytest
 
 from fastconv import Tensor, nn
-from fastconv.errors import ArgumentError, DTypeError, ShapeError
+from fastconv.errors import ArgumentError, DTypeError, FastconvError, ShapeError
 
 LAYERS = [
     ("Conv1d", (3, 4, 3), {"stride": 2, "padding": 1}, (2, 3, 9)),
@@ -128,9 +128,9 @@ def test_relu_inplace_leaves_its_input():
         (lambda: nn.Conv2d(3, 4, 3, groups=2), ArgumentError,
          "Conv2d: expected in_channels to be a positive multiple of groups 2, got 3"),
         (lambda: nn.Conv2d(0, 4, 3), ArgumentError,
-         "Conv2d: expected in_channels to be a positive multiple of groups 1, got 0"),
+         "Conv2d: expected in_channels >= 1, got 0"),
         (lambda: nn.Conv2d(1, 4, (3, 3, 3)), ArgumentError,
-         "Conv2d: expected kernel_size to be an int or 2 ints, got (3, 3, 3)"),
+         "Conv2d: expected kernel_size to be an int or 2 ints, got 3: (3, 3, 3)"),
         (lambda: nn.Conv2d(1, 1, 3, padding_mode="wrap"), ArgumentError,
          "Conv2d: expected padding_mode to be one of zeros, reflect, replicate, circular, got 'wrap'"),
         (lambda: nn.ConvTranspose2d(1, 1, 3, padding_mode="reflect"), ArgumentError,
@@ -148,3 +148,47 @@ def test_relu_inplace_leaves_its_input():
 def test_messages(call, error, message):
     with pytest.raises(error, match=f"^{re.escape(message)}$"):
         call()
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda: nn.Conv2d(1, 1, 0), "Conv2d: expected kernel_size >= 1, got 0"),
+        (lambda: nn.Conv2d(1, 1, "3"), "Conv2d: expected kernel_size to be an integer, got '3'"),
+        (lambda: nn.Conv2d(1, 1, 3, padding="all"), "Conv2d: expected padding to be an integer, got 'all'"),
+        (lambda: nn.Conv2d(1, 1, 3, groups=1.0), "Conv2d: expected groups to be an integer, got 1.0"),
+        (lambda: nn.Linear(2.0, 1), "Linear: expected in_features to be an integer, got 2.0"),
+        (lambda: nn.Linear(2, 1, dtype="swallow"), "Linear: expected dtype float32 or float64, got 'swallow'"),
+        (lambda: nn.BatchNorm1d(-1), "BatchNorm1d: expected num_features >= 1, got -1"),
+        (lambda: nn.Dropout("half"), "Dropout: expected p to be a number, got 'half'"),
+    ],
+)
+def test_options_are_checked_when_the_layer_is_made(call, message):
+    with pytest.raises(FastconvError, match=f"^{re.escape(message)}$"):
+        call()
+
+
+@pytest.mark.parametrize("dtype", [">f4", "packed", "f4"])
+def test_running_statistics_move_where_they_lie(dtype):
+    x = np.random.default_rng(0).standard_normal((8, 3)).astype("f4")
+    plain, other = (np.zeros(3, "f4"), np.ones(3, "f4")), []
+    for values in plain:
+        if dtype == "packed":
+            records = np.zeros(3, [("tag", "u1"), ("value", "f4")])
+            records["value"] = values
+            other.append(records["value"])
+        else:
+            other.append(values.astype(dtype))
+    nn.functional.batch_norm(x, *plain, training=True)
+    nn.functional.batch_norm(x, *other, training=True)
+    for a, b in zip(plain, other, strict=True):
+        assert np.abs(a).max() > 0
+        np.testing.assert_array_equal(a, b)
+
+
+def test_running_statistics_that_cannot_move():
+    frozen = np.ones(3, "f4")
+    frozen.flags.writeable = False
+    with pytest.raises(FastconvError, match=r"^batch_norm: expected running_var to be an array that can be written to"):
+        nn.functional.batch_norm(np.ones((4, 3), "f4"), np.zeros(3, "f4"), frozen, training=True)
+    np.testing.assert_array_equal(frozen, 1)

@@ -95,6 +95,12 @@ def _header(value: object) -> bytes:
     return struct.pack("<Q", len(text)) + text
 
 
+def _signed(tree: object) -> bytes:
+    """A file of ours whose checksum holds and whose tree is none."""
+    head = {"kind": "checkpoint", "tree": tree}
+    return _header({"__metadata__": {"fastconv": json.dumps({**head, "sha256": checkpoint._digest(head, {})})}})
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -103,6 +109,9 @@ def _header(value: object) -> bytes:
         _header({"__metadata__": {"fastconv": "nonsense"}}),
         _header({"__metadata__": {"fastconv": '{"kind": "checkpoint", "tree": {"$array": "x"}, "sha256": "0"}'}}),
         _header({"a": {"dtype": "F32", "shape": [1 << 60], "data_offsets": [0, 1 << 62]}}),
+        _header({"__metadata__": {"fastconv": "[" * 100_000}}), struct.pack("<Q", 1 << 62) + bytes(100),
+        _signed([1, 2]), _signed({"$array": "x", "$tuple": []}), _signed({"$array": "x"}), _signed({"$mark": 3}),
+        _signed({"$dict": [[["a list"], 2]]}), _signed(json.loads("[" * 900 + "]" * 900)),
     ],
 )  # fmt: skip
 def test_foreign_files_are_named(path: Path, data: bytes) -> None:
@@ -118,6 +127,15 @@ def test_files_of_another_kind_or_no_file(path: Path) -> None:
         checkpoint.load(path.with_name("nowhere"), "model")
     with pytest.raises(CheckpointError, match="directory"):
         checkpoint.load(path.parent, "model")
+
+
+def test_a_file_too_large_for_memory_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr(Path, "read_bytes", full)
+    with pytest.raises(CheckpointError, match=r"the\.safetensors to fit into memory"):
+        checkpoint.load(path, "checkpoint")
 
 
 def test_what_cannot_be_stored_is_named(path: Path) -> None:
@@ -137,13 +155,17 @@ def _fails_and_keeps(path: Path, reason: str) -> None:
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-@pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_full_disk_keeps_the_old_file(path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
-    def full(*arguments: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+@pytest.mark.parametrize(
+    "call, code", [("fsync", errno.ENOSPC), ("replace", errno.ENOSPC), ("open", errno.EACCES), ("open", errno.EROFS)]
+)
+def test_a_failing_system_call_keeps_the_old_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(os, call, full)
-    _fails_and_keeps(path, "No space left on device")
+    monkeypatch.setattr(os, call, fail)
+    _fails_and_keeps(path, os.strerror(code))
 
 
 def test_a_write_that_the_system_cuts_off_keeps_the_old_file(path: Path) -> None:

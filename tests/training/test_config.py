@@ -61,6 +61,13 @@ def test_a_toml_file(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text('batch-size = 32\nmodel = "lenet5"\naugment = false\n')
     assert config.make(config.from_toml(path)) == Config(batch_size=32, model="lenet5", augment=False)
+    for table in ('epochs = "3"', "[train]\nepochs = 3", 'recipe = "tutorial"'):
+        path.write_text(table)
+        with pytest.raises(ArgumentError, match=r"train: expected .*(epochs of type int|options that exist)"):
+            config.make(config.from_toml(path))
+    path.write_text("epochs = " + "[" * 5000)
+    with pytest.raises(ArgumentError, match=path.name):
+        config.from_toml(path)
     path.write_text("batch-size = ")
     for bad in (path, tmp_path / "missing.toml", tmp_path):
         with pytest.raises(ArgumentError, match=bad.name):

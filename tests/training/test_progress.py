@@ -65,15 +65,16 @@ def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     assert capsys.readouterr().out == terminal.getvalue() == ""
 
 
-def test_the_first_ctrl_c_asks_and_the_second_interrupts() -> None:
-    before = signal.getsignal(signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_asks_and_the_second_interrupts(number: int) -> None:
+    before = signal.getsignal(number)
     with Stop() as stop:
         assert not stop()
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(number)
         assert stop()
         with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is before
+            signal.raise_signal(number)
+    assert signal.getsignal(number) is before
 
 
 def test_other_threads_may_train_too() -> None:

@@ -19,6 +19,12 @@ cdef cnp.ndarray contiguous(values, dtype):
     return np.ascontiguousarray(values, dtype)
 
 
+cdef cnp.ndarray product(rstd, weight, dtype):
+    """rstd * weight; infinities and NaN are results, not warnings."""
+    with np.errstate(all="ignore"):
+        return contiguous(rstd if weight is None else rstd * weight, dtype)
+
+
 def batch_norm_statistics(cnp.ndarray x):
     """x (N, C, L) -> mean (C,), biased variance (C,).
 
@@ -60,7 +66,7 @@ cdef int walk(cnp.ndarray y, cnp.ndarray x, cnp.ndarray dy, cnp.ndarray mean, cn
 def batch_norm_forward(cnp.ndarray x, mean, rstd, weight, bias):
     """(x - mean) * rstd * weight + bias."""
     cdef cnp.ndarray kept = in_kernel_layout(x), y = in_kernel_layout(empty_in_order_of(kept), kept)
-    scale = contiguous(rstd if weight is None else rstd * weight, x.dtype)
+    scale = product(rstd, weight, x.dtype)
     shift = np.zeros(x.shape[1], x.dtype) if bias is None else contiguous(bias, x.dtype)
     walk(y, kept, None, contiguous(mean, x.dtype), scale, shift, None)
     return y
@@ -78,12 +84,13 @@ def batch_norm_backward(cnp.ndarray dy, cnp.ndarray x, mean, rstd, weight, bint 
         <char*> cnp.PyArray_DATA(dbias), <char*> cnp.PyArray_DATA(dweight),
     )
     count = max(1, x.shape[0] * x.shape[2])
-    scale = contiguous(rstd if weight is None else rstd * weight, x.dtype)
+    scale = product(rstd, weight, x.dtype)
     with np.errstate(all="ignore"):
         if training:  # mean and rstd move with x: take their share out of the gradient
             walk(dx, kept, gradient, mean_, scale, contiguous(dbias / count, x.dtype),
                  contiguous(rstd_ * dweight / count, x.dtype))
         else:
+            dx = in_kernel_layout(dx, gradient)  # which leads here, and a copy may lie otherwise than x
             nothing = np.zeros(x.shape[1], x.dtype)
             walk(dx, gradient, None, nothing, scale, nothing, None)
     return dx, dweight, dbias

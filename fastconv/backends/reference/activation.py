@@ -50,7 +50,7 @@ def tanh_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _shifted(x: np.ndarray) -> np.ndarray:
     """x minus its maximum over the channels: exponentials then lie in [0, 1]."""
     wide = widen(x)
-    return wide - wide.max(axis=1, keepdims=True)
+    return wide - wide.max(axis=1, keepdims=True, initial=-np.inf)
 
 
 def softmax_forward(x: np.ndarray) -> np.ndarray:

@@ -49,22 +49,21 @@ def cat(arrays: Sequence[np.ndarray], axis: int) -> np.ndarray:
 def _sources(size: int, before: int, after: int, mode: str) -> tuple[np.ndarray, np.ndarray]:
     """Return which element each position of a padded axis copies, and whether it copies any.
 
-    Negative widths crop first; what is left is padded.
+    Negative widths crop what was padded; a circular axis is cropped before it is wrapped, as in PyTorch.
     """
-    first, last = max(-before, 0), size - max(-after, 0)
-    length = last - first
-    position = np.arange(-max(before, 0), length + max(after, 0))
+    first, last = (max(-before, 0), size - max(-after, 0)) if mode == "circular" else (0, size)
+    position = np.arange(-before, size + after)
     copies = np.ones(len(position), dtype=bool)
     if mode == "constant":
-        copies = (position >= 0) & (position < length)
+        copies = (position >= 0) & (position < size)
         position = np.where(copies, position, 0)
     elif mode == "reflect":
-        position = length - 1 - np.abs(length - 1 - np.abs(position))
+        position = size - 1 - np.abs(size - 1 - np.abs(position))
     elif mode == "replicate":
-        position = np.clip(position, 0, length - 1)
-    else:  # circular
-        position = position % max(length, 1)
-    return position + first, copies
+        position = np.clip(position, 0, size - 1)
+    else:
+        position = first + (position - first) % max(last - first, 1)
+    return position, copies
 
 
 def pad_forward(x: np.ndarray, widths: Sequence[tuple[int, int]], mode: str, value: float) -> np.ndarray:
