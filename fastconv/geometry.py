@@ -10,52 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import inf, prod
-from numbers import Real
-from operator import index as as_index
+from math import prod
 
+from .arguments import Axes, integer, per_axis
 from .errors import ArgumentError, ShapeError, mismatch
 
-Axes = tuple[int, int, int]  # one entry an axis: depth, height, width
 _SIZES = {1: "L", 2: "H, W", 3: "D, H, W"}
-
-
-# ---------------------------------------------------------------------------------------------- arguments
-
-
-def integer(op: str, name: str, value: object, minimum: int, maximum: int = 2**63 - 1) -> int:
-    """Return ``value`` as an int within the limits, or raise naming the argument. A bool is no number here."""
-    try:
-        whole = as_index(str(value) if isinstance(value, bool) else value)  # type: ignore[arg-type]
-    except TypeError:
-        raise ArgumentError(mismatch(op, f"{name} to be an integer", repr(value))) from None
-    if not minimum <= whole <= maximum:
-        limit = f"{name} >= {minimum}" if whole < minimum else f"{name} <= {maximum}"
-        raise ArgumentError(mismatch(op, limit, whole))
-    return whole
-
-
-def number(op: str, name: str, value: object, low: float = -inf, high: float = inf) -> float:
-    """Return ``value`` as a float in [low, high], or raise naming the argument."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise ArgumentError(mismatch(op, f"{name} to be a number", repr(value)))
-    if not low <= value <= high:
-        limit = "not NaN" if low == -inf else f">= {low:g}" if high == inf else f"in [{low:g}, {high:g}]"
-        raise ArgumentError(mismatch(op, f"{name} {limit}", value))
-    return float(value)
-
-
-def per_axis(op: str, name: str, value: object, rank: int, minimum: int, fill: int) -> Axes:
-    """Return an int, or a sequence of ``rank`` ints (or of one), as three axes, leading axes set to ``fill``."""
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        entries = tuple(value)
-        if len(entries) == 1:
-            entries *= rank
-        if len(entries) != rank:
-            raise ArgumentError(mismatch(op, f"{name} to be an int or {rank} ints", f"{len(entries)}: {value!r}"))
-    else:
-        entries = (value,) * rank
-    return (fill,) * (3 - rank) + tuple(integer(op, name, entry, minimum, 2**31 - 1) for entry in entries)  # type: ignore
 
 
 def lift_shape(op: str, shape: Sequence[int], rank: int, name: str = "input") -> tuple[int, ...]:

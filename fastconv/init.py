@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from . import random
+from .arguments import number
 from .errors import ArgumentError, ShapeError, mismatch
-from .geometry import number
 from .tensor import Tensor, converted
 
 _GAINS = {

@@ -25,21 +25,22 @@ TREE = Path(__file__).parents[1]
 needs_tree = pytest.mark.skipif(not (TREE / "csrc" / "simd").is_dir(), reason="the source tree is not here")
 
 # Who may import whom. A unit is a module or folder of the package; each device is one of its own.
-SEAMS = {"errors", "config", "geometry"}
+SEAMS = {"errors", "config", "arguments", "geometry"}
 ALLOWED = {
     "errors": set(),
     "config": {"errors"},
-    "geometry": {"errors"},
-    "random": {"errors", "geometry"},
+    "arguments": {"errors"},
+    "geometry": {"errors", "arguments"},
+    "random": {"errors", "arguments"},
     "backends/base": {"errors", "geometry"},
     "backends": {"errors", "config", "backends/base"},
     "backends/reference": {*SEAMS, "backends/base"},
     "backends/cpu": {*SEAMS, "backends/base", "backends/reference"},  # the reference is its last candidate
     "tensor": {"errors", "backends", "backends/base"},
-    "functional": {"errors", "geometry", "random", "tensor", "backends", "backends/base"},
-    "init": {"errors", "geometry", "random", "tensor", "backends"},  # backends: to put values on a parameter's device
-    "nn": {"errors", "geometry", "random", "tensor", "init", "functional", "backends"},
-    "optim": {"errors", "geometry", "tensor", "backends", "backends/base"},
+    "functional": {"errors", "arguments", "geometry", "random", "tensor", "backends", "backends/base"},
+    "init": {"errors", "arguments", "random", "tensor", "backends"},  # backends: to put values on a parameter's device
+    "nn": {"errors", "arguments", "random", "tensor", "init", "functional", "backends"},
+    "optim": {"errors", "arguments", "tensor", "backends", "backends/base"},
     "models": {"errors", "nn"},
     "data": {"errors", "config"},
     "training": {"errors", "config", "random", "tensor", "functional", "nn", "optim", "models", "data", "fastconv"},

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import integer
 from ..errors import ArgumentError, DTypeError, ShapeError, mismatch
-from ..geometry import check_same_shape, integer
+from ..geometry import check_same_shape
 from ..tensor import Tensor
 
 RANKS = (1, 2, 3)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+from ..arguments import number
 from ..backends.base import Array
-from ..geometry import check_same_shape, number
+from ..geometry import check_same_shape
 from ..tensor import operands, record
 from ._common import axis
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import integer
 from ..backends.base import Array, Backend
 from ..errors import ArgumentError, ShapeError, mismatch
-from ..geometry import integer
 from ..tensor import Tensor, operands, record
 from ._common import axis, check_gradient, check_needs, shape_of
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from .. import random
+from ..arguments import number
 from ..errors import ArgumentError, mismatch
-from ..geometry import check_same_shape, number
+from ..geometry import check_same_shape
 from ..tensor import operands, record
 from ._common import flag, host_array
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import integer, number
 from ..backends.base import Array, Backend
 from ..errors import ArgumentError, DataError, ShapeError, mismatch
-from ..geometry import channel_shape, check_per_channel, check_same_shape, integer, number
+from ..geometry import channel_shape, check_per_channel, check_same_shape
 from ..tensor import Tensor, operands, record
 from ._common import bare, check_gradient, integers
 

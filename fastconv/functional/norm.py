@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import number
 from ..backends.base import Array, Backend
 from ..errors import ArgumentError, ShapeError, mismatch
-from ..geometry import channel_shape, check_per_channel, number
+from ..geometry import channel_shape, check_per_channel
 from ..tensor import operands, record
 from ._common import bare, check_gradient, check_needs, flag
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..arguments import integer, number
 from ..backends.base import Array
 from ..errors import ArgumentError, ShapeError, mismatch
-from ..geometry import integer, number
 from ..tensor import operands, record
 from ._common import axis, check_gradient, shape_of
 

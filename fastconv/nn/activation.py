@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import functional as F
-from ..geometry import number
+from ..arguments import number
 from .module import Module
 
 

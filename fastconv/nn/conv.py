@@ -9,8 +9,8 @@ import numpy as np
 
 from .. import functional as F
 from .. import init
+from ..arguments import integer, per_axis
 from ..errors import ArgumentError, mismatch
-from ..geometry import integer, per_axis
 from ..tensor import float_dtype
 from .module import Module, Parameter
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import functional as F
 from .. import init
-from ..geometry import integer
+from ..arguments import integer
 from ..tensor import float_dtype
 from .module import Module, Parameter
 

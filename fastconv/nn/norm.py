@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from .. import functional as F
+from ..arguments import integer, number
 from ..errors import ShapeError, mismatch
-from ..geometry import integer, number
 from ..tensor import float_dtype
 from .module import Module, Parameter
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from math import cos, pi
 from typing import Any
 
+from ..arguments import integer, number
 from ..errors import ArgumentError, CheckpointError, mismatch
-from ..geometry import integer, number
 from .optimizer import Optimizer
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from .. import backends
+from ..arguments import number
 from ..errors import ArgumentError, CheckpointError, ShapeError, mismatch
-from ..geometry import number
 from ..tensor import Tensor
 
 

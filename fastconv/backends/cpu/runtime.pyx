@@ -13,7 +13,7 @@ import numpy as np
 
 from fastconv import config
 from fastconv.errors import ArgumentError, DTypeError, ShapeError, mismatch
-from fastconv.geometry import integer
+from fastconv.arguments import integer
 
 cnp.import_array()
 
