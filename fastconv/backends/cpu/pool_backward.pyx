@@ -13,7 +13,7 @@ from fastconv.backends.cpu._csrc cimport fc_copy2d, fc_kernels, fc_pool_row, fc_
 from fastconv.backends.cpu.arrays cimport View, view
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.pool_windows cimport Axes, describe, free_windows, list_windows
-from fastconv.backends.cpu.runtime cimport empty, parallel_for, workspace
+from fastconv.backends.cpu.runtime cimport empty, num_threads, parallel_for, workspace
 from fastconv.backends.cpu.tiles cimport ceil_div
 
 cnp.import_array()
@@ -31,6 +31,11 @@ cdef void clear(const View* dx, int64_t n, int64_t c, int64_t channels) noexcept
         return
     for p in range(pixels):
         memset(at + p * dx.size[1] * dx.itemsize, 0, channels * dx.itemsize)
+
+
+cdef int64_t block_channels(const View* dx) noexcept nogil:
+    """All channels where the samples are tasks enough, else CHANNELS: long runs of memory, or many tasks."""
+    return dx.size[1] if dx.size[0] >= 4 * num_threads() else min(dx.size[1], CHANNELS)
 
 
 cdef struct Average:
@@ -129,7 +134,7 @@ def max_pool_backward(cnp.ndarray dy, indices, geometry):
     s.dx, s.dy, s.index = view(dx), view(dy), view(index)
     s.kernels = kernels(s.dx.itemsize)
     if cnp.PyArray_SIZE(dx):
-        s.channels = min(s.dx.size[1], CHANNELS)
+        s.channels = block_channels(&s.dx)
         s.blocks = ceil_div(s.dx.size[1], s.channels)
         with nogil:
             parallel_for(s.dx.size[0] * s.blocks, max_backward_task, &s)
@@ -145,7 +150,7 @@ def avg_pool_backward(cnp.ndarray dy, geometry):
     s.in_place = s.dy.stride[1] == 1 or s.dx.size[1] == 1
     if cnp.PyArray_SIZE(dx):
         list_windows(&s.axes, geometry)
-        s.channels = min(s.dx.size[1], CHANNELS)
+        s.channels = block_channels(&s.dx) if s.in_place else min(s.dx.size[1], CHANNELS)
         s.blocks = ceil_div(s.dx.size[1], s.channels)
         with nogil:
             parallel_for(s.dx.size[0] * s.blocks, avg_backward_task, &s)
