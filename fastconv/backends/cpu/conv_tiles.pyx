@@ -125,7 +125,7 @@ cdef int64_t list_box_taps(const Reader* x, const Taps* taps, int64_t depth, bin
     """Where each of a box's taps lies in the source and in a panel; a folded row of w taps counts as one."""
     cdef const TileAxis* ax = &x.axis[0]
     cdef int64_t d, h, w, at, row, t = 0
-    cdef int64_t last = min(taps.first[2] + 1, taps.last[2]) if fold else taps.last[2]  # none where only padding is seen
+    cdef int64_t last = min(taps.first[2] + 1, taps.last[2]) if fold else taps.last[2]  # none in mere padding
     for d in range(taps.first[0], taps.last[0]):
         for h in range(taps.first[1], taps.last[1]):
             at = (ax[0].shift[d] - ax[0].shift[0]) * x.step[2] + (ax[1].shift[h] - ax[1].shift[0]) * x.step[3]
