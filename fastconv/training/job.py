@@ -141,8 +141,8 @@ def _describe(run: Run, place: Path, going_on: bool) -> str:
     momentum = f", momentum {config.momentum:g}" if config.optimizer == "sgd" and config.momentum else ""
     return (
         f"{'resumed' if going_on else 'training'}: {config.model} ({parameters:,} parameters), "
-        f"{len(run.batches.split):,} training and {len(run.dataset.test):,} test images, {config.epochs} epoch{'s' * (config.epochs > 1)} of "
-        f"{len(run.batches):,} batches; {config.optimizer}, lr {config.lr:g}{momentum}, {config.schedule}, "
+        f"{len(run.batches.split):,} training and {len(run.dataset.test):,} test images, "
+        f"{config.epochs} epoch{'s' * (config.epochs > 1)} of {len(run.batches):,} batches; {config.optimizer}, lr {config.lr:g}{momentum}, {config.schedule}, "
         f"{config.loss}, {config.dtype}, seed {config.seed}; to {place}"
     )
 
