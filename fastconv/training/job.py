@@ -139,10 +139,11 @@ def _describe(run: Run, place: Path, going_on: bool) -> str:
     config = run.config
     parameters = sum(parameter.data.size for parameter in run.model.parameters())
     momentum = f", momentum {config.momentum:g}" if config.optimizer == "sgd" and config.momentum else ""
+    epochs = f"{config.epochs} epoch{'s' * (config.epochs > 1)}"
     return (
         f"{'resumed' if going_on else 'training'}: {config.model} ({parameters:,} parameters), "
-        f"{len(run.batches.split):,} training and {len(run.dataset.test):,} test images, "
-        f"{config.epochs} epoch{'s' * (config.epochs > 1)} of {len(run.batches):,} batches; {config.optimizer}, lr {config.lr:g}{momentum}, {config.schedule}, "
+        f"{len(run.batches.split):,} training and {len(run.dataset.test):,} test images, {epochs} of "
+        f"{len(run.batches):,} batches; {config.optimizer}, lr {config.lr:g}{momentum}, {config.schedule}, "
         f"{config.loss}, {config.dtype}, seed {config.seed}; to {place}"
     )
 
