@@ -56,7 +56,7 @@ def test_the_next_mirror_is_tried_and_the_reason_kept(web, tmp_path: Path, manne
 
 def test_a_mirror_that_is_down_or_too_slow(web, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"refused.*too slow"):
-        download(REMOTE, ["http://127.0.0.1:9/", web.url + "good"], tmp_path, timeout=0.3, limit=-1.0)
+        download(REMOTE, ["http://127.0.0.1:9/", web.url + "good"], tmp_path, timeout=10, limit=-1.0)
 
 
 def test_the_md5_is_checked_too(web, tmp_path: Path) -> None:
