@@ -108,7 +108,7 @@ static void outer_block(const fc_outer_tile& a, int64_t r, int64_t c) {
     for (int m = 0; m < M; ++m) {
         x[m] = static_cast<const T*>(a.x) + a.row[r + m];
         FC_UNROLL
-        for (int j = 0; j < NV; ++j) acc[m][j] = a.accumulate ? load(dw + m * a.ld + j * V::width, j) : V::zero();
+        for (int j = 0; j < NV; ++j) acc[m][j] = V::zero();
     }
     const T* dy = static_cast<const T*>(a.dy) + c;
     const int64_t *xpixel = a.xpixel, *ypixel = a.ypixel, *end = a.xpixel + a.pixels;
@@ -130,10 +130,11 @@ static void outer_block(const fc_outer_tile& a, int64_t r, int64_t c) {
         FC_UNROLL
         for (int j = 0; j < NV; ++j) {
             T* to = dw + m * a.ld + j * V::width;
+            const typename V::Reg sum = a.accumulate ? V::add(load(to, j), acc[m][j]) : acc[m][j];
             if (Whole || j < NV - 1) {
-                V::store(to, acc[m][j]);
+                V::store(to, sum);
             } else {
-                V::store_n(to, acc[m][j], last);
+                V::store_n(to, sum, last);
             }
         }
     }

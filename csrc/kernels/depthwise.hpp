@@ -63,7 +63,7 @@ static void depthwise_outer_block(const fc_depthwise_outer& a, int64_t t, int64_
     T* dw = static_cast<T*>(a.dw) + t * a.ld + c;
     typename V::Reg acc[M];
     FC_UNROLL
-    for (int m = 0; m < M; ++m) acc[m] = a.accumulate ? L::load(dw + m * a.ld, n) : V::zero();
+    for (int m = 0; m < M; ++m) acc[m] = V::zero();
     for (int64_t p = 0; p < a.pixels; ++p) {
         const T* x = static_cast<const T*>(a.x) + a.xpixel[p] + c;
         const typename V::Reg gradient = L::load(static_cast<const T*>(a.dy) + a.ypixel[p] + c, n);
@@ -71,7 +71,9 @@ static void depthwise_outer_block(const fc_depthwise_outer& a, int64_t t, int64_
         for (int m = 0; m < M; ++m) acc[m] = V::fma(L::load(x + a.tap[t + m], n), gradient, acc[m]);
     }
     FC_UNROLL
-    for (int m = 0; m < M; ++m) L::store(dw + m * a.ld, acc[m], n);
+    for (int m = 0; m < M; ++m) {
+        L::store(dw + m * a.ld, a.accumulate ? V::add(L::load(dw + m * a.ld, n), acc[m]) : acc[m], n);
+    }
 }
 
 template <class V, bool Whole>

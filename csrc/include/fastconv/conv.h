@@ -20,7 +20,8 @@ typedef struct fc_conv_tile {
 } fc_conv_tile;
 
 /* dw[r * ld + c] = start + sum over pixels p of x[xpixel[p] + row[r]] * dy[ypixel[p] + c]
- * for 0 <= r < rows, 0 <= c < columns (any number). `start` is dw itself with `accumulate`, else 0. */
+ * for 0 <= r < rows, 0 <= c < columns (any number). `start` is dw itself with `accumulate`, else 0, and is added last:
+ * a sum over very many pixels is a sum of sums, which rounds less than one long chain. */
 typedef struct fc_outer_tile {
     const void* x;
     const int64_t* xpixel; /* (pixels,) */
