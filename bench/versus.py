@@ -3,10 +3,10 @@
     python -m bench.versus conv --nets vgg_19 resnet_50
     python -m bench.versus pool
 
-Every layer and direction is verified first, on one image, then timed in turn with PyTorch in its two memory formats, at
-the same number of threads; the batch is scaled to a given amount of work. fastconv gets channels-last arrays, the form that its
-own layers hand on. The shapes are in bench/shapes. Geometric means by group are printed, all samples go to
-bench/results.
+Every layer and direction is verified first, on one image against float64, then timed in turn with PyTorch in its two
+memory formats, at the same number of threads; the batch is scaled to a given amount of work. fastconv gets
+channels-last arrays, the form that its own layers hand on. The shapes are in bench/shapes. Geometric means by group
+are printed, all samples go to bench/results.
 """
 
 from __future__ import annotations
@@ -45,12 +45,15 @@ def as_torch(a: np.ndarray, layout: str) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(a)).to(memory_format=FORMATS[layout] or last)
 
 
-def directions(kind: str, layer: dict[str, Any], work: float) -> Iterator[tuple[str, float, Sides]]:
-    """Yield each direction's name, its amount of work (FLOPs or bytes), and a callable for each side."""
-    yield from {"conv": conv, "pool": pool}[kind](layer, work)
+def directions(kind: str, layer: dict[str, Any], work: float, peer: type) -> Iterator[tuple[str, float, Sides]]:
+    """Yield each direction's name, its amount of work (FLOPs or bytes), and a callable for each side.
+
+    PyTorch computes in the dtype ``peer``: float64 makes it an oracle.
+    """
+    yield from {"conv": conv, "pool": pool}[kind](layer, work, peer)
 
 
-def conv(layer: dict[str, Any], flops: float) -> Iterator[tuple[str, float, Sides]]:
+def conv(layer: dict[str, Any], flops: float, peer: type) -> Iterator[tuple[str, float, Sides]]:
     rank, (ic, oc) = len(layer["input"]), layer["channels"]
     options = {name: layer[name] for name in ("stride", "padding", "groups")}
     rng = np.random.default_rng(0)
@@ -64,7 +67,7 @@ def conv(layer: dict[str, Any], flops: float) -> Iterator[tuple[str, float, Side
     cx, cdy = channels_last(x), channels_last(dy)
     backward = getattr(functional, f"conv{rank}d_backward")
     torch_forward = getattr(torch.nn.functional, f"conv{rank}d")
-    tensors = {layout: [as_torch(a, layout) for a in (x, w, dy)] for layout in FORMATS}
+    tensors = {layout: [as_torch(a.astype(peer), layout) for a in (x, w, dy)] for layout in FORMATS}
 
     def gradient(layout: str, which: int) -> Callable[[], Any]:
         tx, tw, tdy = tensors[layout]
@@ -84,7 +87,7 @@ def conv(layer: dict[str, Any], flops: float) -> Iterator[tuple[str, float, Side
         }  # fmt: skip
 
 
-def pool(layer: dict[str, Any], work: float) -> Iterator[tuple[str, float, Sides]]:
+def pool(layer: dict[str, Any], work: float, peer: type) -> Iterator[tuple[str, float, Sides]]:
     rank = len(layer["input"])
     options = {"kernel_size": layer["kernel"], "stride": layer["stride"], "padding": layer["padding"]}
     size = layer["channels"] * prod(layer["input"])
@@ -92,7 +95,7 @@ def pool(layer: dict[str, Any], work: float) -> Iterator[tuple[str, float, Sides
     rng = np.random.default_rng(0)
     x = rng.standard_normal((n, layer["channels"], *layer["input"]), dtype=np.float32)
     cx = channels_last(x)
-    tensors = {layout: as_torch(x, layout) for layout in FORMATS}
+    tensors = {layout: as_torch(x.astype(peer), layout) for layout in FORMATS}
     for kind in ("max", "avg"):
         ours, theirs = (getattr(m, f"{kind}_pool{rank}d") for m in (functional, torch.nn.functional))
         extra = {"return_indices": True} if kind == "max" else {}
@@ -114,6 +117,7 @@ def pool_gradients(kind: str, rank: int, options: dict, cx: np.ndarray, tensors:
     else:
         sides = {"fastconv": lambda: backward(cdy, cx.shape, **options)}
     for layout, x in tensors.items():
+        dy = dy.astype(x.numpy().dtype)
         leaf = x.detach().requires_grad_()
         y = getattr(torch.nn.functional, f"{kind}_pool{rank}d")(leaf, **options)
         tdy = as_torch(dy, layout)
@@ -127,7 +131,7 @@ def first(result: Any) -> np.ndarray:
 
 
 def verify(where: str, sides: Sides) -> float:
-    """Return the relative error against PyTorch, and raise where it is beyond the bound."""
+    """Return the relative error against PyTorch in float64, and raise where it is beyond the bound."""
     ours, expected = first(sides["fastconv"]()), first(sides["NCHW"]())
     error = float(np.linalg.norm(ours - expected) / max(float(np.linalg.norm(expected)), 1e-30))
     if not error <= BOUND:
@@ -159,9 +163,10 @@ def main() -> None:
     work = 1e9 * (options.work or {"conv": 1.0, "pool": 0.02}[options.kind])
     rows = []
     for layer in tqdm(layers, unit="layer"):
-        small = directions(options.kind, layer, 0)  # one image: over many, PyTorch's own float32 sums are off by more
-        for (_, _, one), (direction, amount, sides) in zip(small, directions(options.kind, layer, work), strict=True):
-            error = verify(f"{layer['net']} {layer['layer']} {direction}", one)
+        exact = directions(options.kind, layer, 0, np.float64)  # one image
+        timed = directions(options.kind, layer, work, np.float32)
+        for (_, _, oracle), (direction, amount, sides) in zip(exact, timed, strict=True):
+            error = verify(f"{layer['net']} {layer['layer']} {direction}", oracle)
             result = measure(sides, options.rounds, options.turn)
             best = result.fastest(*FORMATS)
             rows.append({
