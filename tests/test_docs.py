@@ -69,7 +69,7 @@ def test_readme_has_the_two_commands_and_ci_runs_its_test_command():
 
 
 @needs_tree
-@pytest.mark.parametrize("document", ["README.md", "docs/architecture.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/architecture.md", "docs/performance.md", "CHANGELOG.md"])
 def test_paths_that_documents_link_to_exist(document):
     path = TREE / document
     links = re.findall(r"\]\((?!\w+:)([^)#]+)", path.read_text(encoding="utf-8"))
