@@ -12,8 +12,8 @@ from fastconv.backends.cpu._csrc cimport fc_conv_tile, fc_copy2d
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport (
-    Reader, Taps, Tile, TileAxis, ceil_div, choose_chunk, choose_tile, count_tiles, fetch, finish, folds, list_pixels,
-    locate, next_run, tile_bytes, tile_pixels,
+    Reader, Taps, Tile, TileAxis, ceil_div, choose_chunk, choose_tile, count_tiles, fetch, finish, folds, halve_tile,
+    list_pixels, locate, next_run, tile_bytes, tile_pixels,
 )
 
 # A tile's source aims at half a second-level cache, a panel of weights at a quarter of one.
@@ -37,20 +37,13 @@ cdef void share_out(Plan* plan) noexcept nogil:
     """Make tiles smaller, then split their panels, until every thread has tasks to take."""
     cdef Reader* x = &plan.problem.x
     cdef int64_t wanted = TASKS_PER_THREAD * num_threads() if num_threads() > 1 else 1
-    cdef int i
     plan.splits = 1
     while count_tiles(x) * x.groups * plan.splits < wanted:
-        i = 0
-        while i < 2 and x.axis[i].tile == 1:
-            i += 1
-        if x.n_tile > 1:
-            x.n_tile = ceil_div(x.n_tile, 2)
-        elif x.axis[i].tile > 1 and tile_pixels(x) > SMALL_TILE:
-            x.axis[i].tile = ceil_div(x.axis[i].tile, 2)
-        elif plan.splits < plan.blocks:
-            plan.splits = min(plan.blocks, plan.splits * 2)
-        else:
+        if halve_tile(x, SMALL_TILE):
+            continue
+        if plan.splits == plan.blocks:
             break
+        plan.splits = min(plan.blocks, plan.splits * 2)
 
 
 cdef inline int64_t panel(const Plan* plan, int64_t group, int64_t block, int64_t chunk) noexcept nogil:

@@ -12,13 +12,14 @@ from fastconv.backends.cpu._csrc cimport fc_accumulate, fc_copy2d, fc_depthwise_
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport (
-    Reader, Tile, ceil_div, choose_chunk, choose_tile, count_tiles, fetch, finish, gather_pixels, list_pixels,
-    list_taps, locate, tile_bytes, tile_pixels,
+    Reader, Tile, ceil_div, choose_chunk, choose_tile, count_tiles, fetch, finish, gather_pixels, halve_tile,
+    list_pixels, list_taps, locate, tile_bytes, tile_pixels,
 )
 
 cdef int64_t CHANNELS = 64                  # of a chunk
 cdef int64_t TILE_PIXELS = 1024
 cdef int64_t TILE_BYTES = 256 * 1024
+cdef int64_t SMALL_TILE = 64             # pixels; not worth sharing out
 cdef int64_t SPLITS = 16                    # partial sums of a weight gradient
 
 
@@ -92,20 +93,12 @@ cdef int depthwise_correlate(Correlation* problem) except -1 nogil:
     cdef Reader* x = &problem.x
     cdef Plan plan
     cdef int64_t bytes
-    cdef int i
     if x.n * x.axis[0].count * x.axis[1].count * x.axis[2].count == 0:
         return 0
     plan.forward = problem
     set_up(&plan, x)
     while count_tiles(x) * x.chunks < 4 * num_threads() and num_threads() > 1:  # tiles do not change a bit: any will do
-        i = 0
-        while i < 2 and x.axis[i].tile == 1:
-            i += 1
-        if x.n_tile > 1:
-            x.n_tile = ceil_div(x.n_tile, 2)
-        elif x.axis[i].tile > 1 and tile_pixels(x) > 64:
-            x.axis[i].tile = ceil_div(x.axis[i].tile, 2)
-        else:
+        if not halve_tile(x, SMALL_TILE):
             break
     finish(x)
     bytes = (x.taps + 1) * x.depth * x.itemsize

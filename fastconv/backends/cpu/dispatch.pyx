@@ -29,11 +29,6 @@ def isa():
     return _NAMES[_isa]
 
 
-def vector_width(itemsize):
-    """Return how many elements of 4 or 8 bytes a vector of the instruction set in use holds."""
-    return kernels(itemsize).width
-
-
 def set_max_isa(name):
     """Use the widest available instruction set up to ``name`` (None: no limit); return the one chosen.
 

@@ -18,6 +18,7 @@ from fastconv.backends.cpu._csrc cimport fc_accumulate, fc_kernels, fc_normalise
 from fastconv.backends.cpu.arrays cimport View, view
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport allocate, empty, parallel_for, release
+from fastconv.backends.cpu.tiles cimport ceil_div
 
 cnp.import_array()
 
@@ -27,10 +28,6 @@ cdef enum:
     PART = 4096             # elements, a channel, that a partial result adds up: at least, and
     MOST_PARTS = 64         # at most so many partial results
     TASK_BYTES = 64 * 1024
-
-
-cdef inline int64_t ceil_div(int64_t a, int64_t b) noexcept nogil:
-    return (a + b - 1) // b
 
 
 cdef inline bint channels_are_columns(const View* x) noexcept nogil:

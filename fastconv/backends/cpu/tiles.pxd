@@ -71,6 +71,7 @@ cdef inline int64_t tile_bytes(const Reader* reader) noexcept nogil:
 
 cdef void choose_chunk(Reader* reader, int64_t products) noexcept nogil
 cdef void choose_tile(Reader* reader, int64_t pixels, int64_t bytes) noexcept nogil
+cdef bint halve_tile(Reader* reader, int64_t pixels) noexcept nogil
 cdef int64_t count_tiles(const Reader* reader) noexcept nogil
 cdef void finish(Reader* reader) noexcept nogil
 cdef void list_taps(const Reader* reader, int64_t* offset) noexcept nogil

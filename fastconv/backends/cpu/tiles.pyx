@@ -71,6 +71,20 @@ cdef void choose_tile(Reader* reader, int64_t pixels, int64_t bytes) noexcept no
         reader.n_tile = even_part(reader.n, min(pixels // taken, budget // source))
 
 
+cdef bint halve_tile(Reader* reader, int64_t pixels) noexcept nogil:
+    """Make tiles half as large: fewer images, then planes, then rows; False where they have ``pixels`` or less."""
+    cdef int i = 0
+    while i < 2 and reader.axis[i].tile == 1:
+        i += 1
+    if reader.n_tile > 1:
+        reader.n_tile = ceil_div(reader.n_tile, 2)
+    elif reader.axis[i].tile > 1 and tile_pixels(reader) > pixels:
+        reader.axis[i].tile = ceil_div(reader.axis[i].tile, 2)
+    else:
+        return False
+    return True
+
+
 cdef int64_t count_tiles(const Reader* reader) noexcept nogil:
     cdef int64_t tiles = ceil_div(reader.n, reader.n_tile)
     cdef int i
