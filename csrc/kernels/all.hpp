@@ -11,4 +11,5 @@
 #include "kernels/philox.hpp"
 #include "kernels/pool.hpp"
 #include "kernels/softmax.hpp"
+#include "kernels/winograd.hpp"
 #include "dispatch/table.hpp"

@@ -146,6 +146,17 @@ cdef extern from "fastconv/kernels.h" nogil:
         double beta1, beta2, eps, correction, shrink
         int32_t nesterov, start
 
+    int FC_WINOGRAD_4X3, FC_WINOGRAD_6X3, FC_WINOGRAD_4X5
+
+    ctypedef struct fc_winograd:
+        void* pixels
+        void* planes
+        const void* bias
+        int64_t row, column, plane
+        int64_t first_row, last_row, first_column, last_column
+        int64_t count
+        int32_t form
+
     ctypedef struct fc_kernels:
         int64_t width, mr, nr
         void (*conv_tile)(const fc_conv_tile*) noexcept nogil
@@ -154,6 +165,11 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*depthwise_outer)(const fc_depthwise_outer*) noexcept nogil
         void (*copy2d)(const fc_copy2d*) noexcept nogil
         void (*accumulate)(const fc_accumulate*) noexcept nogil
+        void (*winograd_input)(const fc_winograd*) noexcept nogil
+        void (*winograd_filter)(const fc_winograd*) noexcept nogil
+        void (*winograd_expand)(const fc_winograd*) noexcept nogil
+        void (*winograd_output)(const fc_winograd*) noexcept nogil
+        void (*winograd_filter_gradient)(const fc_winograd*) noexcept nogil
         void (*add)(const fc_map*) noexcept nogil
         void (*subtract)(const fc_map*) noexcept nogil
         void (*multiply)(const fc_map*) noexcept nogil

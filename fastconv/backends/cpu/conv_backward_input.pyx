@@ -14,6 +14,7 @@ from fastconv.backends.cpu.arrays cimport View, view
 from fastconv.backends.cpu.conv_tiles cimport Correlation, correlate
 from fastconv.backends.cpu.depthwise cimport depthwise_correlate
 from fastconv.backends.cpu.tiles cimport TileAxis
+from fastconv.backends.cpu.winograd cimport winograd_correlate
 
 from fastconv.backends.cpu.runtime import empty
 
@@ -38,7 +39,7 @@ cdef int64_t set_phase(TileAxis* axis, int64_t residue, int64_t size, int64_t ke
     return taps
 
 
-def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, bint depthwise=False):
+def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, bint depthwise=False, int winograd=-1):
     """dy (N, OC, OD, OH, OW), w (OC, IC/G, KD, KH, KW), b (IC,) or None -> dx (N, IC, ID, IH, IW), channels-last."""
     cdef cnp.ndarray dx = empty(geometry.input_shape, dy.dtype, "channels_last")
     cdef View yv = view(dy), wv = view(w), xv = view(dx), bv
@@ -80,6 +81,8 @@ def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, bint depthwi
                     residue //= stride[i]
                 if depthwise:
                     depthwise_correlate(&problem)
+                elif winograd >= 0:
+                    winograd_correlate(&problem, winograd)
                 else:
                     correlate(&problem)
     finally:

@@ -8,13 +8,14 @@ from fastconv.backends.cpu.arrays cimport View, view
 from fastconv.backends.cpu.depthwise cimport depthwise_products
 from fastconv.backends.cpu.tiles cimport set_forward_axes
 from fastconv.backends.cpu.weight_tiles cimport Outer, outer_products
+from fastconv.backends.cpu.winograd_weight cimport winograd_products
 
 from fastconv.backends.cpu.runtime import empty
 
 cnp.import_array()
 
 
-def conv_backward_weight(cnp.ndarray dy, cnp.ndarray x, geometry, bint depthwise=False):
+def conv_backward_weight(cnp.ndarray dy, cnp.ndarray x, geometry, bint depthwise=False, int winograd=-1):
     """dy (N, OC, OD, OH, OW), x (N, IC, ID, IH, IW) -> dw (OC, IC/G, KD, KH, KW), C-contiguous."""
     cdef cnp.ndarray dw = empty(geometry.weight_shape, x.dtype, "C")
     cdef View yv = view(dy), xv = view(x), wv = view(dw)
@@ -33,6 +34,8 @@ def conv_backward_weight(cnp.ndarray dy, cnp.ndarray x, geometry, bint depthwise
         with nogil:
             if depthwise:
                 depthwise_products(&problem)
+            elif winograd >= 0:
+                winograd_products(&problem, winograd)
             else:
                 outer_products(&problem)
     finally:

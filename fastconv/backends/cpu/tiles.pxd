@@ -69,6 +69,7 @@ cdef inline int64_t tile_bytes(const Reader* reader) noexcept nogil:
     return 0 if reader.direct else reader.n_tile * reader.step[0] * reader.itemsize
 
 
+cdef int64_t even_part(int64_t size, int64_t limit) noexcept nogil
 cdef void choose_chunk(Reader* reader, int64_t products) noexcept nogil
 cdef void choose_tile(Reader* reader, int64_t pixels, int64_t bytes) noexcept nogil
 cdef bint halve_tile(Reader* reader, int64_t pixels) noexcept nogil

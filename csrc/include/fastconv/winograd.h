@@ -1,0 +1,24 @@
+/* Arguments of the Winograd transforms. One square tile of pixels a call, for `count` channels that lie side by side;
+ * its other form is one number a channel in each of P * P planes, P = pixels + kernel - 1 of one axis. */
+#pragma once
+#include <stdint.h>
+
+/* F(m x m, r x r): m x m outputs of an r x r kernel from P x P planes. */
+enum fc_winograd_form { FC_WINOGRAD_4X3, FC_WINOGRAD_6X3, FC_WINOGRAD_4X5 };
+
+/* winograd_input            planes = B' pixels B         (P x P pixels of the source)
+ * winograd_filter           planes = G pixels G'         (r x r taps)
+ * winograd_expand           planes = A pixels A'         (m x m pixels of the output's gradient)
+ * winograd_output           pixels = A' planes A + bias  (m x m pixels of the output)
+ * winograd_filter_gradient  pixels = G' planes G         (r x r taps)
+ * Pixels outside [first_row, last_row) x [first_column, last_column) are read as zero, or not written. */
+typedef struct fc_winograd {
+    void* pixels;        /* where the tile's first pixel lies or would lie */
+    void* planes;        /* where its first plane lies */
+    const void* bias;    /* (count,) or NULL */
+    int64_t row, column; /* elements from a pixel to the one below, to the one beside it */
+    int64_t plane;       /* elements from a plane to the next */
+    int64_t first_row, last_row, first_column, last_column;
+    int64_t count;
+    int32_t form;
+} fc_winograd;
