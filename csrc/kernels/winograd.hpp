@@ -1,5 +1,5 @@
-// Winograd's minimal filtering (Winograd 1980; Lavin and Gray 2016, arXiv:1509.09308): the five linear maps between
-// pixels and planes, all separable, along one axis first, then along the other. Contracts in include/fastconv/winograd.h.
+// Winograd's minimal filtering (Winograd 1980; Lavin and Gray 2016, arXiv:1509.09308): the linear maps between pixels
+// and planes, all separable, along one axis first, then along the other. Contracts in include/fastconv/winograd.h.
 //
 // A tile is a polynomial in each axis, evaluated at 0, +-a for a few a, and infinity. In pairs +-a even and odd
 // coefficients are summed once, then added and subtracted. The points are those that round least, found by trial.
@@ -89,6 +89,33 @@ struct InputMap {
             }
             v[1 + 2 * i] = times<V>(c.power[i][1], odd, even);
             v[2 + 2 * i] = times<V>(-c.power[i][1], odd, even);
+        }
+    }
+};
+
+// B along one axis: its transpose.
+template <class V, int Size>
+struct InputAdjoint {
+    using Reg = typename V::Reg;
+    static constexpr int from = Size, to = Size;
+    static void apply(const Reg (&v)[from], Reg (&d)[to]) {
+        constexpr auto c = Scheme<Size>::c;
+        constexpr int n = Scheme<Size>::pairs;
+        Reg sum[n], difference[n];
+        FC_UNROLL
+        for (int i = 0; i < n; ++i) {
+            sum[i] = V::add(v[1 + 2 * i], v[2 + 2 * i]);
+            difference[i] = V::mul(V::set1(static_cast<typename V::T>(c.power[i][1])), V::sub(v[1 + 2 * i], v[2 + 2 * i]));
+        }
+        FC_UNROLL
+        for (int k = 0; k <= n; ++k) {
+            d[2 * k] = times<V>(c.all[k], v[0], V::zero());
+            d[2 * k + 1] = times<V>(c.all[k], v[from - 1], V::zero());
+            FC_UNROLL
+            for (int i = 0; i < n; ++i) {
+                if (k > 0) d[2 * k] = times<V>(c.without[i][k - 1], sum[i], d[2 * k]);
+                if (k < n) d[2 * k + 1] = times<V>(c.without[i][k], difference[i], d[2 * k + 1]);
+            }
         }
     }
 };
@@ -191,14 +218,14 @@ static void pixels_to_planes(const fc_winograd& a, int64_t channel, int lanes) {
     }
 }
 
-// And back.
-template <class V, class Map, bool Whole>
+// And back. Adds: to what the pixels hold.
+template <class V, class Map, bool Adds, bool Whole>
 static void planes_to_pixels(const fc_winograd& a, int64_t channel, int lanes) {
     using Reg = typename V::Reg;
     using T = typename V::T;
     const T* planes = static_cast<const T*>(a.planes) + channel;
     T* pixels = static_cast<T*>(a.pixels) + channel;
-    const Reg bias = a.bias ? take<V, Whole>(static_cast<const T*>(a.bias) + channel, lanes) : V::zero();
+    const Reg bias = !Adds && a.bias ? take<V, Whole>(static_cast<const T*>(a.bias) + channel, lanes) : V::zero();
     Reg middle[Map::to][Map::from];
     for (int j = 0; j < Map::from; ++j) {
         Reg in[Map::from], out[Map::to];
@@ -214,7 +241,8 @@ static void planes_to_pixels(const fc_winograd& a, int64_t channel, int lanes) {
         FC_UNROLL
         for (int j = 0; j < Map::to; ++j) {
             if (j < a.first_column || j >= a.last_column) continue;
-            put<V, Whole>(pixels + i * a.row + j * a.column, V::add(out[j], bias), lanes);
+            T* to = pixels + i * a.row + j * a.column;
+            put<V, Whole>(to, V::add(Adds ? take<V, Whole>(to, lanes) : bias, out[j]), lanes);
         }
     }
 }
@@ -229,11 +257,11 @@ static void all_to_planes(const fc_winograd& a) {
     if (c < a.count) pixels_to_planes<V, Map, false, false>(a, c, static_cast<int>(a.count - c));
 }
 
-template <class V, class Map>
+template <class V, class Map, bool Adds = false>
 static void all_to_pixels(const fc_winograd& a) {
     int64_t c = 0;
-    for (; c + V::width <= a.count; c += V::width) planes_to_pixels<V, Map, true>(a, c, 0);
-    if (c < a.count) planes_to_pixels<V, Map, false>(a, c, static_cast<int>(a.count - c));
+    for (; c + V::width <= a.count; c += V::width) planes_to_pixels<V, Map, Adds, true>(a, c, 0);
+    if (c < a.count) planes_to_pixels<V, Map, Adds, false>(a, c, static_cast<int>(a.count - c));
 }
 
 }  // namespace
@@ -268,6 +296,12 @@ void winograd_output(const fc_winograd* a) {
         case FC_WINOGRAD_6X3: return all_to_pixels<V, Transposed<V, 8, 6, false>>(*a);
         case FC_WINOGRAD_4X5: return all_to_pixels<V, Transposed<V, 8, 4, false>>(*a);
     }
+}
+
+template <class V>
+void winograd_scatter(const fc_winograd* a) {
+    a->form == FC_WINOGRAD_4X3 ? all_to_pixels<V, InputAdjoint<V, 6>, true>(*a)
+                               : all_to_pixels<V, InputAdjoint<V, 8>, true>(*a);
 }
 
 template <class V>

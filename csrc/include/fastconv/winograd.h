@@ -10,6 +10,7 @@ enum fc_winograd_form { FC_WINOGRAD_4X3, FC_WINOGRAD_6X3, FC_WINOGRAD_4X5 };
  * winograd_filter           planes = G pixels G'         (r x r taps)
  * winograd_expand           planes = A pixels A'         (m x m pixels of the output's gradient)
  * winograd_output           pixels = A' planes A + bias  (m x m pixels of the output)
+ * winograd_scatter          pixels += B planes B'          (P x P pixels of the source's gradient)
  * winograd_filter_gradient  pixels = G' planes G         (r x r taps)
  * Pixels outside [first_row, last_row) x [first_column, last_column) are read as zero, or not written. */
 typedef struct fc_winograd {

@@ -169,6 +169,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*winograd_filter)(const fc_winograd*) noexcept nogil
         void (*winograd_expand)(const fc_winograd*) noexcept nogil
         void (*winograd_output)(const fc_winograd*) noexcept nogil
+        void (*winograd_scatter)(const fc_winograd*) noexcept nogil
         void (*winograd_filter_gradient)(const fc_winograd*) noexcept nogil
         void (*add)(const fc_map*) noexcept nogil
         void (*subtract)(const fc_map*) noexcept nogil

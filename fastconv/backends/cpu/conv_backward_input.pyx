@@ -39,7 +39,7 @@ cdef int64_t set_phase(TileAxis* axis, int64_t residue, int64_t size, int64_t ke
     return taps
 
 
-def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, bint depthwise=False, int winograd=-1):
+def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, bint depthwise=False, int winograd=-1, bint adjoint=False):
     """dy (N, OC, OD, OH, OW), w (OC, IC/G, KD, KH, KW), b (IC,) or None -> dx (N, IC, ID, IH, IW), channels-last."""
     cdef cnp.ndarray dx = empty(geometry.input_shape, dy.dtype, "channels_last")
     cdef View yv = view(dy), wv = view(w), xv = view(dx), bv
@@ -82,7 +82,7 @@ def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, bint depthwi
                 if depthwise:
                     depthwise_correlate(&problem)
                 elif winograd >= 0:
-                    winograd_correlate(&problem, winograd)
+                    winograd_correlate(&problem, winograd, adjoint)
                 else:
                     correlate(&problem)
     finally:

@@ -41,7 +41,7 @@ def conv_forward(cnp.ndarray x, cnp.ndarray w, b, geometry, bint depthwise=False
             if depthwise:
                 depthwise_correlate(&problem)
             elif winograd >= 0:
-                winograd_correlate(&problem, winograd)
+                winograd_correlate(&problem, winograd, False)
             else:
                 correlate(&problem)
     finally:

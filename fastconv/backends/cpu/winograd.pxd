@@ -2,4 +2,4 @@
 
 from fastconv.backends.cpu.conv_tiles cimport Correlation
 
-cdef int winograd_correlate(Correlation* problem, int form) except -1 nogil
+cdef int winograd_correlate(Correlation* problem, int form, bint adjoint) except -1 nogil

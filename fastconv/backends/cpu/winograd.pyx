@@ -4,19 +4,25 @@ The planes of a chunk of tiles are matrices: tiles by input channels, times tran
 channels, and the micro-kernel of the direct convolution multiplies them. Where the transformed weights are small, a
 task is a whole chunk that stays in a second-level cache; where they are large, all threads share a larger chunk, so
 that the weights are read seldom, stage by stage. Nothing about an element's sum depends on chunks, so neither do bits.
+
+An input gradient is a convolution of the gradient with the turned kernel. Where that has more tiles than the forward
+pass had (no padding, small images), the *adjoint* of the forward pass has fewer: it takes disjoint m x m squares of the
+gradient and adds overlapping squares of the result, an image after the other.
+
 Memory: the transformed weights, and the chunk, within 4 MB.
 """
 
 from libc.stdint cimport int64_t
+from libc.string cimport memcpy, memset
 
 from fastconv.backends.cpu._csrc cimport fc_conv_tile, fc_copy2d, fc_winograd
 from fastconv.backends.cpu.conv_tiles cimport Correlation, pack_chunk
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
-from fastconv.backends.cpu.tiles cimport Reader, ceil_div
+from fastconv.backends.cpu.tiles cimport Reader, TileAxis, ceil_div
 from fastconv.backends.cpu.winograd_tiles cimport (
-    Chunk, Grid, apart, buffer_bytes, choose_box, chunk_bytes, count_chunks, list_depth_taps, list_tiles,
-    locate_chunk, set_grid, source_rows, transform_row,
+    Chunk, Grid, Pixels, apart, buffer_bytes, choose_box, chunk_bytes, count_chunks, list_tiles, locate_chunk,
+    plane_size, rows_to_transform, set_form, transform_row,
 )
 
 cdef int64_t SMALL_WEIGHTS = 1024 * 1024        # bytes: up to here a thread works on chunks of its own
@@ -28,7 +34,12 @@ cdef int64_t TASKS_PER_THREAD = 4
 
 cdef struct Plan:
     Correlation* problem
+    Reader x                # the problem's, with kernel positions in ascending order for the adjoint
     Grid grid
+    Pixels source
+    bint adjoint
+    int64_t first[2]        # where the first tile's output begins along rows and columns
+    int64_t extent          # pixels of a tile's output along an axis
     int64_t blocks          # panels of nr columns a group
     int64_t parts           # into which the panels of a plane are shared out, where threads share a chunk
     int64_t u_plane         # elements of a panel of one plane: (depth taps, depth, nr)
@@ -38,24 +49,25 @@ cdef struct Plan:
 
 
 cdef struct Stage:
-    # A chunk, its product, and what the micro-kernel needs to know of it.
+    # A chunk, its planes, and what the micro-kernel needs to know of it.
     Plan* plan
     Chunk chunk
-    int64_t m_plane
+    int64_t v_plane, m_plane
+    char* v
     char* m
     int64_t* lists          # tiles in a source plane, tiles in a product plane, depth taps, their weights
 
 
-cdef inline int64_t list_bytes(const Grid* grid) noexcept nogil:
+cdef inline int64_t list_bytes(const Grid* grid, int64_t taps) noexcept nogil:
     cdef int64_t tiles = grid.box[0] * grid.box[1] * grid.box[2] * grid.box[3]
-    return ceil_div((2 * tiles + 2 * grid.x.axis[0].taps) * sizeof(int64_t), 64) * 64
+    return ceil_div((2 * tiles + 2 * taps) * sizeof(int64_t), 64) * 64
 
 
 cdef void transform_weights(void* context, int64_t index) noexcept nogil:
     """Transform a panel's weights for some channels: index = (group * blocks + block) * parts + part."""
     cdef Plan* plan = <Plan*> context
     cdef Correlation* problem = plan.problem
-    cdef Reader* x = &problem.x
+    cdef Reader* x = &plan.x
     cdef int64_t parts = ceil_div(x.depth, PACKED_DEPTH), part = index % parts, panel = index // parts
     cdef int64_t group = panel // plan.blocks, first = panel % plan.blocks * x.kernel.nr, nr = x.kernel.nr
     cdef int64_t begin = part * PACKED_DEPTH, depth = min(PACKED_DEPTH, x.depth - begin), t
@@ -85,13 +97,13 @@ cdef void transform_weights(void* context, int64_t index) noexcept nogil:
 cdef void multiply(Stage* stage, int64_t plane, int64_t first, int64_t last) noexcept nogil:
     """The product of one plane: panels [first, last) of the group's columns."""
     cdef Plan* plan = stage.plan
-    cdef Reader* x = &plan.problem.x
+    cdef Reader* x = &plan.x
     cdef int64_t nr = x.kernel.nr, block
     cdef fc_conv_tile call
     call.pixel, call.ypixel = stage.lists, stage.lists + stage.chunk.tiles
     call.tap, call.wtap = stage.lists + 2 * stage.chunk.tiles, stage.lists + 2 * stage.chunk.tiles + x.axis[0].taps
     call.pixels, call.taps, call.depth = stage.chunk.tiles, x.axis[0].taps, x.depth
-    call.x = stage.chunk.v + plane * stage.chunk.v_plane * x.itemsize
+    call.x = stage.v + plane * stage.v_plane * x.itemsize
     call.bias, call.accumulate = NULL, False
     for block in range(first, last):
         call.columns = min(nr, plan.problem.columns - block * nr)
@@ -106,69 +118,106 @@ cdef void output_row(Stage* stage, int64_t index) noexcept nogil:
     cdef Correlation* problem = plan.problem
     cdef const Grid* grid = &plan.grid
     cdef Chunk* chunk = &stage.chunk
-    cdef int64_t size = problem.x.itemsize, row = chunk.first[2] + index % chunk.count[2], tile, at
+    cdef int64_t size = plan.x.itemsize, tile, at
+    cdef int64_t h = plan.first[0] + (chunk.first[2] + index % chunk.count[2]) * grid.m, w
     cdef int64_t d = chunk.first[1] + index // chunk.count[2] % chunk.count[1]
     cdef int64_t n = chunk.first[0] + index // chunk.count[2] // chunk.count[1]
     cdef fc_winograd call
     call.form, call.plane, call.count = grid.form, stage.m_plane, problem.columns
     call.row, call.column = problem.ys[3], problem.ys[4]
-    call.first_row = call.first_column = 0
-    call.last_row = min(grid.m, problem.x.axis[1].count - row * grid.m)
+    call.first_row = max(<int64_t>0, -h)
+    call.last_row = min(plan.extent, plan.x.axis[1].count - h)
     call.bias = NULL
     if plan.bias != NULL:
         call.bias = plan.bias + chunk.group * problem.columns * size
-    at = n * problem.ys[0] + chunk.group * problem.columns + row * grid.m * problem.ys[3]
-    at += (problem.x.axis[0].dst_base + problem.x.axis[0].dst_step * d) * problem.ys[2]
+    at = n * problem.ys[0] + chunk.group * problem.columns + h * problem.ys[3]
+    at += (plan.x.axis[0].dst_base + plan.x.axis[0].dst_step * d) * problem.ys[2]
     for tile in range(chunk.count[3]):
-        call.last_column = min(grid.m, problem.x.axis[2].count - (chunk.first[3] + tile) * grid.m)
+        w = plan.first[1] + (chunk.first[3] + tile) * grid.m
+        call.first_column = max(<int64_t>0, -w)
+        call.last_column = min(plan.extent, plan.x.axis[2].count - w)
         call.planes = stage.m + (index * chunk.count[3] + tile) * problem.columns * size
-        call.pixels = problem.y + (at + (chunk.first[3] + tile) * grid.m * problem.ys[4]) * size
-        problem.x.kernel.winograd_output(&call)
+        call.pixels = problem.y + (at + w * problem.ys[4]) * size
+        if plan.adjoint:
+            grid.kernels.winograd_scatter(&call)
+        else:
+            grid.kernels.winograd_output(&call)
+
+
+cdef void clear(Stage* stage) noexcept nogil:
+    """Set the images of a chunk to the bias, or zero: an adjoint's tiles are added to them."""
+    cdef Plan* plan = stage.plan
+    cdef Correlation* problem = plan.problem
+    cdef Chunk* chunk = &stage.chunk
+    cdef int64_t size = plan.x.itemsize, bytes = problem.columns * size, n, d, h, w
+    cdef char* row
+    for n in range(chunk.first[0], chunk.first[0] + chunk.count[0]):
+        for d in range(chunk.first[1], chunk.first[1] + chunk.count[1]):
+            for h in range(plan.x.axis[1].count):
+                row = problem.y + (n * problem.ys[0] + chunk.group * problem.columns + h * problem.ys[3] +
+                                   (plan.x.axis[0].dst_base + plan.x.axis[0].dst_step * d) * problem.ys[2]) * size
+                for w in range(plan.x.axis[2].count):
+                    if plan.bias == NULL:
+                        memset(row, 0, bytes)
+                    else:
+                        memcpy(row, plan.bias + chunk.group * bytes, bytes)
+                    row += problem.ys[4] * size
 
 
 cdef void set_stage(Stage* stage, Plan* plan, int64_t group, int64_t index, char* memory) noexcept nogil:
     """Lay out a chunk in ``memory``: its lists, its source planes, its product planes."""
-    cdef Reader* x = &plan.problem.x
+    cdef const TileAxis* axis = &plan.x.axis[0]
     cdef int64_t t
+    cdef int64_t* taps
     stage.plan = plan
     locate_chunk(&plan.grid, index, &stage.chunk)
     stage.chunk.group = group
     stage.lists = <int64_t*> memory
-    stage.chunk.v = memory + list_bytes(&plan.grid)
+    stage.v = memory + list_bytes(&plan.grid, axis.taps)
+    stage.v_plane = plane_size(&plan.source, stage.chunk.count)
     stage.m_plane = apart(stage.chunk.tiles * plan.problem.columns)
-    stage.m = stage.chunk.v + plan.grid.planes * stage.chunk.v_plane * x.itemsize
-    list_tiles(&stage.chunk, plan.problem.columns, stage.lists, stage.lists + stage.chunk.tiles)
-    list_depth_taps(&stage.chunk, stage.lists + 2 * stage.chunk.tiles)
-    for t in range(x.axis[0].taps):
-        stage.lists[2 * stage.chunk.tiles + x.axis[0].taps + t] = t * x.depth * x.kernel.nr
+    stage.m = stage.v + plan.grid.planes * stage.v_plane * plan.x.itemsize
+    list_tiles(&stage.chunk, &plan.source, stage.lists)
+    for t in range(stage.chunk.tiles):
+        stage.lists[stage.chunk.tiles + t] = t * plan.problem.columns
+    taps = stage.lists + 2 * stage.chunk.tiles
+    for t in range(axis.taps):
+        taps[t] = (axis.shift[t] - axis.shift[0]) * stage.chunk.count[2] * stage.chunk.count[3] * plan.x.depth
+        taps[axis.taps + t] = t * plan.x.depth * plan.x.kernel.nr
+
+
+cdef inline int64_t stage_bytes(const Plan* plan) noexcept nogil:
+    return list_bytes(&plan.grid, plan.x.axis[0].taps) + chunk_bytes(&plan.grid, plan.grid.box, &plan.source,
+                                                                     plan.problem.columns)
 
 
 cdef void run_chunk(void* context, int64_t index) noexcept nogil:
     """A whole chunk by one thread: index = chunk * groups + group."""
     cdef Plan* plan = <Plan*> context
-    cdef int64_t bytes = list_bytes(&plan.grid) + chunk_bytes(&plan.grid, plan.grid.box, plan.problem.columns), i
-    cdef char* memory = <char*> workspace(bytes + buffer_bytes(&plan.grid))
+    cdef int64_t bytes = stage_bytes(plan), i
+    cdef char* memory = <char*> workspace(bytes + buffer_bytes(&plan.grid, &plan.source))
     cdef Stage stage
     if memory == NULL:
         plan.failed = True
         return
-    set_stage(&stage, plan, index % plan.problem.x.groups, index // plan.problem.x.groups, memory)
-    for i in range(source_rows(&stage.chunk)):
-        transform_row(&stage.chunk, i, memory + bytes)
+    set_stage(&stage, plan, index % plan.x.groups, index // plan.x.groups, memory)
+    for i in range(rows_to_transform(&plan.source, &stage.chunk)):
+        transform_row(&plan.grid, &stage.chunk, &plan.source, i, stage.v, memory + bytes)
     for i in range(plan.grid.planes):
         multiply(&stage, i, 0, plan.blocks)
+    if plan.adjoint:
+        clear(&stage)
     for i in range(stage.chunk.tiles // stage.chunk.count[3]):
         output_row(&stage, i)
 
 
 cdef void share_input(void* context, int64_t index) noexcept nogil:
     cdef Stage* stage = <Stage*> context
-    cdef int64_t bytes = buffer_bytes(stage.chunk.grid)
-    cdef char* buffer = <char*> workspace(bytes) if bytes else NULL
-    if bytes and buffer == NULL:
+    cdef char* buffer = <char*> workspace(buffer_bytes(&stage.plan.grid, &stage.plan.source) + 64)
+    if buffer == NULL:
         stage.plan.failed = True
         return
-    transform_row(&stage.chunk, index, buffer)
+    transform_row(&stage.plan.grid, &stage.chunk, &stage.plan.source, index, stage.v, buffer)
 
 
 cdef void share_product(void* context, int64_t index) noexcept nogil:
@@ -184,52 +233,87 @@ cdef void share_output(void* context, int64_t index) noexcept nogil:
 
 cdef void run_shared(Plan* plan) noexcept nogil:
     """All chunks, one after the other, each by all threads."""
-    cdef int64_t bytes = list_bytes(&plan.grid) + chunk_bytes(&plan.grid, plan.grid.box, plan.problem.columns)
-    cdef int64_t chunk, group
+    cdef int64_t bytes = stage_bytes(plan), chunk, group
     cdef char* memory = <char*> allocate(bytes)
     cdef Stage stage
     if memory == NULL:
         plan.failed = True
         return
     plan.parts = min(plan.blocks, ceil_div(TASKS_PER_THREAD * num_threads(), plan.grid.planes))
-    for group in range(plan.problem.x.groups):
+    for group in range(plan.x.groups):
         for chunk in range(count_chunks(&plan.grid)):
             set_stage(&stage, plan, group, chunk, memory)
-            parallel_for(source_rows(&stage.chunk), share_input, &stage)
+            parallel_for(rows_to_transform(&plan.source, &stage.chunk), share_input, &stage)
             parallel_for(plan.grid.planes * plan.parts, share_product, &stage)
             parallel_for(stage.chunk.tiles // stage.chunk.count[3], share_output, &stage)
     release(memory, bytes)
 
 
 cdef void run(Plan* plan) noexcept nogil:
-    cdef Reader* x = &plan.problem.x
-    cdef int64_t weights = plan.grid.planes * plan.u_plane * plan.blocks * x.itemsize, bytes = SMALL_CHUNK
-    parallel_for(x.groups * plan.blocks * ceil_div(x.depth, PACKED_DEPTH), transform_weights, plan)
-    if weights > SMALL_WEIGHTS:
-        choose_box(&plan.grid, plan.problem.columns, LARGE_CHUNK)
+    cdef Grid* grid = &plan.grid
+    cdef int64_t columns = plan.problem.columns, wanted = TASKS_PER_THREAD * num_threads(), bytes = SMALL_CHUNK
+    parallel_for(plan.x.groups * plan.blocks * ceil_div(plan.x.depth, PACKED_DEPTH), transform_weights, plan)
+    if plan.adjoint:  # chunks of whole images
+        choose_box(grid, &plan.source, columns, bytes)
+        grid.box[2], grid.box[3] = grid.count[2], grid.count[3]
+        while num_threads() > 1 and count_chunks(grid) * plan.x.groups < wanted and grid.box[0] > 1:
+            grid.box[0] = ceil_div(grid.box[0], 2)
+    elif grid.planes * plan.u_plane * plan.blocks * plan.x.itemsize > SMALL_WEIGHTS:
+        choose_box(grid, &plan.source, columns, LARGE_CHUNK)
         run_shared(plan)
         return
-    choose_box(&plan.grid, plan.problem.columns, bytes)
-    while num_threads() > 1 and count_chunks(&plan.grid) * x.groups < TASKS_PER_THREAD * num_threads() and bytes > 32768:
-        bytes //= 2
-        choose_box(&plan.grid, plan.problem.columns, bytes)
-    parallel_for(count_chunks(&plan.grid) * x.groups, run_chunk, plan)
+    else:
+        choose_box(grid, &plan.source, columns, bytes)
+        while num_threads() > 1 and count_chunks(grid) * plan.x.groups < wanted and bytes > 32768:
+            bytes //= 2
+            choose_box(grid, &plan.source, columns, bytes)
+    parallel_for(count_chunks(grid) * plan.x.groups, run_chunk, plan)
 
 
-cdef int winograd_correlate(Correlation* problem, int form) except -1 nogil:
+cdef void set_source(Plan* plan, int64_t* weights) noexcept nogil:
+    """Which pixels a tile reads and writes. ``weights`` has room for the kernel positions of two axes."""
+    cdef Reader* x = &plan.x
+    cdef Pixels* source = &plan.source
+    cdef TileAxis* axis
+    cdef int64_t t
+    cdef int i
+    source.data, source.stride, source.channels = <char*> x.data, x.stride, x.depth
+    source.depth_step, source.depth_reach = x.axis[0].src_step, x.axis[0].shift[x.axis[0].taps - 1] - x.axis[0].shift[0]
+    source.transform = x.kernel.winograd_expand if plan.adjoint else x.kernel.winograd_input
+    source.extent = plan.grid.m if plan.adjoint else plan.grid.side
+    plan.extent = plan.grid.side if plan.adjoint else plan.grid.m
+    plan.grid.count[0], plan.grid.count[1] = x.n, x.axis[0].count
+    for i in range(3):
+        axis = &x.axis[i]
+        source.first[i], source.size[i] = axis.src_base + axis.shift[0], axis.src_size
+        if i == 0:
+            continue
+        plan.first[i - 1] = 0
+        plan.grid.count[i + 1] = ceil_div(axis.src_size if plan.adjoint else axis.count, plan.grid.m)
+        if plan.adjoint:  # output 0 of the correlation reads source first[i]; kernel positions in ascending order
+            plan.first[i - 1], source.first[i] = -(source.first[i] + plan.grid.kernel - 1), 0
+            for t in range(axis.taps):
+                weights[t] = axis.weight[axis.taps - 1 - t]
+            axis.weight = weights
+            weights += axis.taps
+
+
+cdef int winograd_correlate(Correlation* problem, int form, bint adjoint) except -1 nogil:
     """Solve the problem, whose rows and columns suit ``form``. Raises MemoryError."""
-    cdef Reader* x = &problem.x
     cdef Plan plan
+    cdef Reader* x = &plan.x
     cdef int64_t bytes, bias_bytes
+    cdef int64_t weights[10]
     cdef fc_copy2d copy
+    x[0] = problem.x
     if x.n * x.axis[0].count * x.axis[1].count * x.axis[2].count == 0:
         return 0
     x.kernel = kernels(x.itemsize)
     x.taps = x.axis[0].taps * x.axis[1].taps * x.axis[2].taps
-    plan.problem = problem
-    plan.failed = False
+    plan.problem, plan.adjoint, plan.failed = problem, adjoint, False
     plan.blocks = ceil_div(problem.columns, x.kernel.nr)
-    set_grid(&plan.grid, x, form)
+    set_form(&plan.grid, x.kernel, x.itemsize, form)
+    set_source(&plan, weights)
     plan.u_plane = apart(x.axis[0].taps * x.depth * x.kernel.nr)
     bias_bytes = x.groups * problem.columns * x.itemsize
     bytes = x.groups * plan.blocks * plan.grid.planes * plan.u_plane * x.itemsize + bias_bytes
