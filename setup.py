@@ -47,7 +47,7 @@ else:
         "neon": [],
     }
 ISAS = ["scalar", "neon"] if machine() in ("arm64", "aarch64") else ["scalar", "avx2", "avx512"]
-LINK = [] if MSVC else ["-pthread"] if DEBUG else ["-pthread"] if sys.platform == "linux" else ["-pthread"]
+LINK = [] if MSVC else ["-pthread"] if DEBUG else ["-pthread", "-s"] if sys.platform == "linux" else ["-pthread"]
 OWN_SOURCES = {  # C++ that exactly one extension links
     "runtime": sorted(glob("csrc/runtime/*.cpp")),
     "dispatch": sorted(glob("csrc/dispatch/*.cpp")) + [f"csrc/targets/{isa}.cpp" for isa in ISAS],

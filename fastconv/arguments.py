@@ -7,6 +7,8 @@ from math import inf
 from numbers import Real
 from operator import index as as_index
 
+import numpy as np
+
 from .errors import ArgumentError, mismatch
 
 Axes = tuple[int, int, int]  # one entry an axis: depth, height, width
@@ -45,3 +47,10 @@ def per_axis(op: str, name: str, value: object, rank: int, minimum: int, fill: i
     else:
         entries = (value,) * rank
     return (fill,) * (3 - rank) + tuple(integer(op, name, entry, minimum, 2**31 - 1) for entry in entries)  # type: ignore
+
+
+def flag(op: str, name: str, value: object) -> bool:
+    """Return ``value`` if it is a bool, or raise naming the argument: a misplaced number is no yes."""
+    if not isinstance(value, bool | np.bool_):
+        raise ArgumentError(mismatch(op, f"{name} to be a bool", repr(value)))
+    return bool(value)

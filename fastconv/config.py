@@ -29,6 +29,11 @@ def max_isa() -> str | None:
     return _choice("FASTCONV_MAX_ISA", ISAS, "") if os.environ.get("FASTCONV_MAX_ISA") else None
 
 
+def exact() -> bool:
+    """FASTCONV_EXACT=1: no algorithm that transforms its operands (Winograd) unless a call asks for it."""
+    return _choice("FASTCONV_EXACT", ("0", "1"), "0") == "1"
+
+
 def num_threads() -> int:
     """FASTCONV_NUM_THREADS, or the processors that this process may use (affinity and cgroup limits counted in)."""
     value = os.environ.get("FASTCONV_NUM_THREADS", "").strip()

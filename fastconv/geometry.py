@@ -52,6 +52,7 @@ class ConvGeometry:
     padding_end: Axes  # zeros after the last one; differs from `padding` for 'same' with an even kernel
     dilation: Axes
     output: Axes
+    exact: bool = False  # only algorithms that sum the products themselves: no Winograd
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -134,7 +135,7 @@ def _check_sizes(op: str, x5: Sequence[int], rank: int) -> None:
 
 def conv_geometry(
     op: str, rank: int, x: Sequence[int], w: Sequence[int], bias: Sequence[int] | None = None,
-    stride: object = 1, padding: object = 0, dilation: object = 1, groups: object = 1,
+    stride: object = 1, padding: object = 0, dilation: object = 1, groups: object = 1, exact: bool = False,
 ) -> ConvGeometry:  # fmt: skip
     """Return the geometry of ``conv{rank}d`` for shapes ``x`` (N, IC, spatial) and ``w`` (OC, IC/groups, spatial).
 
@@ -159,14 +160,13 @@ def conv_geometry(
     kernel = (1,) * (3 - rank) + tuple(w[2:])
     options = _key(op, "stride", stride, 1), _key(op, "padding", padding, 0), _key(op, "dilation", dilation, 1)
     strides, before, after, dilations, output = _conv_axes(op, rank, x5[2:], kernel, *options)
-    return ConvGeometry(
-        x[0], x[1], w[0], g, x5[2:], kernel, strides, before, after, dilations, output
-    )  # fmt: skip
+    return ConvGeometry(x[0], x[1], w[0], g, x5[2:], kernel, strides, before, after, dilations, output, exact)
 
 
 def conv_transpose_geometry(
     op: str, rank: int, x: Sequence[int], w: Sequence[int], bias: Sequence[int] | None = None,
     stride: object = 1, padding: object = 0, output_padding: object = 0, groups: object = 1, dilation: object = 1,
+    exact: bool = False,
 ) -> ConvGeometry:  # fmt: skip
     """Return the geometry of the convolution whose input gradient is ``conv_transpose{rank}d``.
 
@@ -198,7 +198,7 @@ def conv_transpose_geometry(
     )
     if min(sizes) < 1:
         raise ShapeError(mismatch(op, "an output that is not empty", f"sizes {_spatial(sizes, rank)}"))
-    return ConvGeometry(x[0], w[1] * g, x[1], g, sizes, kernel, strides, before, before, dilations, x5[2:])
+    return ConvGeometry(x[0], w[1] * g, x[1], g, sizes, kernel, strides, before, before, dilations, x5[2:], exact)
 
 
 # ------------------------------------------------------------------------------------------------ pooling

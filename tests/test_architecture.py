@@ -37,7 +37,7 @@ ALLOWED = {
     "backends/reference": {*SEAMS, "backends/base"},
     "backends/cpu": {*SEAMS, "backends/base", "backends/reference"},  # the reference is its last candidate
     "tensor": {"errors", "backends", "backends/base"},
-    "functional": {"errors", "arguments", "geometry", "random", "tensor", "backends", "backends/base"},
+    "functional": {"errors", "config", "arguments", "geometry", "random", "tensor", "backends", "backends/base"},
     "init": {"errors", "arguments", "random", "tensor", "backends"},  # backends: to put values on a parameter's device
     "nn": {"errors", "arguments", "random", "tensor", "init", "functional", "backends"},
     "optim": {"errors", "arguments", "tensor", "backends", "backends/base"},

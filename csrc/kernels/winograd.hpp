@@ -27,7 +27,7 @@ struct Points<8> {
 // Coefficients for the points +-a[i], i < N.
 template <int N>
 struct Coefficients {
-    static constexpr int longest = 6;  // coefficients of the longest polynomial that is evaluated
+    static constexpr int longest = 5;  // coefficients of the longest polynomial that is evaluated
     double without[N][N] = {};         // of z^k in the product of (z - a[j]^2) over all j but i
     double all[N + 1] = {};            // of z^k in the product over all j
     double power[N][longest] = {};     // a[i]^k
@@ -273,29 +273,17 @@ void winograd_input(const fc_winograd* a) {
 
 template <class V>
 void winograd_filter(const fc_winograd* a) {
-    switch (a->form) {
-        case FC_WINOGRAD_4X3: return all_to_planes<V, Evaluation<V, 6, 3, true>>(*a);
-        case FC_WINOGRAD_6X3: return all_to_planes<V, Evaluation<V, 8, 3, true>>(*a);
-        case FC_WINOGRAD_4X5: return all_to_planes<V, Evaluation<V, 8, 5, true>>(*a);
-    }
+    a->form == FC_WINOGRAD_4X3 ? all_to_planes<V, Evaluation<V, 6, 3, true>>(*a) : all_to_planes<V, Evaluation<V, 8, 5, true>>(*a);
 }
 
 template <class V>
 void winograd_expand(const fc_winograd* a) {
-    switch (a->form) {
-        case FC_WINOGRAD_4X3: return all_to_planes<V, Evaluation<V, 6, 4, false>>(*a);
-        case FC_WINOGRAD_6X3: return all_to_planes<V, Evaluation<V, 8, 6, false>>(*a);
-        case FC_WINOGRAD_4X5: return all_to_planes<V, Evaluation<V, 8, 4, false>>(*a);
-    }
+    a->form == FC_WINOGRAD_4X3 ? all_to_planes<V, Evaluation<V, 6, 4, false>>(*a) : all_to_planes<V, Evaluation<V, 8, 4, false>>(*a);
 }
 
 template <class V>
 void winograd_output(const fc_winograd* a) {
-    switch (a->form) {
-        case FC_WINOGRAD_4X3: return all_to_pixels<V, Transposed<V, 6, 4, false>>(*a);
-        case FC_WINOGRAD_6X3: return all_to_pixels<V, Transposed<V, 8, 6, false>>(*a);
-        case FC_WINOGRAD_4X5: return all_to_pixels<V, Transposed<V, 8, 4, false>>(*a);
-    }
+    a->form == FC_WINOGRAD_4X3 ? all_to_pixels<V, Transposed<V, 6, 4, false>>(*a) : all_to_pixels<V, Transposed<V, 8, 4, false>>(*a);
 }
 
 template <class V>
@@ -306,11 +294,7 @@ void winograd_scatter(const fc_winograd* a) {
 
 template <class V>
 void winograd_filter_gradient(const fc_winograd* a) {
-    switch (a->form) {
-        case FC_WINOGRAD_4X3: return all_to_pixels<V, Transposed<V, 6, 3, true>>(*a);
-        case FC_WINOGRAD_6X3: return all_to_pixels<V, Transposed<V, 8, 3, true>>(*a);
-        case FC_WINOGRAD_4X5: return all_to_pixels<V, Transposed<V, 8, 5, true>>(*a);
-    }
+    a->form == FC_WINOGRAD_4X3 ? all_to_pixels<V, Transposed<V, 6, 3, true>>(*a) : all_to_pixels<V, Transposed<V, 8, 5, true>>(*a);
 }
 
 }  // namespace fastconv

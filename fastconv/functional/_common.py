@@ -84,13 +84,6 @@ def check_gradient(op: str, shape: Sequence[int], dy: Any, name: str = "dy") -> 
     check_same_shape(op, "the output", shape, name, dy.shape)
 
 
-def flag(op: str, name: str, value: Any) -> bool:
-    """Return ``value`` if it is a bool, or raise naming the argument: a misplaced number is no yes."""
-    if not isinstance(value, bool | np.bool_):
-        raise ArgumentError(mismatch(op, f"{name} to be a bool", repr(value)))
-    return bool(value)
-
-
 def host_array(op: str, name: str, value: Any) -> np.ndarray:
     """Return ``value``, a Tensor, an array or a nested sequence, as a NumPy array."""
     try:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .. import config
+from ..arguments import flag
 from ..backends.base import Array, Backend
 from ..geometry import ConvGeometry, conv_geometry, conv_transpose_geometry
 from ..tensor import operands, record
@@ -16,6 +18,14 @@ from ._common import RANKS, batched, check_gradient, check_needs, lowered, named
 
 _conv_geometry = remembered(conv_geometry)
 _conv_transpose_geometry = remembered(conv_transpose_geometry)
+
+
+_EXACT = config.exact()  # once: this stands on the path of every operation
+
+
+def resolve_exact(op: str, value: Any) -> bool:
+    """Return the option ``exact``: as given, or as FASTCONV_EXACT says."""
+    return _EXACT if value is None else flag(op, "exact", value)
 
 
 def _shape(array: Array | None) -> tuple[int, ...] | None:
@@ -29,11 +39,13 @@ def _conv(rank: int) -> Callable:
     op = f"conv{rank}d"
 
     def conv(
-        input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1
-    ) -> Any:
+        input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
+        groups: int = 1, exact: bool | None = None,
+    ) -> Any:  # fmt: skip
         backend, x, w, b = operands(op, ("bias",), input=input, weight=weight, bias=bias)
         shape = batched(x.shape, rank)
-        geometry = _conv_geometry(op, rank, shape, w.shape, _shape(b), stride, padding, dilation, groups)
+        exact = resolve_exact(op, exact)
+        geometry = _conv_geometry(op, rank, shape, w.shape, _shape(b), stride, padding, dilation, groups, exact)
         y_shape = lowered(x.shape, rank, geometry.oc, geometry.output)
         x_shape, w_shape = x.shape, w.shape
         x = backend.reshape(x, geometry.input_shape)  # (N, IC, ID, IH, IW)
@@ -58,6 +70,8 @@ def _conv(rank: int) -> Callable:
         stride, dilation: an int, or one for each axis.
         padding: zeros at both ends, an int or one for each axis; 'valid' is none, 'same' keeps the size (stride 1).
         groups: the channels are split into this many groups that do not see each other.
+        exact: True refuses Winograd's algorithm, which ``explain`` names where it would be used (float32 kernels of
+            3x3 and 5x5: faster, with a relative RMS error below 1e-5); False allows it, None does as FASTCONV_EXACT says.
 
     Returns:
         (N, OC, {rank} output sizes), or without N.
@@ -77,12 +91,13 @@ def _conv_backward(rank: int) -> Callable:
 
     def conv_backward(
         dy: Any, x: Any, weight: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1,
-        needs: Sequence[bool] = (True, True, True),
+        needs: Sequence[bool] = (True, True, True), exact: bool | None = None,
     ) -> tuple:  # fmt: skip
         check_needs(op, needs, 3)
         backend, dy, x, w = operands(op, dy=dy, x=x, weight=weight)
         shape = batched(x.shape, rank)
-        geometry = _conv_geometry(op, rank, shape, w.shape, None, stride, padding, dilation, groups)
+        exact = resolve_exact(op, exact)
+        geometry = _conv_geometry(op, rank, shape, w.shape, None, stride, padding, dilation, groups, exact)
         check_gradient(op, lowered(x.shape, rank, geometry.oc, geometry.output), dy)
         x5, w5 = backend.reshape(x, geometry.input_shape), backend.reshape(w, geometry.weight_shape)
         return _conv_gradients(backend, dy, x5, w5, geometry, needs, x.shape, w.shape)
@@ -127,12 +142,13 @@ def _conv_transpose(rank: int) -> Callable:
 
     def conv_transpose(
         input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
-        groups: int = 1, dilation: Any = 1,
+        groups: int = 1, dilation: Any = 1, exact: bool | None = None,
     ) -> Any:  # fmt: skip
         backend, x, w, b = operands(op, ("bias",), input=input, weight=weight, bias=bias)
         geometry = _conv_transpose_geometry(
-            op, rank, batched(x.shape, rank), w.shape, _shape(b), stride, padding, output_padding, groups, dilation
-        )
+            op, rank, batched(x.shape, rank), w.shape, _shape(b), stride, padding, output_padding, groups, dilation,
+            resolve_exact(op, exact),
+        )  # fmt: skip
         y_shape = lowered(x.shape, rank, geometry.ic, geometry.input)
         x_shape, w_shape = x.shape, w.shape
         x = backend.reshape(x, geometry.output_shape)
@@ -153,6 +169,7 @@ def _conv_transpose(rank: int) -> Callable:
         weight: (IC, OC / groups, {rank} kernel sizes), of the same dtype.
         bias: (OC,), or None.
         stride, padding, dilation, groups: of the convolution whose adjoint this is.
+        exact: as for ``conv{rank}d``.
         output_padding: how much larger, at the far end, the output is: a convolution with a stride maps several
             sizes to one. Smaller than the stride or the dilation.
 
@@ -168,13 +185,14 @@ def _conv_transpose_backward(rank: int) -> Callable:
 
     def conv_transpose_backward(
         dy: Any, x: Any, weight: Any, stride: Any = 1, padding: Any = 0, output_padding: Any = 0, groups: int = 1,
-        dilation: Any = 1, needs: Sequence[bool] = (True, True, True),
+        dilation: Any = 1, needs: Sequence[bool] = (True, True, True), exact: bool | None = None,
     ) -> tuple:  # fmt: skip
         check_needs(op, needs, 3)
         backend, dy, x, w = operands(op, dy=dy, x=x, weight=weight)
         geometry = _conv_transpose_geometry(
-            op, rank, batched(x.shape, rank), w.shape, None, stride, padding, output_padding, groups, dilation
-        )
+            op, rank, batched(x.shape, rank), w.shape, None, stride, padding, output_padding, groups, dilation,
+            resolve_exact(op, exact),
+        )  # fmt: skip
         check_gradient(op, lowered(x.shape, rank, geometry.ic, geometry.input), dy)
         x5, w5 = backend.reshape(x, geometry.output_shape), backend.reshape(w, geometry.weight_shape)
         return _conv_transpose_gradients(backend, dy, x5, w5, geometry, needs, x.shape, w.shape)

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from .. import random
-from ..arguments import number
+from ..arguments import flag, number
 from ..errors import ArgumentError, mismatch
 from ..geometry import check_same_shape
 from ..tensor import operands, record
-from ._common import flag, host_array
+from ._common import host_array
 
 
 def _factor(op: str, p: float) -> float:

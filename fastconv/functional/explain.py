@@ -9,6 +9,7 @@ from .. import backends
 from ..errors import ArgumentError, mismatch
 from ..geometry import conv_geometry, conv_transpose_geometry
 from ._common import shape_of
+from .conv import resolve_exact
 
 _VERBS = ("conv_forward", "conv_backward_input", "conv_backward_weight")
 # A transposed convolution runs on the convolution whose adjoint it is: its forward pass is that one's input gradient.
@@ -22,7 +23,7 @@ def explain(op: str, input: Sequence[int], weight: Sequence[int], *, dtype: str 
         op: ``'conv1d'`` to ``'conv3d'`` or ``'conv_transpose1d'`` to ``'conv_transpose3d'``.
         input, weight: the shapes, as for the function of that name.
         dtype: 'float32' or 'float64'.
-        options: stride, padding and so on, as for the function of that name.
+        options: stride, padding, exact and so on, as for the function of that name.
 
     Raises:
         ArgumentError: an operation that is not a convolution. ShapeError: shapes that do not fit.
@@ -38,5 +39,6 @@ def explain(op: str, input: Sequence[int], weight: Sequence[int], *, dtype: str 
     if dtype not in ("float32", "float64"):
         raise ArgumentError(mismatch("explain", "dtype 'float32' or 'float64'", repr(dtype)))
     make, verbs = geometries[op[:-2]]
+    options["exact"] = resolve_exact(op, options.get("exact"))
     geometry = make(op, int(op[-2]), shape_of(op, "input", input), shape_of(op, "weight", weight), **options)
     return "\n".join(backends.for_numpy().explain(verb, geometry, dtype) for verb in verbs)

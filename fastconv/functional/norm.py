@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import number
+from ..arguments import flag, number
 from ..backends.base import Array, Backend
 from ..errors import ArgumentError, ShapeError, mismatch
 from ..geometry import channel_shape, check_per_channel
 from ..tensor import operands, record
-from ._common import bare, check_gradient, check_needs, flag
+from ._common import bare, check_gradient, check_needs
 
 _OPTIONAL = ("running_mean", "running_var", "weight", "bias")
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import flag
 from ..backends.base import Array
 from ..errors import DataError, ShapeError, mismatch
 from ..geometry import adaptive_pool_geometry, check_same_shape, pool_geometry
 from ..tensor import Tensor, operands, record
-from ._common import RANKS, batched, check_gradient, flag, integers, lowered, named, remembered, shape_of
+from ._common import RANKS, batched, check_gradient, integers, lowered, named, remembered, shape_of
 
 _pool_geometry = remembered(pool_geometry)
 _adaptive_geometry = remembered(adaptive_pool_geometry)

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import functional as F
 from .. import init
-from ..arguments import integer, per_axis
+from ..arguments import flag, integer, per_axis
 from ..errors import ArgumentError, mismatch
 from ..tensor import float_dtype
 from .module import Module, Parameter
@@ -25,7 +25,7 @@ class _ConvBase(Module):
     rank: int
 
     def __init__(self, transposed, in_channels, out_channels, kernel_size, stride, padding, output_padding, dilation,
-                 groups, bias, padding_mode, device, dtype) -> None:  # fmt: skip
+                 groups, bias, padding_mode, device, dtype, exact) -> None:  # fmt: skip
         op = type(self).__name__
         groups = integer(op, "groups", groups, 1)
         for name, value in (("in_channels", in_channels), ("out_channels", out_channels)):
@@ -35,6 +35,7 @@ class _ConvBase(Module):
             known = "'zeros'" if transposed else f"one of {', '.join(_PADDING_MODES)}"
             raise ArgumentError(mismatch(op, f"padding_mode to be {known}", repr(padding_mode)))
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        self.exact = exact if exact is None else flag(op, "exact", exact)
         self.kernel_size, self.stride = self._axes("kernel_size", kernel_size, 1), self._axes("stride", stride, 1)
         self.dilation, self.padding_mode = self._axes("dilation", dilation, 1), padding_mode
         named = isinstance(padding, str) and not transposed and padding in ("same", "valid")
@@ -72,6 +73,8 @@ class _ConvBase(Module):
             options += f", groups={self.groups}"
         if self.bias is None:
             options += ", bias=False"
+        if self.exact is not None:
+            options += f", exact={self.exact}"
         return options if self.padding_mode == "zeros" else f"{options}, padding_mode={self.padding_mode}"
 
 
@@ -79,11 +82,11 @@ class _Conv(_ConvBase):
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0,
         dilation: Any = 1, groups: int = 1, bias: bool = True, padding_mode: str = "zeros", device: Any = None,
-        dtype: Any = None,
+        dtype: Any = None, exact: bool | None = None,
     ) -> None:  # fmt: skip
         super().__init__(
             False, in_channels, out_channels, kernel_size, stride, padding, 0, dilation, groups, bias, padding_mode,
-            device, dtype,
+            device, dtype, exact,
         )  # fmt: skip
         self._extended = None if padding_mode == "zeros" else self._flat_padding()
 
@@ -101,24 +104,25 @@ class _Conv(_ConvBase):
         if self._extended is not None:
             input, padding = F.pad(input, self._extended, mode=self.padding_mode), 0
         conv = _FORWARD[self.rank]
-        return conv(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        return conv(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups, self.exact)
 
 
 class _ConvTranspose(_ConvBase):
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1, padding: Any = 0,
         output_padding: Any = 0, groups: int = 1, bias: bool = True, dilation: Any = 1, padding_mode: str = "zeros",
-        device: Any = None, dtype: Any = None,
+        device: Any = None, dtype: Any = None, exact: bool | None = None,
     ) -> None:  # fmt: skip
         super().__init__(
             True, in_channels, out_channels, kernel_size, stride, padding, output_padding, dilation, groups, bias,
-            padding_mode, device, dtype,
+            padding_mode, device, dtype, exact,
         )  # fmt: skip
 
     def forward(self, input: Any) -> Any:
         return _TRANSPOSED[self.rank](
-            input, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation
-        )
+            input, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation,
+            self.exact,
+        )  # fmt: skip
 
 
 class Conv1d(_Conv):

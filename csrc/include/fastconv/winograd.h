@@ -4,7 +4,7 @@
 #include <stdint.h>
 
 /* F(m x m, r x r): m x m outputs of an r x r kernel from P x P planes. */
-enum fc_winograd_form { FC_WINOGRAD_4X3, FC_WINOGRAD_6X3, FC_WINOGRAD_4X5 };
+enum fc_winograd_form { FC_WINOGRAD_4X3, FC_WINOGRAD_4X5 };
 
 /* winograd_input            planes = B' pixels B         (P x P pixels of the source)
  * winograd_filter           planes = G pixels G'         (r x r taps)

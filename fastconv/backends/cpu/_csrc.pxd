@@ -146,7 +146,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         double beta1, beta2, eps, correction, shrink
         int32_t nesterov, start
 
-    int FC_WINOGRAD_4X3, FC_WINOGRAD_6X3, FC_WINOGRAD_4X5
+    int FC_WINOGRAD_4X3, FC_WINOGRAD_4X5
 
     ctypedef struct fc_winograd:
         void* pixels

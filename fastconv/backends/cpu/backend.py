@@ -17,13 +17,13 @@ class CpuBackend(ReferenceBackend):
     name = "cpu"
 
     def conv_forward(self, x: Array, w: Array, b: Array | None, geometry: ConvGeometry) -> Array:
-        return plan.choose("conv_forward", geometry)(x, w, b, geometry)
+        return plan.choose("conv_forward", geometry, x.itemsize)(x, w, b, geometry)
 
     def conv_backward_input(self, dy: Array, w: Array, b: Array | None, geometry: ConvGeometry) -> Array:
-        return plan.choose("conv_backward_input", geometry)(dy, w, b, geometry)
+        return plan.choose("conv_backward_input", geometry, dy.itemsize)(dy, w, b, geometry)
 
     def conv_backward_weight(self, dy: Array, x: Array, geometry: ConvGeometry) -> Array:
-        return plan.choose("conv_backward_weight", geometry)(dy, x, geometry)
+        return plan.choose("conv_backward_weight", geometry, dy.itemsize)(dy, x, geometry)
 
     explain = staticmethod(plan.explain)
 

@@ -1,6 +1,6 @@
 """Which kernel runs: the candidates of each direction, fastest first, the reference last; each declines for itself.
 
-The choice depends on the geometry alone, so that equal shapes give equal bits.
+The choice depends on the geometry, without its batch, and on the numbers' size, so that equal images give equal bits.
 """
 
 from __future__ import annotations
@@ -9,8 +9,11 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import NamedTuple
 
+import numpy as np
+
 from ...geometry import ConvGeometry
 from ..reference import conv as reference
+from . import winograd_rule
 from .conv_backward_input import conv_backward_input
 from .conv_backward_weight import conv_backward_weight
 from .conv_forward import conv_forward
@@ -18,14 +21,14 @@ from .dispatch import isa
 
 
 class Candidate(NamedTuple):
-    """A way to run a verb. ``declines`` returns why it cannot serve a geometry, or nothing."""
+    """A way to run a verb. ``declines`` returns why it cannot serve a geometry and the size of a number, or nothing."""
 
     name: str
     run: Callable
-    declines: Callable[[ConvGeometry], str | None]
+    declines: Callable[[ConvGeometry, int], str | None]
 
 
-def _depthwise_declines(geometry: ConvGeometry) -> str | None:
+def _depthwise_declines(geometry: ConvGeometry, itemsize: int) -> str | None:
     if geometry.groups == 1:
         return "one group: channels are mixed"
     if geometry.groups != geometry.ic or geometry.groups != geometry.oc:
@@ -34,13 +37,25 @@ def _depthwise_declines(geometry: ConvGeometry) -> str | None:
     return None
 
 
-def _never(geometry: ConvGeometry) -> str | None:
+def _never(geometry: ConvGeometry, itemsize: int) -> str | None:
     return None
+
+
+def _winograd(kernel: Callable) -> Callable:
+    def run(*arguments):
+        geometry = arguments[-1]
+        options = {"winograd": winograd_rule.form_of(geometry).code}
+        if kernel is conv_backward_input and winograd_rule.adjoint(geometry):
+            options["adjoint"] = True
+        return kernel(*arguments, **options)
+
+    return run
 
 
 def _candidates(kernel: Callable, specification: Callable) -> tuple[Candidate, ...]:
     return (
         Candidate("depthwise", partial(kernel, depthwise=True), _depthwise_declines),
+        Candidate("winograd", _winograd(kernel), partial(winograd_rule.declines, kernel.__name__)),
         Candidate("tiles", kernel, _never),
         Candidate("reference", specification, _never),
     )
@@ -54,16 +69,16 @@ CANDIDATES = {
 
 
 @lru_cache(maxsize=4096)
-def choose(verb: str, geometry: ConvGeometry) -> Callable:
-    """Return the first candidate that does not decline."""
-    return next(c.run for c in CANDIDATES[verb] if c.declines(geometry) is None)
+def choose(verb: str, geometry: ConvGeometry, itemsize: int) -> Callable:
+    """Return the first candidate that does not decline; ``itemsize`` is that of the operands, bytes."""
+    return next(c.run for c in CANDIDATES[verb] if c.declines(geometry, itemsize) is None)
 
 
 def explain(verb: str, geometry: ConvGeometry, dtype: str) -> str:
     """Return one line for ``verb``: the kernel that runs, and why those before it do not."""
     passed = []
     for candidate in CANDIDATES[verb]:
-        reason = candidate.declines(geometry)
+        reason = candidate.declines(geometry, np.dtype(dtype).itemsize)
         if reason is None:
             why = "; ".join(passed) or "first choice"
             return f"{verb}: {candidate.name} ({isa()}, {dtype}, {geometry.flops / 1e6:.4g} MFLOP): {why}"

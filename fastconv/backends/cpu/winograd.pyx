@@ -26,7 +26,7 @@ from fastconv.backends.cpu.winograd_tiles cimport (
 )
 
 cdef int64_t SMALL_WEIGHTS = 1024 * 1024        # bytes: up to here a thread works on chunks of its own
-cdef int64_t SMALL_CHUNK = 384 * 1024           # bytes: these chunks stay in a second-level cache, beside the weights
+cdef int64_t SMALL_CHUNK = 416 * 1024           # bytes: these chunks stay in a second-level cache, beside the weights
 cdef int64_t LARGE_CHUNK = 3584 * 1024          # bytes: chunks that all threads share
 cdef int64_t PACKED_DEPTH = 64                  # channels whose weights are transformed at a time
 cdef int64_t TASKS_PER_THREAD = 4

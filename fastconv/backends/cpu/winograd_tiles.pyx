@@ -8,7 +8,7 @@ winograd_weight.pyx.
 
 from libc.stdint cimport int64_t
 
-from fastconv.backends.cpu._csrc cimport FC_WINOGRAD_4X5, FC_WINOGRAD_6X3, fc_copy2d, fc_kernels, fc_winograd
+from fastconv.backends.cpu._csrc cimport FC_WINOGRAD_4X5, fc_copy2d, fc_kernels, fc_winograd
 from fastconv.backends.cpu.tiles cimport ceil_div, even_part
 
 cdef int64_t PACKED_CHANNELS = 64   # of a row of tiles that is packed first
@@ -17,7 +17,7 @@ cdef int64_t PACKED_CHANNELS = 64   # of a row of tiles that is packed first
 cdef void set_form(Grid* grid, const fc_kernels* kernels, int itemsize, int form) noexcept nogil:
     grid.kernels, grid.itemsize, grid.form = kernels, itemsize, form
     grid.kernel = 5 if form == FC_WINOGRAD_4X5 else 3
-    grid.m = 6 if form == FC_WINOGRAD_6X3 else 4
+    grid.m = 4
     grid.side = grid.m + grid.kernel - 1
     grid.planes = grid.side * grid.side
 
@@ -35,7 +35,7 @@ cdef void choose_box(Grid* grid, const Pixels* pixels, int64_t columns, int64_t 
     for i in range(4):
         grid.box[i] = 1
     for i in range(3, -1, -1):
-        part = grid.count[i]
+        part = max(<int64_t>1, grid.count[i])
         grid.box[i] = part
         while part > 1 and chunk_bytes(grid, grid.box, pixels, columns) > bytes:
             part = even_part(grid.count[i], part - 1 - (part - 1) // 8)

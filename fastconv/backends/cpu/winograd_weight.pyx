@@ -1,14 +1,17 @@
 """The weight gradient by Winograd's minimal filtering: the adjoint of its forward pass with respect to the weights.
 
 Chunk by chunk of tiles, source and gradient are transformed; in each plane the product of both, summed over the
-chunk's tiles, is added to the transformed weight gradient, which is transformed back at the end. Chunks and the order
-of all sums depend on the shape alone. Memory: the transformed weight gradient, and the chunk, within 4 MB.
+chunk's tiles, is added to the transformed weight gradient, which is transformed back at the end. Where that is small,
+the chunks are shared out in parts, each a task with a sum of its own, and the sums are added pairwise; where it is
+large, all threads work on one chunk after the other. Chunks, parts and the order of all sums depend on the shape alone.
+
+Memory: the transformed weight gradient, its partial sums if small, and chunks within 4 MB.
 """
 
 from libc.stdint cimport int64_t
-from libc.stdlib cimport free, malloc
+from libc.string cimport memset
 
-from fastconv.backends.cpu._csrc cimport fc_copy2d, fc_outer_tile, fc_winograd
+from fastconv.backends.cpu._csrc cimport fc_accumulate, fc_copy2d, fc_outer_tile, fc_winograd
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport Reader, TileAxis, ceil_div
@@ -18,9 +21,14 @@ from fastconv.backends.cpu.winograd_tiles cimport (
     plane_size, rows_to_transform, set_form, transform_row,
 )
 
-cdef int64_t CHUNK = 3584 * 1024        # bytes
-cdef int64_t FINISHED_DEPTH = 16        # input channels and
-cdef int64_t FINISHED_COLUMNS = 64      # output channels whose gradient is transformed back at a time
+cdef int64_t SMALL_CHUNK = 416 * 1024       # bytes: chunks of a part stay in a second-level cache
+cdef int64_t LARGE_CHUNK = 3584 * 1024      # bytes: chunks that all threads share
+cdef int64_t CHUNK_TILES = 256              # a sum over more tiles is a sum of sums, which rounds less
+cdef int64_t PARTIAL_BYTES = 4608 * 1024    # of all partial sums
+cdef int64_t LEAST_PARTS = 8                # fewer would leave threads idle
+cdef int64_t MOST_PARTS = 16
+cdef int64_t FINISHED_DEPTH = 16            # input channels and
+cdef int64_t FINISHED_COLUMNS = 64          # output channels whose gradient is transformed back at a time
 cdef int64_t TASKS_PER_THREAD = 4
 
 
@@ -29,53 +37,166 @@ cdef struct Plan:
     Grid grid
     Pixels source
     Pixels gradient
-    Chunk chunk
     int64_t rows            # (depth taps, depth)
     int64_t u_plane         # elements of a plane of the transformed weight gradient: (rows, columns)
-    char* u                 # (groups, planes; u_plane)
-    char* v                 # planes of a chunk's source,
-    char* m                 # and of its gradient
-    int64_t* lists          # tiles in a source plane, tiles in a gradient plane, rows
-    int64_t parts           # into which the rows of a plane are shared out
-    bint first              # nothing has been summed before this chunk
+    int64_t parts           # sums
+    char* u                 # (parts, groups, planes; u_plane)
     bint failed
 
 
-cdef void transform_rows(void* context, int64_t index) noexcept nogil:
+cdef struct Stage:
+    # A chunk, its transforms, and where their products go.
+    Plan* plan
+    Chunk chunk
+    char* v                 # planes of the source,
+    char* m                 # and of the gradient
+    char* u
+    int64_t* lists          # tiles in a source plane, tiles in a gradient plane, rows
+    int64_t shares          # into which the rows of a plane are cut, where threads share a chunk
+    bint first              # nothing has been summed before this chunk
+
+
+cdef inline int64_t part_size(const Plan* plan) noexcept nogil:
+    """Elements of all transformed weight gradients of one part."""
+    return plan.problem.x.groups * plan.grid.planes * plan.u_plane
+
+
+cdef inline int64_t list_bytes(const Plan* plan) noexcept nogil:
+    cdef int64_t tiles = plan.grid.box[0] * plan.grid.box[1] * plan.grid.box[2] * plan.grid.box[3]
+    return ceil_div((2 * tiles + plan.rows) * sizeof(int64_t), 64) * 64
+
+
+cdef inline int64_t stage_bytes(const Plan* plan) noexcept nogil:
+    return list_bytes(plan) + chunk_bytes(&plan.grid, plan.grid.box, &plan.source, plan.problem.columns)
+
+
+cdef inline int64_t packing_bytes(const Plan* plan) noexcept nogil:
+    return 64 + max(buffer_bytes(&plan.grid, &plan.source), buffer_bytes(&plan.grid, &plan.gradient))
+
+
+cdef void set_stage(Stage* stage, Plan* plan, int64_t group, int64_t index, char* memory) noexcept nogil:
+    """Lay out a chunk in ``memory``, and list where its tiles and rows lie in the planes."""
+    cdef const TileAxis* axis = &plan.problem.x.axis[0]
+    cdef Chunk* chunk = &stage.chunk
+    cdef int64_t depth = plan.problem.x.depth, t, k
+    cdef int64_t* row
+    locate_chunk(&plan.grid, index, chunk)
+    chunk.group = group
+    stage.plan, stage.lists = plan, <int64_t*> memory
+    stage.v = memory + list_bytes(plan)
+    stage.m = stage.v + plan.grid.planes * plane_size(&plan.source, chunk.count) * plan.problem.x.itemsize
+    list_tiles(chunk, &plan.source, stage.lists)
+    list_tiles(chunk, &plan.gradient, stage.lists + chunk.tiles)
+    row = stage.lists + 2 * chunk.tiles
+    for t in range(axis.taps):
+        for k in range(depth):
+            row[t * depth + k] = (axis.shift[t] - axis.shift[0]) * chunk.count[2] * chunk.count[3] * depth + k
+
+
+cdef inline int64_t count_rows(const Stage* stage) noexcept nogil:
+    """Rows of tiles, of source and gradient."""
+    return (rows_to_transform(&stage.plan.source, &stage.chunk) +
+            rows_to_transform(&stage.plan.gradient, &stage.chunk))
+
+
+cdef void transform(Stage* stage, int64_t index, char* buffer) noexcept nogil:
     """A row of tiles: of the source, and beyond those, of the gradient."""
-    cdef Plan* plan = <Plan*> context
-    cdef int64_t rows = rows_to_transform(&plan.source, &plan.chunk)
-    cdef char* buffer = <char*> workspace(64 + max(buffer_bytes(&plan.grid, &plan.source),
-                                                   buffer_bytes(&plan.grid, &plan.gradient)))
-    if buffer == NULL:
-        plan.failed = True
-    elif index < rows:
-        transform_row(&plan.grid, &plan.chunk, &plan.source, index, plan.v, buffer)
+    cdef Plan* plan = stage.plan
+    cdef int64_t rows = rows_to_transform(&plan.source, &stage.chunk)
+    if index < rows:
+        transform_row(&plan.grid, &stage.chunk, &plan.source, index, stage.v, buffer)
     else:
-        transform_row(&plan.grid, &plan.chunk, &plan.gradient, index - rows, plan.m, buffer)
+        transform_row(&plan.grid, &stage.chunk, &plan.gradient, index - rows, stage.m, buffer)
 
 
-cdef void multiply(void* context, int64_t index) noexcept nogil:
-    """The product of a plane, some of its rows: index = plane * parts + part."""
-    cdef Plan* plan = <Plan*> context
-    cdef Reader* x = &plan.problem.x
-    cdef int64_t plane = index // plan.parts, share = ceil_div(ceil_div(plan.rows, plan.parts), x.kernel.mr) * x.kernel.mr
-    cdef int64_t row = index % plan.parts * share, column = 0, size = x.itemsize
+cdef void multiply(Stage* stage, int64_t plane, int64_t first, int64_t last) noexcept nogil:
+    """Add the product of a plane: its rows [first, last)."""
+    cdef Plan* plan = stage.plan
+    cdef const Chunk* chunk = &stage.chunk
+    cdef int64_t columns = plan.problem.columns, nr = plan.grid.kernels.nr, size = plan.grid.itemsize, column = 0
     cdef fc_outer_tile call
-    call.rows = min(share, plan.rows - row)
-    if call.rows <= 0:
+    call.xpixel, call.ypixel = stage.lists, stage.lists + chunk.tiles
+    call.row, call.rows, call.pixels = stage.lists + 2 * chunk.tiles + first, last - first, chunk.tiles
+    call.ld, call.accumulate = columns, not stage.first
+    call.x = stage.v + plane * plane_size(&plan.source, chunk.count) * size
+    while column < columns and first < last:
+        call.columns = min(nr, columns - column)
+        call.dy = stage.m + (plane * plane_size(&plan.gradient, chunk.count) + column) * size
+        call.dw = stage.u + (plane * plan.u_plane + first * columns + column) * size
+        plan.grid.kernels.outer_tile(&call)
+        column += nr
+
+
+cdef void run_part(void* context, int64_t index) noexcept nogil:
+    """The chunks of one part by one thread: index = part * groups + group."""
+    cdef Plan* plan = <Plan*> context
+    cdef int64_t groups = plan.problem.x.groups, part = index // groups, chunks = count_chunks(&plan.grid), chunk, i
+    cdef int64_t first = chunks * part // plan.parts, last = chunks * (part + 1) // plan.parts
+    cdef char* memory = <char*> workspace(stage_bytes(plan) + packing_bytes(plan))
+    cdef Stage stage
+    if memory == NULL:
+        plan.failed = True
         return
-    call.xpixel, call.ypixel = plan.lists, plan.lists + plan.chunk.tiles
-    call.row, call.pixels = plan.lists + 2 * plan.chunk.tiles + row, plan.chunk.tiles
-    call.ld, call.accumulate = plan.problem.columns, not plan.first
-    call.x = plan.v + plane * plane_size(&plan.source, plan.chunk.count) * size
-    while column < plan.problem.columns:
-        call.columns = min(x.kernel.nr, plan.problem.columns - column)
-        call.dy = plan.m + (plane * plane_size(&plan.gradient, plan.chunk.count) + column) * size
-        call.dw = plan.u + ((plan.chunk.group * plan.grid.planes + plane) * plan.u_plane +
-                            row * plan.problem.columns + column) * size
-        x.kernel.outer_tile(&call)
-        column += x.kernel.nr
+    stage.u = plan.u + index * plan.grid.planes * plan.u_plane * plan.grid.itemsize
+    for chunk in range(first, last):
+        set_stage(&stage, plan, index % groups, chunk, memory)
+        stage.first = chunk == first
+        for i in range(count_rows(&stage)):
+            transform(&stage, i, memory + stage_bytes(plan))
+        for i in range(plan.grid.planes):
+            multiply(&stage, i, 0, plan.rows)
+
+
+cdef void share_transform(void* context, int64_t index) noexcept nogil:
+    cdef Stage* stage = <Stage*> context
+    cdef char* buffer = <char*> workspace(packing_bytes(stage.plan))
+    if buffer == NULL:
+        stage.plan.failed = True
+        return
+    transform(stage, index, buffer)
+
+
+cdef void share_product(void* context, int64_t index) noexcept nogil:
+    """index = plane * shares + share."""
+    cdef Stage* stage = <Stage*> context
+    cdef int64_t mr = stage.plan.grid.kernels.mr, rows = ceil_div(ceil_div(stage.plan.rows, stage.shares), mr) * mr
+    cdef int64_t first = index % stage.shares * rows
+    multiply(stage, index // stage.shares, first, min(stage.plan.rows, first + rows))
+
+
+cdef void run_shared(Plan* plan) noexcept nogil:
+    """All chunks, one after the other, each by all threads."""
+    cdef int64_t bytes = stage_bytes(plan), planes = plan.grid.planes, group, chunk
+    cdef char* memory = <char*> allocate(bytes)
+    cdef Stage stage
+    if memory == NULL:
+        plan.failed = True
+        return
+    stage.shares = min(ceil_div(plan.rows, plan.grid.kernels.mr), ceil_div(TASKS_PER_THREAD * num_threads(), planes))
+    for group in range(plan.problem.x.groups):
+        for chunk in range(count_chunks(&plan.grid)):
+            set_stage(&stage, plan, group, chunk, memory)
+            stage.first = chunk == 0
+            stage.u = plan.u + group * planes * plan.u_plane * plan.grid.itemsize
+            parallel_for(count_rows(&stage), share_transform, &stage)
+            parallel_for(planes * stage.shares, share_product, &stage)
+    release(memory, bytes)
+
+
+cdef void add_parts(void* context, int64_t index) noexcept nogil:
+    """Add the sums of all parts pairwise: one plane of one group."""
+    cdef Plan* plan = <Plan*> context
+    cdef int64_t size = plan.grid.itemsize, step = 1, part
+    cdef char* u = plan.u + index * plan.u_plane * size
+    cdef fc_accumulate call
+    call.count = plan.rows * plan.problem.columns
+    while step < plan.parts:
+        part = 0
+        while part + step < plan.parts:
+            call.dst, call.src = u + part * part_size(plan) * size, u + (part + step) * part_size(plan) * size
+            plan.grid.kernels.accumulate(&call)
+            part += 2 * step
+        step *= 2
 
 
 cdef void finish(void* context, int64_t index) noexcept nogil:
@@ -107,42 +228,11 @@ cdef void finish(void* context, int64_t index) noexcept nogil:
         call.planes = plan.u + (index * plan.grid.planes * plan.u_plane +
                                 (tap * x.depth + depth + k) * problem.columns + column) * size
         call.pixels = buffer
-        x.kernel.winograd_filter_gradient(&call)
+        plan.grid.kernels.winograd_filter_gradient(&call)
         copy.src = buffer
         copy.dst = problem.dw + (index * problem.dw_group + column * problem.dw_column +
                                  (depth + k) * problem.dw_depth + x.axis[0].weight[tap]) * size
-        x.kernel.copy2d(&copy)
-
-
-cdef void list_chunk(Plan* plan) noexcept nogil:
-    """Where tiles and rows lie in the planes of the chunk."""
-    cdef Chunk* chunk = &plan.chunk
-    cdef const TileAxis* axis = &plan.problem.x.axis[0]
-    cdef int64_t depth = plan.problem.x.depth, t, k
-    cdef int64_t* row = plan.lists + 2 * chunk.tiles
-    list_tiles(chunk, &plan.source, plan.lists)
-    list_tiles(chunk, &plan.gradient, plan.lists + chunk.tiles)
-    for t in range(axis.taps):
-        for k in range(depth):
-            row[t * depth + k] = (axis.shift[t] - axis.shift[0]) * chunk.count[2] * chunk.count[3] * depth + k
-
-
-cdef void run(Plan* plan) noexcept nogil:
-    cdef Reader* x = &plan.problem.x
-    cdef int64_t index, group
-    plan.parts = min(ceil_div(plan.rows, x.kernel.mr), ceil_div(TASKS_PER_THREAD * num_threads(), plan.grid.planes))
-    for group in range(x.groups):
-        for index in range(count_chunks(&plan.grid)):
-            locate_chunk(&plan.grid, index, &plan.chunk)
-            plan.chunk.group = group
-            plan.first = index == 0
-            plan.m = plan.v + plan.grid.planes * plane_size(&plan.source, plan.chunk.count) * x.itemsize
-            list_chunk(plan)
-            parallel_for(rows_to_transform(&plan.source, &plan.chunk) + rows_to_transform(&plan.gradient, &plan.chunk),
-                         transform_rows, plan)
-            parallel_for(plan.grid.planes * plan.parts, multiply, plan)
-    parallel_for(x.groups * ceil_div(x.depth, FINISHED_DEPTH) * ceil_div(plan.problem.columns, FINISHED_COLUMNS) *
-                 x.axis[0].taps, finish, plan)
+        plan.grid.kernels.copy2d(&copy)
 
 
 cdef void set_pixels(Plan* plan) noexcept nogil:
@@ -154,10 +244,10 @@ cdef void set_pixels(Plan* plan) noexcept nogil:
     cdef int i
     source.data, source.stride, source.channels = <char*> x.data, x.stride, x.depth
     source.depth_step, source.depth_reach = x.axis[0].src_step, x.axis[0].shift[x.axis[0].taps - 1] - x.axis[0].shift[0]
-    source.extent, source.transform = plan.grid.side, x.kernel.winograd_input
+    source.extent, source.transform = plan.grid.side, plan.grid.kernels.winograd_input
     gradient.data, gradient.stride, gradient.channels = <char*> problem.dy, problem.ys, problem.columns
     gradient.depth_step, gradient.depth_reach = 1, 0
-    gradient.extent, gradient.transform = plan.grid.m, x.kernel.winograd_expand
+    gradient.extent, gradient.transform = plan.grid.m, plan.grid.kernels.winograd_expand
     plan.grid.count[0], plan.grid.count[1] = x.n, x.axis[0].count
     for i in range(3):
         source.first[i], source.size[i] = x.axis[i].src_base + x.axis[i].shift[0], x.axis[i].src_size
@@ -166,33 +256,46 @@ cdef void set_pixels(Plan* plan) noexcept nogil:
             plan.grid.count[i + 1] = ceil_div(x.axis[i].count, plan.grid.m)
 
 
+cdef void bounded_box(Plan* plan, int64_t bytes) noexcept nogil:
+    """Choose chunks within ``bytes`` and CHUNK_TILES."""
+    cdef const int64_t* box = plan.grid.box
+    choose_box(&plan.grid, &plan.source, plan.problem.columns, bytes)
+    while box[0] * box[1] * box[2] * box[3] > CHUNK_TILES:
+        bytes -= bytes // 8
+        choose_box(&plan.grid, &plan.source, plan.problem.columns, bytes)
+
+
 cdef int winograd_products(Outer* problem, int form) except -1 nogil:
     """Solve the problem, whose rows and columns suit ``form``. Raises MemoryError."""
     cdef Reader* x = &problem.x
     cdef Plan plan
-    cdef int64_t bytes, chunk
-    cdef char* memory
-    x.kernel = kernels(x.itemsize)
-    plan.problem = problem
-    plan.failed = False
-    set_form(&plan.grid, x.kernel, x.itemsize, form)
+    cdef int64_t bytes
+    plan.problem, plan.failed = problem, False
+    set_form(&plan.grid, kernels(x.itemsize), x.itemsize, form)
     set_pixels(&plan)
     plan.rows = x.axis[0].taps * x.depth
     plan.u_plane = apart(plan.rows * problem.columns)
-    choose_box(&plan.grid, &plan.source, problem.columns, CHUNK)
-    chunk = chunk_bytes(&plan.grid, plan.grid.box, &plan.source, problem.columns)
-    bytes = x.groups * plan.grid.planes * plan.u_plane * x.itemsize
+    bounded_box(&plan, SMALL_CHUNK)
+    plan.parts = min(MOST_PARTS, PARTIAL_BYTES // (part_size(&plan) * x.itemsize))
+    if plan.parts * x.groups < LEAST_PARTS:
+        plan.parts = 1
+    else:
+        plan.parts = max(<int64_t>1, min(plan.parts, count_chunks(&plan.grid)))
+    bytes = plan.parts * part_size(&plan) * x.itemsize
     plan.u = <char*> allocate(bytes)
-    memory = <char*> allocate(chunk)
-    plan.v = memory
-    plan.lists = <int64_t*> malloc((2 * plan.grid.box[0] * plan.grid.box[1] * plan.grid.box[2] * plan.grid.box[3] +
-                                    plan.rows) * sizeof(int64_t))
-    if plan.u == NULL or memory == NULL or plan.lists == NULL:
+    if plan.u == NULL:
         plan.failed = True
     else:
-        run(&plan)
-    free(plan.lists)
-    release(memory, chunk)
+        if count_chunks(&plan.grid) == 0:
+            memset(plan.u, 0, bytes)
+        elif plan.parts > 1:
+            parallel_for(plan.parts * x.groups, run_part, &plan)
+            parallel_for(x.groups * plan.grid.planes, add_parts, &plan)
+        else:
+            bounded_box(&plan, LARGE_CHUNK)
+            run_shared(&plan)
+        parallel_for(x.groups * ceil_div(x.depth, FINISHED_DEPTH) * ceil_div(problem.columns, FINISHED_COLUMNS) *
+                     x.axis[0].taps, finish, &plan)
     release(plan.u, bytes)
     if plan.failed:
         with gil:

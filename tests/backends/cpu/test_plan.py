@@ -39,14 +39,14 @@ def test_every_list_ends_with_the_reference_which_never_declines(verb):
     geometry = conv_geometry("conv2d", 2, (1, 4, 5, 5), (4, 1, 3, 3), groups=4)
     last = plan.CANDIDATES[verb][-1]
     assert last.name == "reference"
-    assert last.declines(geometry) is None
+    assert last.declines(geometry, 4) is None
 
 
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("x, w, options", DEPTHWISE)
 def test_depthwise_and_tiles_agree_with_the_reference(isa, verb, x, w, options):
     geometry = conv_geometry("conv2d", 2, x, w, groups=x[1], **options)
-    assert plan.choose(verb, geometry) is candidate(verb, "depthwise").run
+    assert plan.choose(verb, geometry, 8) is candidate(verb, "depthwise").run
     arrays = operands(verb, geometry, np.float64, np.random.default_rng(1))
     expected = candidate(verb, "reference").run(*arrays, geometry)
     for name in ("depthwise", "tiles"):
@@ -58,7 +58,7 @@ def test_depthwise_and_tiles_agree_with_the_reference(isa, verb, x, w, options):
 def test_channels_that_mix_are_not_depthwise():
     for w, groups in (((4, 4, 3, 3), 1), ((8, 1, 3, 3), 4), ((4, 2, 3, 3), 2)):
         geometry = conv_geometry("conv2d", 2, (1, 4, 5, 5), w, groups=groups)
-        assert plan.choose("conv_forward", geometry) is candidate("conv_forward", "tiles").run
+        assert plan.choose("conv_forward", geometry, 4) is candidate("conv_forward", "tiles").run
 
 
 def test_explain_names_the_kernel_and_the_reason(isa):

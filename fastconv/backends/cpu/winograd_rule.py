@@ -1,0 +1,84 @@
+"""When a convolution runs by Winograd's minimal filtering: where it needs fewer products and rounds little.
+
+The rule counts multiplications an image, so the choice depends on shape and options alone, never on batch or threads.
+Rounding is that of float32 sums amplified by the transforms, and grows with the root of the number of terms: the
+bounds on terms keep the relative RMS error under 1e-5 for operands of unit variance (asserted in
+tests/backends/cpu/test_winograd.py).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ...geometry import ConvGeometry
+
+TRANSFORM = 20  # multiplications that the transforms of one element of a plane cost, measured
+GAIN = 0.8  # of the direct kernel's multiplications: at most so many, or it does not pay
+IMAGE_BYTES = 512 * 1024  # planes of an image, at most, for the adjoint, which adds its tiles image by image
+FEWEST = 16  # channels a group, in and out
+
+
+class Form(NamedTuple):
+    """F(m x m, kernel x kernel): tiles of m x m outputs."""
+
+    code: int  # enum fc_winograd_form
+    m: int
+    kernel: int
+    most_terms: int  # of a sum over channels and depth positions
+
+    @property
+    def planes(self) -> int:
+        return (self.m + self.kernel - 1) ** 2
+
+
+FORMS = {3: Form(0, 4, 3, 4096), 5: Form(1, 4, 5, 256)}
+
+
+def form_of(geometry: ConvGeometry) -> Form:
+    """Return the form for a geometry that does not decline."""
+    return FORMS[geometry.kernel[2]]
+
+
+def _useful(size: int, kernel: int, padding: int, output: int) -> int:
+    """Products along one axis that are not with padding."""
+    return sum(min(size, o - padding + kernel) - max(0, o - padding) for o in range(output))
+
+
+def _tiles(sizes: tuple[int, ...], m: int) -> int:
+    return -(-sizes[1] // m) * -(-sizes[2] // m)
+
+
+def declines(verb: str, geometry: ConvGeometry, itemsize: int) -> str | None:
+    """Return why Winograd cannot or should not serve, or None."""
+    k = geometry.kernel
+    if geometry.exact:
+        return "exact"
+    if itemsize != 4:
+        return "float64 keeps its precision"
+    if k[1] != k[2] or k[1] not in FORMS:
+        return f"kernel {k[1]}x{k[2]}, not 3x3 or 5x5"
+    if geometry.stride[1:] != (1, 1) or geometry.dilation[1:] != (1, 1):
+        return "rows or columns with stride or dilation"
+    ic, oc = geometry.ic // geometry.groups, geometry.oc // geometry.groups
+    if min(ic, oc) < FEWEST:
+        return f"{min(ic, oc)} channels a group, fewer than {FEWEST}"
+    form = form_of(geometry)
+    terms = {"conv_forward": ic * k[0], "conv_backward_input": oc * k[0]}.get(verb, 0)
+    if terms > form.most_terms:
+        return f"sums of {terms} terms round more than the bound allows"
+    axes = zip(geometry.input[1:], k[1:], geometry.padding[1:], geometry.output[1:], strict=True)
+    rows, columns = (_useful(*axis) for axis in axes)
+    direct = rows * columns * ic * oc * k[0]
+    sizes = geometry.output if verb != "conv_backward_input" or adjoint(geometry) else geometry.input
+    tile = form.planes * (ic * oc * k[0] + TRANSFORM * (ic + oc))
+    if _tiles(sizes, form.m) * tile > GAIN * direct:
+        return "no fewer products"
+    return None
+
+
+def adjoint(geometry: ConvGeometry) -> bool:
+    """Whether the input gradient takes fewer tiles as the adjoint of the forward pass than as a convolution."""
+    form = form_of(geometry)
+    tiles = _tiles(geometry.output, form.m)
+    channels = (geometry.ic + geometry.oc) // geometry.groups
+    return 5 * tiles <= 4 * _tiles(geometry.input, form.m) and tiles * form.planes * channels * 4 <= IMAGE_BYTES

@@ -1,0 +1,182 @@
+"""Winograd's algorithm: all forms and directions against the reference, its bound on rounding, its rule, equal bits."""
+
+import numpy as np
+import pytest
+from layouts import LAYOUTS
+from oracle import relative_error
+
+import fastconv
+from fastconv import functional as F
+from fastconv import nn
+from fastconv.backends.cpu import plan, runtime, winograd_rule
+from fastconv.backends.cpu.conv_backward_input import conv_backward_input
+from fastconv.backends.cpu.conv_backward_weight import conv_backward_weight
+from fastconv.backends.cpu.conv_forward import conv_forward
+from fastconv.backends.reference import conv as reference
+from fastconv.errors import ArgumentError
+from fastconv.functional.explain import explain
+from fastconv.geometry import conv_geometry
+
+hypothesis = pytest.importorskip("hypothesis")
+st = pytest.importorskip("hypothesis.strategies")
+
+VERBS = ("conv_forward", "conv_backward_input", "conv_backward_weight")
+
+
+@pytest.fixture(autouse=True)
+def restore_threads():
+    before = runtime.get_num_threads()
+    yield
+    runtime.set_num_threads(before)
+
+
+def geometry_of(x, w, **options):
+    return conv_geometry("conv3d", 3, x, w, **options)
+
+
+def arrays_for(geometry, rng, dtype):
+    x, w = rng.standard_normal(geometry.input_shape), rng.standard_normal(geometry.weight_shape)
+    dy, b = rng.standard_normal(geometry.output_shape), rng.standard_normal(geometry.oc)
+    return [a.astype(dtype) for a in (x, w, dy, b)]
+
+
+def errors(geometry, arrays, layout=lambda a: a):
+    """The relative RMS errors of all directions, the adjoint apart from the convolution of the gradient."""
+    x, w, dy, b = arrays
+    form = winograd_rule.form_of(geometry).code
+    exact = [a.astype(np.float64) for a in arrays]
+    y64 = reference.conv_forward(exact[0], exact[1], exact[3], geometry)
+    dx64 = reference.conv_backward_input(exact[2], exact[1], None, geometry)
+    dw64 = reference.conv_backward_weight(exact[2], exact[0], geometry)
+    return {
+        "forward": relative_error(conv_forward(layout(x), layout(w), b, geometry, winograd=form), y64),
+        "input": relative_error(conv_backward_input(layout(dy), layout(w), None, geometry, winograd=form), dx64),
+        "adjoint": relative_error(
+            conv_backward_input(layout(dy), layout(w), None, geometry, winograd=form, adjoint=True), dx64
+        ),
+        "weight": relative_error(conv_backward_weight(layout(dy), layout(x), geometry, winograd=form), dw64),
+    }
+
+
+@st.composite
+def problems(draw):
+    kernel = draw(st.sampled_from((3, 5)))
+    groups = draw(st.sampled_from((1, 1, 2)))
+    ic, oc = (groups * draw(st.integers(1, 37)) for _ in range(2))
+    padding = draw(st.integers(0, kernel)), draw(st.integers(0, kernel))
+    sizes = [draw(st.integers(max(1, kernel - 2 * p), 17)) for p in padding]
+    kd, depth = draw(st.sampled_from(((1, 1), (1, 3), (2, 4), (3, 5))))
+    options = {
+        "padding": (draw(st.integers(0, kd - 1)), *padding), "stride": (draw(st.integers(1, 2)), 1, 1), "groups": groups,
+        "dilation": (draw(st.integers(1, 2)) if depth > 2 * (kd - 1) else 1, 1, 1),
+    }  # fmt: skip
+    n = draw(st.integers(0, 3))
+    return geometry_of((n, ic, depth, *sizes), (oc, ic // groups, kd, kernel, kernel), **options)
+
+
+@hypothesis.given(geometry=problems(), layout=st.sampled_from(sorted(LAYOUTS)), threads=st.integers(1, 2))
+def test_all_directions_against_the_reference(isa, geometry, layout, threads):
+    runtime.set_num_threads(threads)
+    arrays = arrays_for(geometry, np.random.default_rng(1), np.float64)
+    for direction, error in errors(geometry, arrays, LAYOUTS[layout]).items():
+        assert error <= 2e-13, direction
+
+
+@pytest.mark.parametrize(
+    "x, w",
+    [
+        ((2, 64, 1, 30, 30), (70, 64, 1, 3, 3)),
+        ((1, 1024, 1, 8, 8), (1024, 1024, 1, 3, 3)),  # weights that threads share
+        ((1, 4096, 1, 8, 8), (16, 4096, 1, 3, 3)),  # as many terms as the rule allows
+        ((1, 16, 1, 8, 8), (4096, 16, 1, 3, 3)),
+        ((2, 24, 1, 130, 130), (24, 24, 1, 3, 3)),  # many tiles for a weight gradient
+        ((2, 32, 6, 12, 12), (32, 32, 3, 3, 3)),
+        ((1, 256, 1, 14, 14), (256, 256, 1, 5, 5)),
+        ((2, 16, 1, 130, 130), (16, 16, 1, 5, 5)),
+    ],
+)
+def test_rounding_stays_below_the_bound(x, w):
+    """Unit variance, float32, the widest instruction set: a relative RMS error under 1e-5, as the rule promises."""
+    geometry = geometry_of(x, w, padding=(w[2] // 2, w[3] // 2, w[4] // 2))
+    for verb in VERBS:
+        assert winograd_rule.declines(verb, geometry, 4) is None
+    for direction, error in errors(geometry, arrays_for(geometry, np.random.default_rng(2), np.float32)).items():
+        assert 0 < error < 1e-5, direction
+
+
+@pytest.mark.parametrize(
+    "x, w, options",
+    [
+        ((5, 32, 1, 12, 12), (64, 32, 1, 5, 5), {}),
+        ((5, 24, 1, 19, 23), (40, 24, 1, 3, 3), {"padding": (0, 1, 1)}),
+        ((3, 192, 1, 14, 14), (192, 192, 1, 3, 3), {"padding": (0, 1, 1)}),
+        ((3, 16, 6, 18, 16), (16, 16, 3, 3, 3), {"padding": 1}),
+    ],
+)
+def test_equal_bits_on_any_threads_and_anywhere_in_a_batch(isa, x, w, options):
+    geometry = geometry_of(x, w, **options)
+    one = geometry_of((1, *x[1:]), w, **options)
+    arrays = arrays_for(geometry, np.random.default_rng(3), np.float32)
+    x, w, dy, b = arrays
+    operands = {"conv_forward": (x, w, b), "conv_backward_input": (dy, w, None), "conv_backward_weight": (dy, x)}
+    for verb, given in operands.items():
+        assert winograd_rule.declines(verb, geometry, 4) is None
+        results = []
+        for threads in (1, 2, 3):
+            runtime.set_num_threads(threads)
+            results.append(plan.choose(verb, geometry, 4)(*given, geometry))
+        np.testing.assert_array_equal(results[0], results[1])
+        np.testing.assert_array_equal(results[0], results[2])
+        if verb != "conv_backward_weight":
+            alone = plan.choose(verb, one, 4)(given[0][-1:], *given[1:], one)
+            np.testing.assert_array_equal(alone[0], results[0][-1])
+
+
+def test_the_rule_sees_neither_batch_nor_threads():
+    for n in (0, 1, 7, 512):
+        geometry = geometry_of((n, 64, 1, 28, 28), (64, 64, 1, 3, 3), padding=(0, 1, 1))
+        assert winograd_rule.declines("conv_forward", geometry, 4) is None
+
+
+@pytest.mark.parametrize(
+    "x, w, options, itemsize, reason",
+    [
+        ((1, 32, 1, 16, 16), (32, 32, 1, 3, 3), {"exact": True}, 4, "exact"),
+        ((1, 32, 1, 16, 16), (32, 32, 1, 3, 3), {}, 8, "float64"),
+        ((1, 32, 1, 16, 16), (32, 32, 1, 3, 5), {}, 4, "kernel 3x5"),
+        ((1, 32, 1, 16, 16), (32, 32, 1, 1, 1), {}, 4, "kernel 1x1"),
+        ((1, 32, 1, 16, 16), (32, 32, 1, 3, 3), {"stride": (1, 1, 2)}, 4, "stride"),
+        ((1, 32, 1, 16, 16), (32, 32, 1, 3, 3), {"dilation": (1, 2, 1)}, 4, "dilation"),
+        ((1, 32, 1, 16, 16), (32, 8, 1, 3, 3), {"groups": 4}, 4, "8 channels a group"),
+        ((1, 300, 1, 16, 16), (32, 300, 1, 5, 5), {}, 4, "300 terms"),
+        ((1, 64, 1, 2, 2), (64, 64, 1, 3, 3), {"padding": (0, 1, 1)}, 4, "no fewer products"),
+    ],
+)
+def test_where_it_declines(x, w, options, itemsize, reason):
+    assert reason in winograd_rule.declines("conv_forward", geometry_of(x, w, **options), itemsize)
+
+
+def test_the_adjoint_is_taken_where_it_has_fewer_tiles():
+    assert winograd_rule.adjoint(geometry_of((1, 32, 1, 12, 12), (64, 32, 1, 5, 5)))
+    assert not winograd_rule.adjoint(geometry_of((1, 32, 1, 12, 12), (64, 32, 1, 5, 5), padding=(0, 2, 2)))
+    assert not winograd_rule.adjoint(geometry_of((1, 512, 1, 16, 16), (512, 512, 1, 3, 3)))  # too large an image
+
+
+def test_users_can_refuse_and_see_it():
+    shapes = (2, 32, 16, 16), (32, 32, 3, 3)
+    assert "winograd" in explain("conv2d", *shapes).splitlines()[0]
+    assert "tiles" in explain("conv2d", *shapes, exact=True).splitlines()[0]
+    assert "not winograd: exact" in explain("conv2d", *shapes, exact=True)
+    rng = np.random.default_rng(4)
+    x, w = (rng.standard_normal(shape).astype(np.float32) for shape in shapes)
+    direct = reference.conv_forward(*(a[:, :, None].astype(np.float64) for a in (x, w)), None, geometry_of(
+        (2, 32, 1, 16, 16), (32, 32, 1, 3, 3)))[:, :, 0]  # fmt: skip
+    refused, allowed = F.conv2d(x, w, exact=True), F.conv2d(x, w, exact=False)
+    assert relative_error(refused, direct) < 3e-7 < relative_error(allowed, direct) < 1e-5
+    layer = nn.Conv2d(32, 32, 3, bias=False, exact=True)
+    layer.weight.data[...] = w
+    with fastconv.no_grad():
+        np.testing.assert_array_equal(layer(x), refused)
+    assert "exact=True" in repr(layer)
+    with pytest.raises(ArgumentError, match="conv2d: expected exact to be a bool"):
+        F.conv2d(x, w, exact="yes")

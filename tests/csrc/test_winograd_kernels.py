@@ -1,0 +1,127 @@
+"""Each Winograd transform alone, per instruction set, against the matrices of Toom and Cook's construction in float64."""
+
+import ctypes
+
+import numpy as np
+import pytest
+
+from fastconv.backends.cpu import _lab, available_isas
+
+ISAS = {"scalar": 0, "avx2": 1, "avx512": 2, "neon": 3}
+DTYPES = {np.float32: 0, np.float64: 1}
+POINTER, SIZE = ctypes.c_void_p, ctypes.c_int64
+FIELDS = [("pixels", POINTER), ("planes", POINTER), ("bias", POINTER), ("row", SIZE), ("column", SIZE), ("plane", SIZE)]
+FIELDS += [(name, SIZE) for name in ("first_row", "last_row", "first_column", "last_column", "count")]
+FIELDS += [("form", ctypes.c_int32)]
+FORMS = {"4x3": (0, 4, 3, (0.75, 1.5)), "4x5": (1, 4, 5, (0.5, 1.0, 2.0))}
+
+
+class Winograd(ctypes.Structure):
+    _fields_ = FIELDS
+
+
+def matrices(m, kernel, points):
+    """A' (m, side), G (side, kernel) and B' (side, side): evaluation at 0, +-a and infinity, and interpolation."""
+    finite = [0.0] + [sign * a for a in points for sign in (1, -1)]
+    side = m + kernel - 1
+    a_t, g, b_t = np.zeros((m, side)), np.zeros((side, kernel)), np.zeros((side, side))
+    for i, p in enumerate(finite):
+        others = finite[:i] + finite[i + 1 :]
+        b_t[i, : side - 1] = np.poly(others)[::-1]
+        g[i] = p ** np.arange(kernel) / np.prod([p - q for q in others])
+        a_t[:, i] = p ** np.arange(m)
+    b_t[-1] = np.poly(finite)[::-1]
+    g[-1, -1] = a_t[-1, -1] = 1
+    return a_t, g, b_t
+
+
+def maps(name):
+    """For each kernel: the matrix that one axis is multiplied with, from pixels to planes or back."""
+    _, m, kernel, points = FORMS[name]
+    a_t, g, b_t = matrices(m, kernel, points)
+    to_planes = {"winograd_input": b_t, "winograd_filter": g, "winograd_expand": a_t.T}
+    return to_planes, {"winograd_output": a_t, "winograd_filter_gradient": g.T, "winograd_scatter": b_t.T}
+
+
+def call(kernel, isa, dtype, **arguments):
+    values = {k: v.ctypes.data if isinstance(v, np.ndarray) else v for k, v in arguments.items()}
+    _lab.call(kernel, ISAS[isa], DTYPES[dtype], bytes(Winograd(**values)))
+
+
+@pytest.fixture(params=available_isas())
+def isa(request):
+    return request.param
+
+
+@pytest.fixture(params=list(DTYPES), ids=["float32", "float64"])
+def dtype(request):
+    return request.param
+
+
+def channel_counts(isa, dtype):
+    width = _lab.block_sizes(ISAS[isa], DTYPES[dtype])[0]
+    return sorted({1, width - 1, width, width + 1, 2 * width + 3} - {0})
+
+
+def windows(size):
+    return [(0, size, 0, size), (1, size, 0, size - 1), (0, size - 2, 2, size), (size - 1, size, 0, 1), (0, 0, 0, size)]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_matrices_make_a_convolution(form):
+    _, m, kernel, points = FORMS[form]
+    a_t, g, b_t = matrices(m, kernel, points)
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal(m + kernel - 1), rng.standard_normal(kernel)
+    np.testing.assert_allclose(a_t @ ((g @ w) * (b_t @ x)), np.correlate(x, w), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kernel", ["winograd_input", "winograd_filter", "winograd_expand"])
+@pytest.mark.parametrize("form", FORMS)
+def test_from_pixels_to_planes(isa, dtype, form, kernel):
+    matrix = maps(form)[0][kernel]
+    to, size = matrix.shape
+    rng = np.random.default_rng(1)
+    for count in channel_counts(isa, dtype):
+        for window in windows(size):
+            pixels = rng.standard_normal((size, size + 1, count + 2)).astype(dtype)
+            planes = np.full((to * to + 1, count + 3), np.nan, dtype)
+            call(
+                kernel, isa, dtype, pixels=pixels, planes=planes, row=pixels[0].size, column=count + 2, plane=count + 3,
+                first_row=window[0], last_row=window[1], first_column=window[2], last_column=window[3], count=count,
+                form=FORMS[form][0],
+            )  # fmt: skip
+            inside = np.zeros((size, size, count))
+            seen = np.s_[window[0] : window[1], window[2] : window[3]]
+            inside[seen] = pixels[:, :size, :count][seen]
+            expected = np.einsum("ai,bj,ijc->abc", matrix, matrix, inside).reshape(to * to, count)
+            np.testing.assert_allclose(planes[: to * to, :count], expected, rtol=0, atol=500 * np.finfo(dtype).eps)
+            assert np.isnan(planes[:, count:]).all()
+            assert np.isnan(planes[-1]).all()
+
+
+@pytest.mark.parametrize("kernel", ["winograd_output", "winograd_filter_gradient", "winograd_scatter"])
+@pytest.mark.parametrize("form", FORMS)
+def test_from_planes_to_pixels(isa, dtype, form, kernel):
+    matrix = maps(form)[1][kernel]
+    size, side = matrix.shape
+    rng = np.random.default_rng(2)
+    for count in channel_counts(isa, dtype):
+        for window in windows(size):
+            for bias in (None, rng.standard_normal(count).astype(dtype)):
+                planes = rng.standard_normal((side * side, count + 3)).astype(dtype)
+                pixels = rng.standard_normal((size, size + 1, count + 2)).astype(dtype)
+                before = pixels.copy()
+                call(
+                    kernel, isa, dtype, pixels=pixels, planes=planes, row=pixels[0].size, column=count + 2,
+                    plane=count + 3, first_row=window[0], last_row=window[1], first_column=window[2],
+                    last_column=window[3], count=count, bias=bias, form=FORMS[form][0],
+                )  # fmt: skip
+                whole = planes[:, :count].astype(np.float64).reshape(side, side, count)
+                result = np.einsum("ai,bj,ijc->abc", matrix, matrix, whole)
+                start = 0 if bias is None else bias
+                start = before[:, :size, :count] if kernel == "winograd_scatter" else start
+                seen = np.s_[window[0] : window[1], window[2] : window[3], :count]
+                expected = before.astype(np.float64)
+                expected[seen] = (result + start)[seen]
+                np.testing.assert_allclose(pixels, expected, rtol=0, atol=3000 * np.finfo(dtype).eps)
