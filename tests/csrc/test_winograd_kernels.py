@@ -1,4 +1,4 @@
-"""Each Winograd transform alone, per instruction set, against the matrices of Toom and Cook's construction in float64."""
+"""Each Winograd transform alone, per instruction set, against the matrices of Toom and Cook in float64."""
 
 import ctypes
 

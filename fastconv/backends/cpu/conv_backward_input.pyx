@@ -39,7 +39,8 @@ cdef int64_t set_phase(TileAxis* axis, int64_t residue, int64_t size, int64_t ke
     return taps
 
 
-def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, bint depthwise=False, int winograd=-1, bint adjoint=False):
+def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, bint depthwise=False, int winograd=-1,
+                        bint adjoint=False):
     """dy (N, OC, OD, OH, OW), w (OC, IC/G, KD, KH, KW), b (IC,) or None -> dx (N, IC, ID, IH, IW), channels-last."""
     cdef cnp.ndarray dx = empty(geometry.input_shape, dy.dtype, "channels_last")
     cdef View yv = view(dy), wv = view(w), xv = view(dx), bv

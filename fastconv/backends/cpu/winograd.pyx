@@ -98,7 +98,7 @@ cdef void multiply(Stage* stage, int64_t plane, int64_t first, int64_t last) noe
     """The product of one plane: panels [first, last) of the group's columns."""
     cdef Plan* plan = stage.plan
     cdef Reader* x = &plan.x
-    cdef int64_t nr = x.kernel.nr, block
+    cdef int64_t nr = x.kernel.nr, block, panel
     cdef fc_conv_tile call
     call.pixel, call.ypixel = stage.lists, stage.lists + stage.chunk.tiles
     call.tap, call.wtap = stage.lists + 2 * stage.chunk.tiles, stage.lists + 2 * stage.chunk.tiles + x.axis[0].taps
@@ -107,7 +107,8 @@ cdef void multiply(Stage* stage, int64_t plane, int64_t first, int64_t last) noe
     call.bias, call.accumulate = NULL, False
     for block in range(first, last):
         call.columns = min(nr, plan.problem.columns - block * nr)
-        call.w = plan.u + ((stage.chunk.group * plan.blocks + block) * plan.grid.planes + plane) * plan.u_plane * x.itemsize
+        panel = (stage.chunk.group * plan.blocks + block) * plan.grid.planes + plane
+        call.w = plan.u + panel * plan.u_plane * x.itemsize
         call.y = stage.m + (plane * stage.m_plane + block * nr) * x.itemsize
         x.kernel.conv_tile(&call)
 
@@ -149,14 +150,14 @@ cdef void clear(Stage* stage) noexcept nogil:
     cdef Plan* plan = stage.plan
     cdef Correlation* problem = plan.problem
     cdef Chunk* chunk = &stage.chunk
-    cdef int64_t size = plan.x.itemsize, bytes = problem.columns * size, n, d, h, w
+    cdef int64_t size = plan.x.itemsize, bytes = problem.columns * size, n, d, h, _w
     cdef char* row
     for n in range(chunk.first[0], chunk.first[0] + chunk.count[0]):
         for d in range(chunk.first[1], chunk.first[1] + chunk.count[1]):
             for h in range(plan.x.axis[1].count):
                 row = problem.y + (n * problem.ys[0] + chunk.group * problem.columns + h * problem.ys[3] +
                                    (plan.x.axis[0].dst_base + plan.x.axis[0].dst_step * d) * problem.ys[2]) * size
-                for w in range(plan.x.axis[2].count):
+                for _w in range(plan.x.axis[2].count):
                     if plan.bias == NULL:
                         memset(row, 0, bytes)
                     else:

@@ -29,7 +29,7 @@ cdef int64_t chunk_bytes(const Grid* grid, const int64_t* count, const Pixels* p
 
 
 cdef void choose_box(Grid* grid, const Pixels* pixels, int64_t columns, int64_t bytes) noexcept nogil:
-    """Choose the box: whole rows of tiles first, then planes, volumes and images, up to ``bytes``; one tile at least."""
+    """Choose the box: whole rows of tiles first, then planes and images, up to ``bytes``; one tile at least."""
     cdef int64_t part
     cdef int i
     for i in range(4):
@@ -81,8 +81,8 @@ cdef int64_t buffer_bytes(const Grid* grid, const Pixels* pixels) noexcept nogil
     return pixels.extent * row_width(grid, pixels, grid.box[3]) * min(pixels.channels, PACKED_CHANNELS) * grid.itemsize
 
 
-cdef void pack_row(const Grid* grid, const Pixels* pixels, const char* source, int64_t w, fc_winograd* call, int64_t width,
-                   char* buffer) noexcept nogil:
+cdef void pack_row(const Grid* grid, const Pixels* pixels, const char* source, int64_t w, fc_winograd* call,
+                   int64_t width, char* buffer) noexcept nogil:
     """Copy what lies inside the array to rows of ``width`` pixels, channels-last; the rest nobody reads."""
     cdef int64_t left = max(<int64_t>0, -w), right = max(left, min(width, pixels.size[2] - w)), i
     cdef fc_copy2d copy
@@ -98,7 +98,8 @@ cdef void pack_row(const Grid* grid, const Pixels* pixels, const char* source, i
 cdef void transform_row(const Grid* grid, const Chunk* chunk, const Pixels* pixels, int64_t index, char* planes,
                         char* buffer) noexcept nogil:
     """Transform a row of tiles: index = (image * depth positions + depth) * rows + row, of the box."""
-    cdef int64_t size = grid.itemsize, tiles = chunk.count[3], depth = depth_positions(pixels, chunk.count[1]), first = 0
+    cdef int64_t size = grid.itemsize, tiles = chunk.count[3], first = 0
+    cdef int64_t depth = depth_positions(pixels, chunk.count[1])
     cdef int64_t n = chunk.first[0] + index // chunk.count[2] // depth
     cdef int64_t d = pixels.first[0] + chunk.first[1] * pixels.depth_step + index // chunk.count[2] % depth
     cdef int64_t h = pixels.first[1] + (chunk.first[2] + index % chunk.count[2]) * grid.m
@@ -131,7 +132,8 @@ cdef void transform_row(const Grid* grid, const Chunk* chunk, const Pixels* pixe
 
 cdef void list_tiles(const Chunk* chunk, const Pixels* pixels, int64_t* at) noexcept nogil:
     """Where the first depth position of each tile of the box lies in a plane."""
-    cdef int64_t row = chunk.count[3] * pixels.channels, depth = depth_positions(pixels, chunk.count[1]), n, d, h, w, p = 0
+    cdef int64_t row = chunk.count[3] * pixels.channels, depth = depth_positions(pixels, chunk.count[1])
+    cdef int64_t n, d, h, w, p = 0
     for n in range(chunk.count[0]):
         for d in range(chunk.count[1]):
             for h in range(chunk.count[2]):

@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from fastconv.backends.cpu.conv_backward_input import conv_backward_input
+from fastconv.backends.cpu.conv_backward_weight import conv_backward_weight
+from fastconv.backends.cpu.conv_forward import conv_forward
 from layouts import LAYOUTS
 from oracle import relative_error
 
@@ -9,9 +12,6 @@ import fastconv
 from fastconv import functional as F
 from fastconv import nn
 from fastconv.backends.cpu import plan, runtime, winograd_rule
-from fastconv.backends.cpu.conv_backward_input import conv_backward_input
-from fastconv.backends.cpu.conv_backward_weight import conv_backward_weight
-from fastconv.backends.cpu.conv_forward import conv_forward
 from fastconv.backends.reference import conv as reference
 from fastconv.errors import ArgumentError
 from fastconv.functional.explain import explain
@@ -67,9 +67,11 @@ def problems(draw):
     sizes = [draw(st.integers(max(1, kernel - 2 * p), 17)) for p in padding]
     kd, depth = draw(st.sampled_from(((1, 1), (1, 3), (2, 4), (3, 5))))
     options = {
-        "padding": (draw(st.integers(0, kd - 1)), *padding), "stride": (draw(st.integers(1, 2)), 1, 1), "groups": groups,
+        "padding": (draw(st.integers(0, kd - 1)), *padding),
+        "stride": (draw(st.integers(1, 2)), 1, 1),
         "dilation": (draw(st.integers(1, 2)) if depth > 2 * (kd - 1) else 1, 1, 1),
-    }  # fmt: skip
+        "groups": groups,
+    }
     n = draw(st.integers(0, 3))
     return geometry_of((n, ic, depth, *sizes), (oc, ic // groups, kd, kernel, kernel), **options)
 
