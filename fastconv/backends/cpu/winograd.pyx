@@ -1,15 +1,17 @@
 """Convolution by Winograd's minimal filtering, forward and input gradient: fewer products, bounded rounding.
 
 The planes of a chunk of tiles are matrices: tiles by input channels, times transformed weights, gives tiles by output
-channels, and the micro-kernel of the direct convolution multiplies them. Where the transformed weights are small, a
-task is a whole chunk that stays in a second-level cache; where they are large, all threads share a larger chunk, so
-that the weights are read seldom, stage by stage. Nothing about an element's sum depends on chunks, so neither do bits.
+channels, and the micro-kernel of the direct convolution multiplies them, a panel of output channels at a time, whose
+tiles are transformed back at once. Where the transformed weights are small, a task is a chunk that stays in a
+second-level cache; where they are large, all threads share a larger chunk and a task is a panel, so that weights are
+read seldom: if one chunk is all there is, they are transformed by the task that uses them. Nothing about an element's
+sum depends on chunks and tasks, so neither do bits.
 
 An input gradient is a convolution of the gradient with the turned kernel. Where that has more tiles than the forward
 pass had (no padding, small images), the *adjoint* of the forward pass has fewer: it takes disjoint m x m squares of the
 gradient and adds overlapping squares of the result, an image after the other.
 
-Memory: the transformed weights, and the chunk, within 4 MB.
+Memory: the transformed weights, and chunks, within 4 MB a thread.
 """
 
 from libc.stdint cimport int64_t
@@ -27,7 +29,8 @@ from fastconv.backends.cpu.winograd_tiles cimport (
 
 cdef int64_t SMALL_WEIGHTS = 1024 * 1024        # bytes: up to here a thread works on chunks of its own
 cdef int64_t SMALL_CHUNK = 416 * 1024           # bytes: these chunks stay in a second-level cache, beside the weights
-cdef int64_t LARGE_CHUNK = 3584 * 1024          # bytes: chunks that all threads share
+cdef int64_t LARGE_CHUNK = 3072 * 1024          # bytes a thread of chunks that all threads share
+cdef int64_t MOST_THREADS = 8                   # that count for that
 cdef int64_t PACKED_DEPTH = 64                  # channels whose weights are transformed at a time
 cdef int64_t TASKS_PER_THREAD = 4
 
@@ -41,20 +44,19 @@ cdef struct Plan:
     int64_t first[2]        # where the first tile's output begins along rows and columns
     int64_t extent          # pixels of a tile's output along an axis
     int64_t blocks          # panels of nr columns a group
-    int64_t parts           # into which the panels of a plane are shared out, where threads share a chunk
+    int64_t parts           # into which the tiles of a shared chunk are cut
     int64_t u_plane         # elements of a panel of one plane: (depth taps, depth, nr)
-    char* u                 # (groups, blocks, planes; u_plane)
+    char* u                 # (groups, blocks, planes; u_plane), or NULL: each task transforms what it needs
     char* bias              # (groups * columns,), side by side, or NULL
     bint failed
 
 
 cdef struct Stage:
-    # A chunk, its planes, and what the micro-kernel needs to know of it.
+    # A chunk, its transformed source, and what the micro-kernel needs to know of both.
     Plan* plan
     Chunk chunk
-    int64_t v_plane, m_plane
+    int64_t v_plane
     char* v
-    char* m
     int64_t* lists          # tiles in a source plane, tiles in a product plane, depth taps, their weights
 
 
@@ -63,21 +65,13 @@ cdef inline int64_t list_bytes(const Grid* grid, int64_t taps) noexcept nogil:
     return ceil_div((2 * tiles + 2 * taps) * sizeof(int64_t), 64) * 64
 
 
-cdef void transform_weights(void* context, int64_t index) noexcept nogil:
-    """Transform a panel's weights for some channels: index = (group * blocks + block) * parts + part."""
-    cdef Plan* plan = <Plan*> context
+cdef void transform_weights(Plan* plan, int64_t panel, int64_t begin, int64_t depth, char* u, char* packed) noexcept nogil:
+    """Transform some channels of a panel, index group * blocks + block, to ``u`` (planes; u_plane)."""
     cdef Correlation* problem = plan.problem
     cdef Reader* x = &plan.x
-    cdef int64_t parts = ceil_div(x.depth, PACKED_DEPTH), part = index % parts, panel = index // parts
-    cdef int64_t group = panel // plan.blocks, first = panel % plan.blocks * x.kernel.nr, nr = x.kernel.nr
-    cdef int64_t begin = part * PACKED_DEPTH, depth = min(PACKED_DEPTH, x.depth - begin), t
-    cdef int64_t taps = x.axis[0].taps * x.axis[1].taps * x.axis[2].taps
-    cdef char* packed = <char*> workspace(taps * depth * nr * x.itemsize)
+    cdef int64_t group = panel // plan.blocks, nr = x.kernel.nr, first = panel % plan.blocks * nr, t
     cdef fc_copy2d copy
     cdef fc_winograd call
-    if packed == NULL:
-        plan.failed = True
-        return
     copy.columns = min(nr, problem.columns - first)
     copy.padded = nr
     copy.dj, copy.sj = 1, problem.w_column
@@ -90,59 +84,78 @@ cdef void transform_weights(void* context, int64_t index) noexcept nogil:
     call.last_row = call.last_column = plan.grid.kernel
     for t in range(x.axis[0].taps):
         call.pixels = packed + t * plan.grid.kernel * call.row * x.itemsize
-        call.planes = plan.u + (panel * plan.grid.planes * plan.u_plane + (t * x.depth + begin) * nr) * x.itemsize
+        call.planes = u + (t * x.depth + begin) * nr * x.itemsize
         x.kernel.winograd_filter(&call)
 
 
-cdef void multiply(Stage* stage, int64_t plane, int64_t first, int64_t last) noexcept nogil:
-    """The product of one plane: panels [first, last) of the group's columns."""
+cdef inline int64_t panel_bytes(const Plan* plan) noexcept nogil:
+    """Bytes of a panel of transformed weights."""
+    return plan.grid.planes * plan.u_plane * plan.x.itemsize
+
+
+cdef inline int64_t packing_bytes(const Plan* plan) noexcept nogil:
+    """Bytes of the weights that are transformed at a time."""
+    return plan.x.taps * min(PACKED_DEPTH, plan.x.depth) * plan.x.kernel.nr * plan.x.itemsize
+
+
+cdef void prepare_weights(void* context, int64_t index) noexcept nogil:
+    """Transform a panel's weights for some channels: index = (group * blocks + block) * parts + part."""
+    cdef Plan* plan = <Plan*> context
+    cdef int64_t parts = ceil_div(plan.x.depth, PACKED_DEPTH), begin = index % parts * PACKED_DEPTH
+    cdef char* packed = <char*> workspace(packing_bytes(plan))
+    if packed == NULL:
+        plan.failed = True
+        return
+    transform_weights(plan, index // parts, begin, min(PACKED_DEPTH, plan.x.depth - begin),
+                      plan.u + index // parts * panel_bytes(plan), packed)
+
+
+cdef void multiply(Stage* stage, int64_t block, const char* u, int64_t first, int64_t last, char* m) noexcept nogil:
+    """The products of a panel for tiles [first, last): m (planes; tile, nr)."""
     cdef Plan* plan = stage.plan
     cdef Reader* x = &plan.x
-    cdef int64_t nr = x.kernel.nr, block, panel
+    cdef int64_t tiles = stage.chunk.tiles, plane
     cdef fc_conv_tile call
-    call.pixel, call.ypixel = stage.lists, stage.lists + stage.chunk.tiles
-    call.tap, call.wtap = stage.lists + 2 * stage.chunk.tiles, stage.lists + 2 * stage.chunk.tiles + x.axis[0].taps
-    call.pixels, call.taps, call.depth = stage.chunk.tiles, x.axis[0].taps, x.depth
-    call.x = stage.v + plane * stage.v_plane * x.itemsize
+    call.pixel, call.ypixel = stage.lists + first, stage.lists + tiles
+    call.tap, call.wtap = stage.lists + 2 * tiles, stage.lists + 2 * tiles + x.axis[0].taps
+    call.pixels, call.taps, call.depth = last - first, x.axis[0].taps, x.depth
+    call.columns = min(x.kernel.nr, plan.problem.columns - block * x.kernel.nr)
     call.bias, call.accumulate = NULL, False
-    for block in range(first, last):
-        call.columns = min(nr, plan.problem.columns - block * nr)
-        panel = (stage.chunk.group * plan.blocks + block) * plan.grid.planes + plane
-        call.w = plan.u + panel * plan.u_plane * x.itemsize
-        call.y = stage.m + (plane * stage.m_plane + block * nr) * x.itemsize
+    for plane in range(plan.grid.planes):
+        call.x = stage.v + plane * stage.v_plane * x.itemsize
+        call.w = u + plane * plan.u_plane * x.itemsize
+        call.y = m + plane * apart((last - first) * x.kernel.nr) * x.itemsize
         x.kernel.conv_tile(&call)
 
 
-cdef void output_row(Stage* stage, int64_t index) noexcept nogil:
-    """Transform a row of tiles back: index = (image * depth + d) * rows + row, of the box."""
+cdef void output_tiles(Stage* stage, int64_t block, int64_t first, int64_t last, char* m) noexcept nogil:
+    """Transform the products of a panel for tiles [first, last) back."""
     cdef Plan* plan = stage.plan
     cdef Correlation* problem = plan.problem
-    cdef const Grid* grid = &plan.grid
     cdef Chunk* chunk = &stage.chunk
-    cdef int64_t size = plan.x.itemsize, tile, at
-    cdef int64_t h = plan.first[0] + (chunk.first[2] + index % chunk.count[2]) * grid.m, w
-    cdef int64_t d = chunk.first[1] + index // chunk.count[2] % chunk.count[1]
-    cdef int64_t n = chunk.first[0] + index // chunk.count[2] // chunk.count[1]
+    cdef TileAxis* depth = &plan.x.axis[0]
+    cdef int64_t size = plan.x.itemsize, nr = plan.x.kernel.nr, tile, at, n, d, h, w
+    cdef int64_t column = chunk.group * problem.columns + block * nr
     cdef fc_winograd call
-    call.form, call.plane, call.count = grid.form, stage.m_plane, problem.columns
+    call.form, call.plane = plan.grid.form, apart((last - first) * nr)
+    call.count = min(nr, problem.columns - block * nr)
     call.row, call.column = problem.ys[3], problem.ys[4]
-    call.first_row = max(<int64_t>0, -h)
-    call.last_row = min(plan.extent, plan.x.axis[1].count - h)
-    call.bias = NULL
-    if plan.bias != NULL:
-        call.bias = plan.bias + chunk.group * problem.columns * size
-    at = n * problem.ys[0] + chunk.group * problem.columns + h * problem.ys[3]
-    at += (plan.x.axis[0].dst_base + plan.x.axis[0].dst_step * d) * problem.ys[2]
-    for tile in range(chunk.count[3]):
-        w = plan.first[1] + (chunk.first[3] + tile) * grid.m
-        call.first_column = max(<int64_t>0, -w)
-        call.last_column = min(plan.extent, plan.x.axis[2].count - w)
-        call.planes = stage.m + (index * chunk.count[3] + tile) * problem.columns * size
-        call.pixels = problem.y + (at + w * problem.ys[4]) * size
+    call.bias = plan.bias + column * size if plan.bias != NULL else NULL
+    for tile in range(first, last):
+        at = tile // chunk.count[3]
+        w = plan.first[1] + (chunk.first[3] + tile % chunk.count[3]) * plan.grid.m
+        h = plan.first[0] + (chunk.first[2] + at % chunk.count[2]) * plan.grid.m
+        at //= chunk.count[2]
+        d, n = chunk.first[1] + at % chunk.count[1], chunk.first[0] + at // chunk.count[1]
+        call.first_row, call.last_row = max(<int64_t>0, -h), min(plan.extent, plan.x.axis[1].count - h)
+        call.first_column, call.last_column = max(<int64_t>0, -w), min(plan.extent, plan.x.axis[2].count - w)
+        at = n * problem.ys[0] + (depth.dst_base + depth.dst_step * d) * problem.ys[2] + column
+        call.pixels = problem.y + (at + h * problem.ys[3] + w * problem.ys[4]) * size
+        call.planes = m + (tile - first) * nr * size
         if plan.adjoint:
-            grid.kernels.winograd_scatter(&call)
+            plan.grid.kernels.winograd_scatter(&call)
         else:
-            grid.kernels.winograd_output(&call)
+            plan.grid.kernels.winograd_output(&call)
 
 
 cdef void clear(Stage* stage) noexcept nogil:
@@ -166,7 +179,7 @@ cdef void clear(Stage* stage) noexcept nogil:
 
 
 cdef void set_stage(Stage* stage, Plan* plan, int64_t group, int64_t index, char* memory) noexcept nogil:
-    """Lay out a chunk in ``memory``: its lists, its source planes, its product planes."""
+    """Lay out a chunk in ``memory``: its lists, then its transformed source."""
     cdef const TileAxis* axis = &plan.x.axis[0]
     cdef int64_t t
     cdef int64_t* taps
@@ -176,11 +189,9 @@ cdef void set_stage(Stage* stage, Plan* plan, int64_t group, int64_t index, char
     stage.lists = <int64_t*> memory
     stage.v = memory + list_bytes(&plan.grid, axis.taps)
     stage.v_plane = plane_size(&plan.source, stage.chunk.count)
-    stage.m_plane = apart(stage.chunk.tiles * plan.problem.columns)
-    stage.m = stage.v + plan.grid.planes * stage.v_plane * plan.x.itemsize
     list_tiles(&stage.chunk, &plan.source, stage.lists)
     for t in range(stage.chunk.tiles):
-        stage.lists[stage.chunk.tiles + t] = t * plan.problem.columns
+        stage.lists[stage.chunk.tiles + t] = t * plan.x.kernel.nr
     taps = stage.lists + 2 * stage.chunk.tiles
     for t in range(axis.taps):
         taps[t] = (axis.shift[t] - axis.shift[0]) * stage.chunk.count[2] * stage.chunk.count[3] * plan.x.depth
@@ -188,15 +199,19 @@ cdef void set_stage(Stage* stage, Plan* plan, int64_t group, int64_t index, char
 
 
 cdef inline int64_t stage_bytes(const Plan* plan) noexcept nogil:
-    return list_bytes(&plan.grid, plan.x.axis[0].taps) + chunk_bytes(&plan.grid, plan.grid.box, &plan.source,
-                                                                     plan.problem.columns)
+    return list_bytes(&plan.grid, plan.x.axis[0].taps) + chunk_bytes(&plan.grid, plan.grid.box, &plan.source, 0)
+
+
+cdef inline int64_t product_bytes(const Plan* plan, int64_t tiles) noexcept nogil:
+    return plan.grid.planes * apart(tiles * plan.x.kernel.nr) * plan.x.itemsize
 
 
 cdef void run_chunk(void* context, int64_t index) noexcept nogil:
     """A whole chunk by one thread: index = chunk * groups + group."""
     cdef Plan* plan = <Plan*> context
-    cdef int64_t bytes = stage_bytes(plan), i
-    cdef char* memory = <char*> workspace(bytes + buffer_bytes(&plan.grid, &plan.source))
+    cdef int64_t bytes = stage_bytes(plan), most = plan.grid.box[0] * plan.grid.box[1] * plan.grid.box[2] * plan.grid.box[3]
+    cdef int64_t i
+    cdef char* memory = <char*> workspace(bytes + max(product_bytes(plan, most), buffer_bytes(&plan.grid, &plan.source)))
     cdef Stage stage
     if memory == NULL:
         plan.failed = True
@@ -204,12 +219,12 @@ cdef void run_chunk(void* context, int64_t index) noexcept nogil:
     set_stage(&stage, plan, index % plan.x.groups, index // plan.x.groups, memory)
     for i in range(rows_to_transform(&plan.source, &stage.chunk)):
         transform_row(&plan.grid, &stage.chunk, &plan.source, i, stage.v, memory + bytes)
-    for i in range(plan.grid.planes):
-        multiply(&stage, i, 0, plan.blocks)
     if plan.adjoint:
         clear(&stage)
-    for i in range(stage.chunk.tiles // stage.chunk.count[3]):
-        output_row(&stage, i)
+    for i in range(plan.blocks):
+        multiply(&stage, i, plan.u + (stage.chunk.group * plan.blocks + i) * panel_bytes(plan), 0, stage.chunk.tiles,
+                 memory + bytes)
+        output_tiles(&stage, i, 0, stage.chunk.tiles, memory + bytes)
 
 
 cdef void share_input(void* context, int64_t index) noexcept nogil:
@@ -221,15 +236,29 @@ cdef void share_input(void* context, int64_t index) noexcept nogil:
     transform_row(&stage.plan.grid, &stage.chunk, &stage.plan.source, index, stage.v, buffer)
 
 
-cdef void share_product(void* context, int64_t index) noexcept nogil:
-    """index = plane * parts + part."""
+cdef void share_panel(void* context, int64_t index) noexcept nogil:
+    """A panel for some of the chunk's tiles: index = block * parts + part."""
     cdef Stage* stage = <Stage*> context
-    cdef int64_t parts = stage.plan.parts, share = ceil_div(stage.plan.blocks, parts), first = index % parts * share
-    multiply(stage, index // parts, first, min(stage.plan.blocks, first + share))
-
-
-cdef void share_output(void* context, int64_t index) noexcept nogil:
-    output_row(<Stage*> context, index)
+    cdef Plan* plan = stage.plan
+    cdef int64_t block = index // plan.parts, mr = plan.x.kernel.mr, begin = 0
+    cdef int64_t share = ceil_div(ceil_div(stage.chunk.tiles, plan.parts), mr) * mr
+    cdef int64_t first = index % plan.parts * share, last = min(stage.chunk.tiles, first + share)
+    cdef int64_t panel = stage.chunk.group * plan.blocks + block, bytes = product_bytes(plan, share)
+    cdef char* m
+    cdef char* u = plan.u + panel * panel_bytes(plan)
+    if first >= last:
+        return
+    m = <char*> workspace(bytes + (panel_bytes(plan) + packing_bytes(plan) if plan.u == NULL else 0))
+    if m == NULL:
+        plan.failed = True
+        return
+    if plan.u == NULL:
+        u = m + bytes
+        while begin < plan.x.depth:
+            transform_weights(plan, panel, begin, min(PACKED_DEPTH, plan.x.depth - begin), u, u + panel_bytes(plan))
+            begin += PACKED_DEPTH
+    multiply(stage, block, u, first, last, m)
+    output_tiles(stage, block, first, last, m)
 
 
 cdef void run_shared(Plan* plan) noexcept nogil:
@@ -240,34 +269,32 @@ cdef void run_shared(Plan* plan) noexcept nogil:
     if memory == NULL:
         plan.failed = True
         return
-    plan.parts = min(plan.blocks, ceil_div(TASKS_PER_THREAD * num_threads(), plan.grid.planes))
     for group in range(plan.x.groups):
         for chunk in range(count_chunks(&plan.grid)):
             set_stage(&stage, plan, group, chunk, memory)
             parallel_for(rows_to_transform(&plan.source, &stage.chunk), share_input, &stage)
-            parallel_for(plan.grid.planes * plan.parts, share_product, &stage)
-            parallel_for(stage.chunk.tiles // stage.chunk.count[3], share_output, &stage)
+            parallel_for(plan.blocks * plan.parts, share_panel, &stage)
     release(memory, bytes)
 
 
-cdef void run(Plan* plan) noexcept nogil:
+cdef void run(Plan* plan, bint small) noexcept nogil:
     cdef Grid* grid = &plan.grid
-    cdef int64_t columns = plan.problem.columns, wanted = TASKS_PER_THREAD * num_threads(), bytes = SMALL_CHUNK
-    parallel_for(plan.x.groups * plan.blocks * ceil_div(plan.x.depth, PACKED_DEPTH), transform_weights, plan)
+    cdef int64_t nr = plan.x.kernel.nr, wanted = TASKS_PER_THREAD * num_threads(), bytes = SMALL_CHUNK
+    if plan.u != NULL:
+        parallel_for(plan.x.groups * plan.blocks * ceil_div(plan.x.depth, PACKED_DEPTH), prepare_weights, plan)
     if plan.adjoint:  # chunks of whole images
-        choose_box(grid, &plan.source, columns, bytes)
+        choose_box(grid, &plan.source, nr, bytes)
         grid.box[2], grid.box[3] = grid.count[2], grid.count[3]
         while num_threads() > 1 and count_chunks(grid) * plan.x.groups < wanted and grid.box[0] > 1:
             grid.box[0] = ceil_div(grid.box[0], 2)
-    elif grid.planes * plan.u_plane * plan.blocks * plan.x.itemsize > SMALL_WEIGHTS:
-        choose_box(grid, &plan.source, columns, LARGE_CHUNK)
+    elif not small:
         run_shared(plan)
         return
     else:
-        choose_box(grid, &plan.source, columns, bytes)
+        choose_box(grid, &plan.source, nr, bytes)
         while num_threads() > 1 and count_chunks(grid) * plan.x.groups < wanted and bytes > 32768:
             bytes //= 2
-            choose_box(grid, &plan.source, columns, bytes)
+            choose_box(grid, &plan.source, nr, bytes)
     parallel_for(count_chunks(grid) * plan.x.groups, run_chunk, plan)
 
 
@@ -303,8 +330,10 @@ cdef int winograd_correlate(Correlation* problem, int form, bint adjoint) except
     """Solve the problem, whose rows and columns suit ``form``. Raises MemoryError."""
     cdef Plan plan
     cdef Reader* x = &plan.x
-    cdef int64_t bytes, bias_bytes
-    cdef int64_t weights[10]
+    cdef int64_t bytes, weights
+    cdef bint small
+    cdef char* memory
+    cdef int64_t reversed_taps[10]
     cdef fc_copy2d copy
     x[0] = problem.x
     if x.n * x.axis[0].count * x.axis[1].count * x.axis[2].count == 0:
@@ -314,23 +343,33 @@ cdef int winograd_correlate(Correlation* problem, int form, bint adjoint) except
     plan.problem, plan.adjoint, plan.failed = problem, adjoint, False
     plan.blocks = ceil_div(problem.columns, x.kernel.nr)
     set_form(&plan.grid, x.kernel, x.itemsize, form)
-    set_source(&plan, weights)
+    set_source(&plan, reversed_taps)
     plan.u_plane = apart(x.axis[0].taps * x.depth * x.kernel.nr)
-    bias_bytes = x.groups * problem.columns * x.itemsize
-    bytes = x.groups * plan.blocks * plan.grid.planes * plan.u_plane * x.itemsize + bias_bytes
-    plan.u = <char*> allocate(bytes)
-    if plan.u == NULL:
+    bytes = x.groups * problem.columns * x.itemsize
+    weights = x.groups * plan.blocks * panel_bytes(&plan)
+    small = adjoint or plan.blocks * panel_bytes(&plan) <= SMALL_WEIGHTS
+    plan.parts = 1
+    if not small:
+        choose_box(&plan.grid, &plan.source, 0, LARGE_CHUNK * min(MOST_THREADS, num_threads()))
+        if (count_chunks(&plan.grid) == 1 and plan.blocks >= 2 * num_threads()
+                and panel_bytes(&plan) + packing_bytes(&plan) <= LARGE_CHUNK):
+            weights = 0
+        else:
+            plan.parts = ceil_div(TASKS_PER_THREAD * num_threads(), plan.blocks)
+    memory = <char*> allocate(weights + bytes)
+    if memory == NULL:
         plan.failed = True
     else:
+        plan.u = memory if weights else NULL
         plan.bias = NULL
         if problem.bias != NULL:
-            plan.bias = plan.u + bytes - bias_bytes
+            plan.bias = memory + weights
             copy.dst, copy.src, copy.rows = plan.bias, problem.bias, x.groups * problem.columns
             copy.columns = copy.padded = copy.ld = copy.dj = copy.sj = 1
             copy.si = problem.bias_stride
             x.kernel.copy2d(&copy)
-        run(&plan)
-    release(plan.u, bytes)
+        run(&plan, small)
+    release(memory, weights + bytes)
     if plan.failed:
         with gil:
             raise MemoryError("convolution: no memory for transformed weights or a workspace")
