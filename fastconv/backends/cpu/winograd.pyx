@@ -65,7 +65,8 @@ cdef inline int64_t list_bytes(const Grid* grid, int64_t taps) noexcept nogil:
     return ceil_div((2 * tiles + 2 * taps) * sizeof(int64_t), 64) * 64
 
 
-cdef void transform_weights(Plan* plan, int64_t panel, int64_t begin, int64_t depth, char* u, char* packed) noexcept nogil:
+cdef void transform_weights(Plan* plan, int64_t panel, int64_t begin, int64_t depth, char* u,
+                            char* packed) noexcept nogil:
     """Transform some channels of a panel, index group * blocks + block, to ``u`` (planes; u_plane)."""
     cdef Correlation* problem = plan.problem
     cdef Reader* x = &plan.x
@@ -209,9 +210,9 @@ cdef inline int64_t product_bytes(const Plan* plan, int64_t tiles) noexcept nogi
 cdef void run_chunk(void* context, int64_t index) noexcept nogil:
     """A whole chunk by one thread: index = chunk * groups + group."""
     cdef Plan* plan = <Plan*> context
-    cdef int64_t bytes = stage_bytes(plan), most = plan.grid.box[0] * plan.grid.box[1] * plan.grid.box[2] * plan.grid.box[3]
-    cdef int64_t i
-    cdef char* memory = <char*> workspace(bytes + max(product_bytes(plan, most), buffer_bytes(&plan.grid, &plan.source)))
+    cdef const int64_t* box = plan.grid.box
+    cdef int64_t bytes = stage_bytes(plan), products = product_bytes(plan, box[0] * box[1] * box[2] * box[3]), i
+    cdef char* memory = <char*> workspace(bytes + max(products, buffer_bytes(&plan.grid, &plan.source)))
     cdef Stage stage
     if memory == NULL:
         plan.failed = True
