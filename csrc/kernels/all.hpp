@@ -8,6 +8,7 @@
 #include "kernels/nll.hpp"
 #include "kernels/norm.hpp"
 #include "kernels/optim.hpp"
+#include "kernels/pack.hpp"
 #include "kernels/philox.hpp"
 #include "kernels/pool.hpp"
 #include "kernels/softmax.hpp"

@@ -20,7 +20,7 @@ def struct(name, **fields):
 
 ConvTile = struct(
     "ConvTile", x=POINTER, pixel=POINTER, tap=POINTER, w=POINTER, wtap=POINTER, bias=POINTER, y=POINTER, ypixel=POINTER,
-    pixels=SIZE, taps=SIZE, depth=SIZE, columns=SIZE, accumulate=FLAG,
+    pixels=SIZE, listed=SIZE, taps=SIZE, depth=SIZE, columns=SIZE, accumulate=FLAG,
 )  # fmt: skip
 OuterTile = struct(
     "OuterTile", x=POINTER, xpixel=POINTER, row=POINTER, dy=POINTER, ypixel=POINTER, dw=POINTER, pixels=SIZE, rows=SIZE,

@@ -8,7 +8,7 @@ workspace: the packed weights. Tiles depend on shape and threads, the order of e
 
 from libc.stdint cimport int64_t
 
-from fastconv.backends.cpu._csrc cimport fc_conv_tile, fc_copy2d
+from fastconv.backends.cpu._csrc cimport fc_conv_tile, fc_copy2d, fc_pack_panel
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport (
@@ -21,6 +21,8 @@ cdef int64_t TILE_BYTES = 256 * 1024
 cdef int64_t TILE_PIXELS = 512
 cdef int64_t PANEL_PRODUCTS = 2304
 cdef int64_t TASKS_PER_THREAD = 4
+cdef int64_t PART = 64
+cdef int64_t PANELS_BYTES = 512 * 1024
 cdef int64_t SMALL_TILE = 64            # pixels; smaller tiles read the weights too often
 
 
@@ -30,6 +32,7 @@ cdef struct Plan:
     int64_t splits      # parts into which a tile's panels are shared out
     char* packed        # (groups, blocks, chunks, taps, chunk, nr)
     char* bias          # (groups, blocks, nr)
+    int64_t part        # pixels that all panels see before the next pixels do, or 0
     bint failed         # a thread found no memory for its workspace
 
 
@@ -95,6 +98,14 @@ cdef void pack_chunk(const Reader* x, fc_copy2d* copy, const char* w, int64_t w_
     """Pack one chunk of a panel, (taps, depth, nr): copies along whichever of taps and depth lies closer in memory."""
     cdef const TileAxis* ax = &x.axis[0]
     cdef int64_t row = copy.padded * x.itemsize, step = tap_step(x), d, h, tap, k, at
+    cdef fc_pack_panel dense
+    if step != 0 and (w_depth == x.taps or depth == 1):  # (depth, taps) side by side
+        at = ax[0].weight[0] + ax[1].weight[0] + ax[2].weight[0]
+        dense.src = w + (at if step > 0 else at - x.taps + 1) * x.itemsize
+        dense.dst, dense.taps, dense.depth, dense.reversed = out, x.taps, depth, step < 0
+        dense.columns, dense.column = copy.columns, copy.sj
+        x.kernel.pack_panel(&dense)
+        return
     if step != 0 and w_depth != 1:  # a copy for each channel, its rows are the taps; backwards, they fill from the end
         at = ax[0].weight[0] + ax[1].weight[0] + ax[2].weight[0]
         copy.rows, copy.si, copy.ld = x.taps, 1, step * depth * copy.padded
@@ -142,18 +153,25 @@ cdef void run_box(Plan* plan, Task* task, const Tile* box, const Taps* taps, fc_
     """All panels of the task for the pixels of a box, which share the same taps."""
     cdef Correlation* problem = plan.problem
     cdef Reader* x = &problem.x
-    cdef int64_t nr = x.kernel.nr, block
-    call.pixels = list_pixels(x, &task.tile, box, problem.ys, task.lists[0], task.lists[1])
+    cdef int64_t nr = x.kernel.nr, block, pixels, first = 0, part
+    pixels = list_pixels(x, &task.tile, box, problem.ys, task.lists[0], task.lists[1])
     call.taps = list_box_taps(x, taps, task.depth, task.fold, task.lists[2], task.lists[3])
     call.depth = task.depth * (taps.last[2] - taps.first[2]) if task.fold else task.depth
-    for block in range(task.block, task.last_block):
-        call.columns = min(nr, problem.columns - block * nr)
-        call.w = plan.packed + panel(plan, task.group, block, task.chunk)
-        call.bias = NULL
-        if problem.bias != NULL:
-            call.bias = plan.bias + (task.group * plan.blocks + block) * nr * x.itemsize
-        call.y = problem.y + (task.group * problem.columns + block * nr) * x.itemsize
-        x.kernel.conv_tile(call)
+    part = plan.part if plan.part > 0 else pixels
+    while first < pixels:
+        call.pixels = min(part, pixels - first)
+        call.pixel, call.ypixel = task.lists[0] + first, task.lists[1] + first
+        call.listed = pixels - first if x.direct and x.taps == 1 else 0
+        for block in range(task.block, task.last_block):
+            call.columns = min(nr, problem.columns - block * nr)
+            call.w = plan.packed + panel(plan, task.group, block, task.chunk)
+            call.bias = NULL
+            if problem.bias != NULL:
+                call.bias = plan.bias + (task.group * plan.blocks + block) * nr * x.itemsize
+            call.y = problem.y + (task.group * problem.columns + block * nr) * x.itemsize
+            x.kernel.conv_tile(call)
+            call.listed = 0
+        first += part
 
 
 cdef void run_boxes(Plan* plan, Task* task, fc_conv_tile* call) noexcept nogil:
@@ -195,7 +213,7 @@ cdef void run_tile(void* context, int64_t index) noexcept nogil:
         return
     task.lists[0], task.lists[1] = memory, memory + most
     task.lists[2], task.lists[3] = memory + 2 * most, memory + 2 * most + x.taps
-    call.pixel, call.ypixel, call.tap, call.wtap = task.lists[0], task.lists[1], task.lists[2], task.lists[3]
+    call.tap, call.wtap = task.lists[2], task.lists[3]
     task.group = index // plan.splits % x.groups
     task.block, task.last_block = split * share, min(plan.blocks, (split + 1) * share)
     locate(x, index // plan.splits // x.groups, &task.tile)
@@ -225,6 +243,7 @@ cdef int correlate(Correlation* problem) except -1 nogil:
     share_out(&plan)
     finish(x)
     panels = x.groups * plan.blocks
+    plan.part = PART if plan.blocks * x.kernel.nr * x.itemsize * x.taps * x.chunk <= PANELS_BYTES else 0
     bytes = panels * x.kernel.nr * (x.taps * x.depth + 1) * x.itemsize
     plan.packed = <char*> allocate(bytes)
     plan.bias = plan.packed + bytes - panels * x.kernel.nr * x.itemsize
