@@ -6,6 +6,7 @@
 #include "dispatch/blocks.hpp"
 #include "fastconv/conv.h"
 #include "kernels/check.hpp"
+#include "simd/prefetch.hpp"
 #include "simd/unroll.hpp"
 
 namespace fastconv {
@@ -38,6 +39,7 @@ static void pack_columns(const fc_pack_panel& a, int j) {
         FC_UNROLL
         for (int c = 0; c < V::width; ++c) {
             const T* from = src + c * a.column + i;
+            if (c < columns) prefetch(from + 8 * V::width);
             square[c] = c >= columns ? V::zero() : count == V::width ? V::load(from) : V::load_n(from, count);
         }
         V::transpose(square);
