@@ -5,6 +5,7 @@
 #include "kernels/copy.hpp"
 #include "kernels/depthwise.hpp"
 #include "kernels/elementwise.hpp"
+#include "kernels/few_rows.hpp"
 #include "kernels/nll.hpp"
 #include "kernels/norm.hpp"
 #include "kernels/optim.hpp"

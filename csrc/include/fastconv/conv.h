@@ -67,6 +67,18 @@ typedef struct fc_copy2d {
     int64_t rows, columns, padded, ld, dj, si, sj;
 } fc_copy2d;
 
+/* y[r * ldy + c] = bias[c] (or 0) + sum over k of x[r * ldx + k] * w[k, c] for 0 <= r < rows <= FC_FEW_ROWS,
+ * 0 <= c < columns, where w[k, c] = w[k * ldw + c] with `by_rows`, else w[c * ldw + k]. The sum is that of conv_tile. */
+enum { FC_FEW_ROWS = 4 };
+typedef struct fc_few_rows {
+    const void* x;
+    const void* w;
+    const void* bias; /* (columns,) or NULL */
+    void* y;
+    int64_t rows, depth, columns, ldx, ldw, ldy;
+    int32_t by_rows;
+} fc_few_rows;
+
 /* dst[(u * depth + k) * NR + c] = src[k * taps + t + c * column] for 0 <= t < taps, 0 <= k < depth, 0 <= c < columns <= NR,
  * where u = t, or taps - 1 - t with `reversed`; 0 for columns <= c < NR. */
 typedef struct fc_pack_panel {

@@ -52,6 +52,16 @@ cdef extern from "fastconv/kernels.h" nogil:
         const void* src
         int64_t rows, columns, padded, ld, dj, si, sj
 
+    enum: FC_FEW_ROWS
+
+    ctypedef struct fc_few_rows:
+        const void* x
+        const void* w
+        const void* bias
+        void* y
+        int64_t rows, depth, columns, ldx, ldw, ldy
+        int32_t by_rows
+
     ctypedef struct fc_pack_panel:
         void* dst
         const void* src
@@ -169,6 +179,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*outer_tile)(const fc_outer_tile*) noexcept nogil
         void (*depthwise_tile)(const fc_depthwise_tile*) noexcept nogil
         void (*depthwise_outer)(const fc_depthwise_outer*) noexcept nogil
+        void (*few_rows)(const fc_few_rows*) noexcept nogil
         void (*copy2d)(const fc_copy2d*) noexcept nogil
         void (*pack_panel)(const fc_pack_panel*) noexcept nogil
         void (*accumulate)(const fc_accumulate*) noexcept nogil

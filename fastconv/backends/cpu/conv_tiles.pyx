@@ -181,14 +181,17 @@ cdef void run_box(Plan* plan, Task* task, const Tile* box, const Taps* taps, fc_
     cdef Correlation* problem = plan.problem
     cdef Reader* x = &problem.x
     cdef int64_t nr = x.kernel.nr, block, pixels, first = 0, part
+    cdef bint ahead
     pixels = list_pixels(x, &task.tile, box, problem.ys, task.lists[0], task.lists[1])
     call.taps = list_box_taps(x, taps, task.depth, task.fold, task.lists[2], task.lists[3])
     call.depth = task.depth * (taps.last[2] - taps.first[2]) if task.fold else task.depth
+    # Rows that far apart share a set of the first-level cache: there the next ones would drive out those at work.
+    ahead = x.direct and x.taps == 1 and x.step[4] * x.itemsize % 2048 != 0
     part = plan.part if plan.part > 0 else pixels
     while first < pixels:
         call.pixels = min(part, pixels - first)
         call.pixel, call.ypixel = task.lists[0] + first, task.lists[1] + first
-        call.listed = pixels - first if x.direct and x.taps == 1 else 0
+        call.listed = pixels - first if ahead else 0
         for block in range(task.block, task.last_block):
             call.columns = min(nr, problem.columns - block * nr)
             call.w = task.panel if plan.fused else plan.packed + panel(plan, task.group, block, task.chunk)
