@@ -13,7 +13,7 @@ namespace fastconv {
 
 // ------------------------------------------------------------------------- forward and input gradient
 
-// `next` lists the M pixels whose first taps are brought near meanwhile, or is null.
+// `next` lists M pixels whose first taps are brought near meanwhile, `ynext` M whose destination is; either may be null.
 template <class V, int M, int NV>
 static void conv_block(const fc_conv_tile& a, const int64_t* pixel, const int64_t* ypixel, const int64_t* next,
                        const int64_t* ynext) {
@@ -101,7 +101,8 @@ static void conv_columns(const fc_conv_tile& a) {
         int64_t p = 0;
         for (; p + mr <= a.pixels; p += mr) {
             const int64_t* next = p + 2 * mr <= a.listed ? a.pixel + p + mr : nullptr;
-            conv_block<V, mr, NV>(a, a.pixel + p, a.ypixel + p, next, near ? nullptr : a.ypixel + p + (p + 2 * mr <= a.pixels ? mr : 0));
+            const int64_t* ynext = near ? nullptr : a.ypixel + p + (p + 2 * mr <= a.pixels ? mr : 0);
+            conv_block<V, mr, NV>(a, a.pixel + p, a.ypixel + p, next, ynext);
         }
         conv_rest<V, mr - 1, NV>(a, p);
     }

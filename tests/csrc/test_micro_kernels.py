@@ -266,9 +266,9 @@ def test_wrong_calls_are_refused():
 @pytest.mark.parametrize("by_rows", [0, 1])
 @pytest.mark.parametrize("bias", [False, True])
 def test_few_rows_sums_as_conv_tile_does(isa, dtype, rng, bias, by_rows):
-    width, mr, nr = _lab.block_sizes(ISAS[isa], DTYPES[dtype])
+    width, _, nr = _lab.block_sizes(ISAS[isa], DTYPES[dtype])
     for rows in (1, 2, 3, 4):
-        for depth in sizes_around(width) + [8, 9]:
+        for depth in [*sizes_around(width), 8, 9]:
             for columns in sizes_around(width):
                 x = rng.standard_normal((rows, depth + 3)).astype(dtype)
                 w = rng.standard_normal((depth, columns + 1) if by_rows else (columns, depth + 2)).astype(dtype)

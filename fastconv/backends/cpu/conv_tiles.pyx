@@ -6,6 +6,7 @@ much of a tile is border, it is cut into boxes that leave out the taps that see 
 workspace: the packed weights. Tiles depend on shape and threads, the order of every sum on the shape alone.
 """
 
+cimport numpy as cnp
 from libc.stdint cimport int64_t
 
 from fastconv.backends.cpu._csrc cimport fc_conv_tile, fc_copy2d, fc_pack_panel
@@ -15,6 +16,9 @@ from fastconv.backends.cpu.tiles cimport (
     Reader, Taps, Tile, TileAxis, ceil_div, choose_chunk, choose_tile, count_tiles, fetch, finish, folds, halve_tile,
     list_pixels, locate, next_run, tile_bytes, tile_pixels,
 )
+from fastconv.backends.cpu.weight_cache cimport Panels, cached_panels, new_panels
+
+cnp.import_array()
 
 # A tile's source aims at half a second-level cache, a panel of weights at a quarter of one.
 cdef int64_t TILE_BYTES = 256 * 1024
@@ -110,11 +114,9 @@ cdef void pack_bias(Plan* plan, int64_t group, int64_t block) noexcept nogil:
 
 
 cdef void pack_panels(void* context, int64_t index) noexcept nogil:
-    """Pack the weights and the bias of one block of columns: index = group * blocks + block."""
+    """Pack the weights of one block of columns: index = group * blocks + block."""
     cdef Plan* plan = <Plan*> context
     cdef int64_t group = index // plan.blocks, block = index % plan.blocks, chunk
-    if plan.problem.bias != NULL:
-        pack_bias(plan, group, block)
     for chunk in range(plan.problem.x.chunks):
         pack_panel(plan, group, block, chunk, plan.packed + panel(plan, group, block, chunk))
 
@@ -262,22 +264,23 @@ cdef void run_tile(void* context, int64_t index) noexcept nogil:
         for block in range(split * share, last_block):
             task.block, task.last_block = block, block + 1
             pack_panel(plan, task.group, block, task.chunk, task.panel)
-            if plan.problem.bias != NULL and task.chunk == 0:
-                pack_bias(plan, task.group, block)
             run_boxes(plan, &task, &call)
+
+
+cdef inline int64_t count_pixels(const Reader* x) noexcept nogil:
+    return x.n * x.axis[0].count * x.axis[1].count * x.axis[2].count
 
 
 cdef void make_plan(Plan* plan, Correlation* problem) noexcept nogil:
     """Chunks, tiles and tasks. What the number of pixels decides here does not change the order of a sum: with one tap
     that is the order of the channels, however they are cut into chunks."""
     cdef Reader* x = &problem.x
-    cdef int64_t pixels = x.n * x.axis[0].count * x.axis[1].count * x.axis[2].count
     x.kernel = kernels(x.itemsize)
     plan.problem = problem
     plan.failed = False
     plan.blocks = ceil_div(problem.columns, x.kernel.nr)
     x.taps = x.axis[0].taps * x.axis[1].taps * x.axis[2].taps
-    plan.few = x.taps == 1 and pixels <= FEW_PIXELS
+    plan.few = x.taps == 1 and count_pixels(x) <= FEW_PIXELS
     if plan.few:
         choose_chunk(x, FEW_ROWS if problem.w_column == 1 else FEW_PRODUCTS)
         choose_tile(x, FEW_PIXELS, FEW_PIXELS * x.chunk * x.itemsize)
@@ -292,26 +295,67 @@ cdef void make_plan(Plan* plan, Correlation* problem) noexcept nogil:
     plan.part = PART if plan.blocks * panel_bytes(plan) <= PANELS_BYTES else 0
 
 
+cdef inline int64_t packed_bytes(const Plan* plan) noexcept nogil:
+    cdef const Reader* x = &plan.problem.x
+    return 0 if plan.fused else x.groups * plan.blocks * x.kernel.nr * x.taps * x.depth * x.itemsize
+
+
+cdef class PackWeights:
+    """Packs the weights of a problem, for the cache."""
+    cdef Plan* plan
+
+    def __call__(self):
+        cdef Panels panels = new_panels(packed_bytes(self.plan))
+        self.plan.packed = panels.data
+        with nogil:
+            parallel_for(self.plan.problem.x.groups * self.plan.blocks, pack_panels, self.plan)
+        return panels
+
+
+cdef object kept_weights(Correlation* problem, cnp.ndarray w, object kind):
+    """Find or make the packed weights of an array whose content seldom changes; the caller holds what is returned.
+
+    ``kind`` tells apart problems that read the same array of weights in different ways.
+    """
+    cdef Plan plan
+    cdef Panels panels
+    cdef PackWeights pack = PackWeights()
+    if count_pixels(&problem.x) == 0:
+        return None
+    make_plan(&plan, problem)
+    if packed_bytes(&plan) == 0:
+        return None
+    pack.plan = &plan
+    panels = cached_panels(w, (kind, problem.x.groups, <size_t> problem.x.kernel), pack)
+    problem.packed = panels.data
+    return panels
+
+
 cdef int correlate(Correlation* problem) except -1 nogil:
     """Solve the problem. Raises MemoryError."""
     cdef Reader* x = &problem.x
     cdef Plan plan
-    cdef int64_t panels, packed, bytes
-    if x.n * x.axis[0].count * x.axis[1].count * x.axis[2].count == 0:
+    cdef int64_t panels, packed, bytes, index
+    cdef char* memory
+    if count_pixels(x) == 0:
         return 0
     make_plan(&plan, problem)
     panels = x.groups * plan.blocks
-    packed = 0 if plan.fused else panels * x.kernel.nr * x.taps * x.depth * x.itemsize
+    packed = packed_bytes(&plan) if problem.packed == NULL else 0
     bytes = packed + (0 if problem.bias == NULL else panels * x.kernel.nr * x.itemsize)
-    plan.packed = <char*> allocate(bytes)
-    plan.bias = plan.packed + packed
-    if plan.packed == NULL:
+    memory = <char*> allocate(bytes)
+    plan.packed = memory if problem.packed == NULL else problem.packed
+    plan.bias = memory + packed
+    if memory == NULL:
         plan.failed = True
     else:
-        if not plan.fused:
+        if problem.bias != NULL:
+            for index in range(panels):
+                pack_bias(&plan, index // plan.blocks, index % plan.blocks)
+        if packed > 0:
             parallel_for(panels, pack_panels, &plan)
         parallel_for(count_tiles(x) * x.groups * plan.splits, run_tile, &plan)
-    release(plan.packed, bytes)
+    release(memory, bytes)
     if plan.failed:
         with gil:
             raise MemoryError("convolution: no memory for packed weights or a workspace")

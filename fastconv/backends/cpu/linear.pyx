@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t
 
 from fastconv.backends.cpu._csrc cimport FC_FEW_ROWS, fc_few_rows, fc_kernels
 from fastconv.backends.cpu.arrays cimport View, view
-from fastconv.backends.cpu.conv_tiles cimport Correlation, correlate
+from fastconv.backends.cpu.conv_tiles cimport Correlation, correlate, kept_weights
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport parallel_for
 from fastconv.backends.cpu.tiles cimport Reader, ceil_div
@@ -78,7 +78,7 @@ cdef bint few_rows(const Correlation* problem, const View* x, bint by_rows) noex
     return True
 
 
-cdef object product(cnp.ndarray x, cnp.ndarray w, b, int depth_axis):
+cdef object product(cnp.ndarray x, cnp.ndarray w, b, int depth_axis, bint frozen):
     """x (N, K) times w with its axis ``depth_axis`` of size K, plus b."""
     cdef View xv = view(x), wv = view(w), yv, bv
     cdef cnp.ndarray y = empty((x.shape[0], w.shape[1 - depth_axis]), x.dtype, "C")
@@ -92,26 +92,28 @@ cdef object product(cnp.ndarray x, cnp.ndarray w, b, int depth_axis):
     problem.columns = yv.size[1]
     problem.w, problem.w_group = wv.data, 0
     problem.w_depth, problem.w_column = wv.stride[depth_axis], wv.stride[1 - depth_axis]
-    problem.bias = NULL
+    problem.bias = problem.packed = NULL
     problem.bias_stride = 0
     if b is not None:
         bv = view(b)
         problem.bias, problem.bias_stride = bv.data, bv.stride[0]
     if yv.size[1] > 0:
+        if frozen and xv.size[0] > FC_FEW_ROWS:
+            _kept = kept_weights(&problem, w, depth_axis)  # lives as long as the call
         with nogil:
             if not few_rows(&problem, &xv, depth_axis == 0):
                 correlate(&problem)
     return y
 
 
-def linear_forward(cnp.ndarray x, cnp.ndarray w, b):
+def linear_forward(cnp.ndarray x, cnp.ndarray w, b, bint frozen=False):
     """x (N, I), w (O, I), b (O,) or None -> y (N, O)."""
-    return product(x, w, b, 1)
+    return product(x, w, b, 1, frozen)
 
 
 def linear_backward_input(cnp.ndarray dy, cnp.ndarray w):
     """dy (N, O), w (O, I) -> dx (N, I)."""
-    return product(dy, w, None, 0)
+    return product(dy, w, None, 0, False)
 
 
 def linear_backward_weight(cnp.ndarray dy, cnp.ndarray x):

@@ -104,7 +104,7 @@ cdef void multiply(Stage* stage, int64_t plane, int64_t first, int64_t last) noe
     call.tap, call.wtap = stage.lists + 2 * stage.chunk.tiles, stage.lists + 2 * stage.chunk.tiles + x.axis[0].taps
     call.pixels, call.taps, call.depth = stage.chunk.tiles, x.axis[0].taps, x.depth
     call.x = stage.v + plane * stage.v_plane * x.itemsize
-    call.bias, call.accumulate = NULL, False
+    call.bias, call.accumulate, call.listed = NULL, False, 0
     for block in range(first, last):
         call.columns = min(nr, plan.problem.columns - block * nr)
         panel = (stage.chunk.group * plan.blocks + block) * plan.grid.planes + plane
