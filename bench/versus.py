@@ -3,8 +3,9 @@
     python -m bench.versus conv --nets vgg_19 resnet_50
     python -m bench.versus pool
 
-Every layer and direction is verified first, on one image against float64, then timed in turn with PyTorch in its two
-memory formats, at the same number of threads; the batch is scaled to a given amount of work. fastconv gets
+Every layer and direction is verified first, on one image (a volume's corner) against float64, then timed in turn with
+PyTorch in its two memory formats, at the same number of threads; the batch is scaled to a given amount of work, and a
+volume that is more work than that by far is cut in depth. fastconv gets
 channels-last arrays, the form that its own layers hand on. The shapes are in bench/shapes. Geometric means by group
 are printed, all samples go to bench/results.
 """
@@ -31,6 +32,7 @@ from .paired import Paired, paired, spread
 
 SHAPES = Path(__file__).parent / "shapes"
 BOUND = 1e-5  # relative norm error
+CORNER = 14  # voxels an axis
 FORMATS = {"NCHW": torch.contiguous_format, "channels-last": None}  # None: of the rank
 Sides = dict[str, Callable[[], Any]]
 
@@ -51,6 +53,20 @@ def directions(kind: str, layer: dict[str, Any], work: float, peer: type) -> Ite
     PyTorch computes in the dtype ``peer``: float64 makes it an oracle.
     """
     yield from {"conv": conv, "pool": pool}[kind](layer, work, peer)
+
+
+def corner(layer: dict[str, Any], size: int) -> dict[str, Any]:
+    """Return the layer with the axes of a volume cut to ``size``: float64 takes PyTorch minutes on a large one."""
+    return layer if len(layer["input"]) < 3 else {**layer, "input": [min(axis, size) for axis in layer["input"]]}
+
+
+def shallow(layer: dict[str, Any], work: float) -> dict[str, Any]:
+    """Return a convolution layer with a volume's depth halved until an image is at most eight times ``work``."""
+    depth, *plane = layer["input"]
+    per_voxel = 2 * prod(layer["channels"]) * prod(layer["kernel"]) / prod(layer["stride"])
+    while len(plane) == 2 and depth > 12 and depth * prod(plane) * per_voxel > 8 * work:
+        depth //= 2
+    return {**layer, "input": [depth, *plane]}
 
 
 def conv(layer: dict[str, Any], flops: float, peer: type) -> Iterator[tuple[str, float, Sides]]:
@@ -163,7 +179,10 @@ def main() -> None:
     work = 1e9 * (options.work or {"conv": 1.0, "pool": 0.02}[options.kind])
     rows = []
     for layer in tqdm(layers, unit="layer"):
-        exact = directions(options.kind, layer, 0, np.float64)  # one image
+        small = layer
+        if options.kind == "conv":
+            layer, small = shallow(layer, work), corner(layer, CORNER)
+        exact = directions(options.kind, small, 0, np.float64)  # one image
         timed = directions(options.kind, layer, work, np.float32)
         for (_, _, oracle), (direction, amount, sides) in zip(exact, timed, strict=True):
             error = verify(f"{layer['net']} {layer['layer']} {direction}", oracle)
@@ -171,6 +190,7 @@ def main() -> None:
             best = result.fastest(*FORMATS)
             rows.append({
                 "net": layer["net"], "layer": layer["layer"], "rank": len(layer["input"]), "direction": direction,
+                "input": layer["input"],
                 "depthwise": layer.get("groups", 1) > 1 and layer["groups"] == layer["channels"][0], "error": error,
                 "giga_per_second": {side: amount / result.median(side) / 1e9 for side in result.samples},
                 "best_peer": best, "times_as_fast": spread(result.ratios("fastconv", best)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from functools import cache
 from pathlib import Path
 
 from .errors import ArgumentError, mismatch
@@ -42,6 +43,18 @@ def num_threads() -> int:
             raise ArgumentError(mismatch("FASTCONV_NUM_THREADS", "a whole number of at least 1", repr(value)))
         return int(value)
     return available_processors()
+
+
+@cache
+def weight_cache_bytes() -> int:
+    """FASTCONV_WEIGHT_CACHE: bytes of packed weights, and copies of them, that inference keeps between calls.
+
+    The default is 256 MB; 0 keeps nothing. Read once: this stands on the path of every layer.
+    """
+    value = os.environ.get("FASTCONV_WEIGHT_CACHE", "").strip() or str(256 << 20)
+    if not (value.isascii() and value.isdigit() and len(value) < 19):
+        raise ArgumentError(mismatch("FASTCONV_WEIGHT_CACHE", "a whole number of bytes", repr(value)))
+    return int(value)
 
 
 def available_processors() -> int:

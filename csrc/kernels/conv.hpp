@@ -6,14 +6,17 @@
 #include "dispatch/blocks.hpp"
 #include "fastconv/conv.h"
 #include "kernels/check.hpp"
+#include "simd/prefetch.hpp"
 #include "simd/unroll.hpp"
 
 namespace fastconv {
 
 // ------------------------------------------------------------------------- forward and input gradient
 
+// `next` lists M pixels whose first taps are brought near meanwhile, `ynext` M whose destination is; either may be null.
 template <class V, int M, int NV>
-static void conv_block(const fc_conv_tile& a, const int64_t* pixel, const int64_t* ypixel) {
+static void conv_block(const fc_conv_tile& a, const int64_t* pixel, const int64_t* ypixel, const int64_t* next,
+                       const int64_t* ynext) {
     using T = typename V::T;
     constexpr int nr = Blocks<V>::nv * V::width;  // a packed row
     const T* x = static_cast<const T*>(a.x);
@@ -34,22 +37,37 @@ static void conv_block(const fc_conv_tile& a, const int64_t* pixel, const int64_
             }
         }
     }
+    constexpr int64_t line = 64 / sizeof(T);
+    if (ynext) {
+        FC_UNROLL
+        for (int m = 0; m < M; ++m) {
+            FC_UNROLL
+            for (int j = 0; j < NV * V::width; j += line) prefetch(y + ynext[m] + j);
+        }
+    }
     for (int64_t t = 0; t < a.taps; ++t) {
         const T* w = static_cast<const T*>(a.w) + a.wtap[t];
         const T* row[M];
         FC_UNROLL
         for (int m = 0; m < M; ++m) row[m] = x + pixel[m] + a.tap[t];
-        for (int64_t k = 0; k < a.depth; ++k) {
-            typename V::Reg columns[NV];
-            FC_UNROLL
-            for (int j = 0; j < NV; ++j) columns[j] = V::load(w + j * V::width);
-            FC_UNROLL
-            for (int m = 0; m < M; ++m) {
-                const typename V::Reg value = V::set1(row[m][k]);
-                FC_UNROLL
-                for (int j = 0; j < NV; ++j) acc[m][j] = V::fma(value, columns[j], acc[m][j]);
+        for (int64_t k = 0, end; k < a.depth; ) {
+            end = a.depth;
+            if (next && t == 0) {
+                for (int m = 0; m < M; ++m) prefetch(x + next[m] + k);
+                end = k + line < end ? k + line : end;
             }
-            w += nr;
+            for (; k < end; ++k) {
+                typename V::Reg columns[NV];
+                FC_UNROLL
+                for (int j = 0; j < NV; ++j) columns[j] = V::load(w + j * V::width);
+                FC_UNROLL
+                for (int m = 0; m < M; ++m) {
+                    const typename V::Reg value = V::set1(row[m][k]);
+                    FC_UNROLL
+                    for (int j = 0; j < NV; ++j) acc[m][j] = V::fma(value, columns[j], acc[m][j]);
+                }
+                w += nr;
+            }
         }
     }
     FC_UNROLL
@@ -69,7 +87,7 @@ static void conv_block(const fc_conv_tile& a, const int64_t* pixel, const int64_
 template <class V, int M, int NV>
 static void conv_rest(const fc_conv_tile& a, int64_t p) {
     if constexpr (M > 0) {
-        if (a.pixels - p == M) return conv_block<V, M, NV>(a, a.pixel + p, a.ypixel + p);
+        if (a.pixels - p == M) return conv_block<V, M, NV>(a, a.pixel + p, a.ypixel + p, nullptr, nullptr);
         conv_rest<V, M - 1, NV>(a, p);
     }
 }
@@ -79,8 +97,13 @@ static void conv_columns(const fc_conv_tile& a) {
     if constexpr (NV > 0) {
         if (a.columns <= (NV - 1) * V::width) return conv_columns<V, NV - 1>(a);
         constexpr int mr = Blocks<V>::mr;
+        const bool near = a.accumulate || a.taps * a.depth > 1024;
         int64_t p = 0;
-        for (; p + mr <= a.pixels; p += mr) conv_block<V, mr, NV>(a, a.pixel + p, a.ypixel + p);
+        for (; p + mr <= a.pixels; p += mr) {
+            const int64_t* next = p + 2 * mr <= a.listed ? a.pixel + p + mr : nullptr;
+            const int64_t* ynext = near ? nullptr : a.ypixel + p + (p + 2 * mr <= a.pixels ? mr : 0);
+            conv_block<V, mr, NV>(a, a.pixel + p, a.ypixel + p, next, ynext);
+        }
         conv_rest<V, mr - 1, NV>(a, p);
     }
 }

@@ -47,8 +47,12 @@ class Backend:
 
     # ------------------------------------------------------------------------------------- convolution
 
-    def conv_forward(self, x: Array, w: Array, b: Array | None, geometry: ConvGeometry) -> Array:
-        """Cross-correlation. x (N, IC, ID, IH, IW), w (OC, IC/G, KD, KH, KW), b (OC,) -> y (N, OC, OD, OH, OW)."""
+    def conv_forward(self, x: Array, w: Array, b: Array | None, geometry: ConvGeometry, frozen: bool = False) -> Array:
+        """Cross-correlation. x (N, IC, ID, IH, IW), w (OC, IC/G, KD, KH, KW), b (OC,) -> y (N, OC, OD, OH, OW).
+
+        ``frozen``: no gradient of ``w`` will be taken, so what is made of it may be kept for a later call, which must
+        see whether ``w`` has changed since. It never changes the result.
+        """
         raise self._missing("conv_forward")
 
     def conv_backward_input(self, dy: Array, w: Array, b: Array | None, geometry: ConvGeometry) -> Array:
@@ -91,8 +95,8 @@ class Backend:
 
     # ------------------------------------------------------------------------------------------ linear
 
-    def linear_forward(self, x: Array, w: Array, b: Array | None) -> Array:
-        """x (N, I), w (O, I), b (O,) -> x w^T + b (N, O)."""
+    def linear_forward(self, x: Array, w: Array, b: Array | None, frozen: bool = False) -> Array:
+        """x (N, I), w (O, I), b (O,) -> x w^T + b (N, O). ``frozen`` as in ``conv_forward``."""
         raise self._missing("linear_forward")
 
     def linear_backward_input(self, dy: Array, w: Array) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 from ..arguments import integer
 from ..errors import ArgumentError, DTypeError, ShapeError, mismatch
 from ..geometry import check_same_shape
-from ..tensor import Tensor
+from ..tensor import Tensor, is_grad_enabled
 
 RANKS = (1, 2, 3)
 
@@ -64,6 +64,11 @@ def axis(op: str, name: str, dim: Any, ndim: int) -> int:
 def bare(value: Any) -> Any:
     """Return a Tensor's array; anything else as it is."""
     return value.data if isinstance(value, Tensor) else value
+
+
+def is_frozen(value: Any) -> bool:
+    """Return whether no gradient of ``value`` can be asked for after an operation on it now."""
+    return not (isinstance(value, Tensor) and value.requires_grad and is_grad_enabled())
 
 
 def shape_of(op: str, name: str, value: Any) -> tuple[int, ...]:

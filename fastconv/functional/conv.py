@@ -14,7 +14,7 @@ from ..arguments import flag
 from ..backends.base import Array, Backend
 from ..geometry import ConvGeometry, conv_geometry, conv_transpose_geometry
 from ..tensor import operands, record
-from ._common import RANKS, batched, check_gradient, check_needs, lowered, named, remembered
+from ._common import RANKS, batched, check_gradient, check_needs, is_frozen, lowered, named, remembered
 
 _conv_geometry = remembered(conv_geometry)
 _conv_transpose_geometry = remembered(conv_transpose_geometry)
@@ -50,7 +50,7 @@ def _conv(rank: int) -> Callable:
         x_shape, w_shape = x.shape, w.shape
         x = backend.reshape(x, geometry.input_shape)  # (N, IC, ID, IH, IW)
         w = backend.reshape(w, geometry.weight_shape)  # (OC, IC/G, KD, KH, KW)
-        y = backend.reshape(backend.conv_forward(x, w, b, geometry), y_shape)
+        y = backend.reshape(backend.conv_forward(x, w, b, geometry, is_frozen(weight)), y_shape)
 
         def backward(dy: Array, needs: Sequence[bool]) -> tuple:
             return _conv_gradients(backend, dy, x, w, geometry, needs, x_shape, w_shape)

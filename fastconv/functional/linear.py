@@ -8,7 +8,7 @@ from typing import Any
 from ..backends.base import Array, Backend
 from ..geometry import check_linear
 from ..tensor import operands, record
-from ._common import check_gradient, check_needs
+from ._common import check_gradient, check_needs, is_frozen
 
 
 def linear(input: Any, weight: Any, bias: Any = None) -> Any:
@@ -30,7 +30,7 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
     x_shape = x.shape
     check_linear("linear", x_shape, w.shape, None if b is None else b.shape)
     x = _rows(backend, x)
-    y = backend.reshape(backend.linear_forward(x, w, b), (*x_shape[:-1], w.shape[0]))
+    y = backend.reshape(backend.linear_forward(x, w, b, is_frozen(weight)), (*x_shape[:-1], w.shape[0]))
 
     def backward(dy: Array, needs: Sequence[bool]) -> tuple:
         return _gradients(backend, dy, x, w, needs, x_shape)

@@ -20,7 +20,7 @@ def struct(name, **fields):
 
 ConvTile = struct(
     "ConvTile", x=POINTER, pixel=POINTER, tap=POINTER, w=POINTER, wtap=POINTER, bias=POINTER, y=POINTER, ypixel=POINTER,
-    pixels=SIZE, taps=SIZE, depth=SIZE, columns=SIZE, accumulate=FLAG,
+    pixels=SIZE, listed=SIZE, taps=SIZE, depth=SIZE, columns=SIZE, accumulate=FLAG,
 )  # fmt: skip
 OuterTile = struct(
     "OuterTile", x=POINTER, xpixel=POINTER, row=POINTER, dy=POINTER, ypixel=POINTER, dw=POINTER, pixels=SIZE, rows=SIZE,
@@ -37,6 +37,13 @@ DepthwiseOuter = struct(
 Copy2d = struct(
     "Copy2d", dst=POINTER, src=POINTER, rows=SIZE, columns=SIZE, padded=SIZE, ld=SIZE, dj=SIZE, si=SIZE, sj=SIZE
 )  # fmt: skip
+FewRows = struct(
+    "FewRows", x=POINTER, w=POINTER, bias=POINTER, y=POINTER, rows=SIZE, depth=SIZE, columns=SIZE, ldx=SIZE, ldw=SIZE,
+    ldy=SIZE, by_rows=FLAG,
+)  # fmt: skip
+PackPanel = struct(
+    "PackPanel", dst=POINTER, src=POINTER, taps=SIZE, depth=SIZE, columns=SIZE, column=SIZE, reversed=FLAG
+)  # fmt: skip
 Accumulate = struct("Accumulate", dst=POINTER, src=POINTER, count=SIZE)
 STRUCTS = {
     "conv_tile": ConvTile,
@@ -45,6 +52,8 @@ STRUCTS = {
     "depthwise_outer": DepthwiseOuter,
     "copy2d": Copy2d,
     "accumulate": Accumulate,
+    "few_rows": FewRows,
+    "pack_panel": PackPanel,
 }
 
 
@@ -252,3 +261,54 @@ def test_wrong_calls_are_refused():
         _lab.call("accumulate", 0, 0, b"abc")
     with pytest.raises(ValueError, match="no such instruction set"):
         _lab.block_sizes(99, 0)
+
+
+@pytest.mark.parametrize("by_rows", [0, 1])
+@pytest.mark.parametrize("bias", [False, True])
+def test_few_rows_sums_as_conv_tile_does(isa, dtype, rng, bias, by_rows):
+    width, _, nr = _lab.block_sizes(ISAS[isa], DTYPES[dtype])
+    for rows in (1, 2, 3, 4):
+        for depth in [*sizes_around(width), 8, 9]:
+            for columns in sizes_around(width):
+                x = rng.standard_normal((rows, depth + 3)).astype(dtype)
+                w = rng.standard_normal((depth, columns + 1) if by_rows else (columns, depth + 2)).astype(dtype)
+                b = rng.standard_normal(columns).astype(dtype)
+                memory, y = guarded((rows, columns), dtype, rng)
+                call(
+                    "few_rows", isa, dtype, x=x, w=w, bias=b if bias else None, y=y, rows=rows, depth=depth,
+                    columns=columns, ldx=depth + 3, ldw=w.shape[1], ldy=columns, by_rows=by_rows,
+                )  # fmt: skip
+                assert edges_untouched(memory)
+                matrix = w[:, :columns] if by_rows else w[:, :depth].T
+                for first in range(0, columns, nr):
+                    part = matrix[:, first : first + nr]
+                    packed = np.zeros((depth, nr), dtype)
+                    packed[:, : part.shape[1]] = part
+                    start = np.zeros(nr, dtype)
+                    start[: part.shape[1]] = b[first : first + nr]
+                    expected = np.zeros((rows, part.shape[1]), dtype)
+                    call(
+                        "conv_tile", isa, dtype, x=x, pixel=np.arange(rows) * (depth + 3), tap=np.zeros(1, np.int64),
+                        w=packed, wtap=np.zeros(1, np.int64), bias=start if bias else None, y=expected,
+                        ypixel=np.arange(rows) * part.shape[1], pixels=rows, taps=1, depth=depth,
+                        columns=part.shape[1], accumulate=0,
+                    )  # fmt: skip
+                    np.testing.assert_array_equal(y[:, first : first + nr], expected)
+
+
+@pytest.mark.parametrize("backwards", [0, 1])
+def test_pack_panel(isa, dtype, rng, backwards):
+    width, _, nr = _lab.block_sizes(ISAS[isa], DTYPES[dtype])
+    for taps in (1, 3, 9):
+        for depth in sizes_around(width):
+            for columns in sorted({1, width, max(1, nr - 1), nr}):
+                w = rng.standard_normal((columns, depth * taps + 5)).astype(dtype)
+                memory, panel = guarded((taps, depth, nr), dtype, rng)
+                call(
+                    "pack_panel", isa, dtype, dst=panel, src=w, taps=taps, depth=depth, columns=columns,
+                    column=w.shape[1], reversed=backwards,
+                )  # fmt: skip
+                expected = w[:, : depth * taps].reshape(columns, depth, taps).transpose(2, 1, 0)
+                np.testing.assert_array_equal(panel[..., :columns], expected[::-1] if backwards else expected)
+                np.testing.assert_array_equal(panel[..., columns:], 0)
+                assert edges_untouched(memory)

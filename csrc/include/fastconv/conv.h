@@ -5,7 +5,9 @@
 
 /* y[ypixel[p] + c] = start + sum over taps t and depth k of x[pixel[p] + tap[t] + k] * w[wtap[t] + k * NR + c]
  * for 0 <= p < pixels, 0 <= c < columns <= NR. `start` is y itself with `accumulate`, else bias[c], else 0.
- * The sum runs over t, then k, one fused multiply-add after the other, whatever the tile: that fixes the bits. */
+ * The sum runs over t, then k, one fused multiply-add after the other, whatever the tile: that fixes the bits.
+ * `pixel` may list more than `pixels`: while one register tile is at work, the first taps of the next one among `listed`
+ * pixels are brought near; 0 where they are near already. */
 typedef struct fc_conv_tile {
     const void* x;
     const int64_t* pixel; /* (pixels,) where each output pixel's window starts in x */
@@ -15,7 +17,7 @@ typedef struct fc_conv_tile {
     const void* bias;     /* (NR,) or NULL */
     void* y;
     const int64_t* ypixel; /* (pixels,) */
-    int64_t pixels, taps, depth, columns;
+    int64_t pixels, listed, taps, depth, columns;
     int32_t accumulate;
 } fc_conv_tile;
 
@@ -64,6 +66,27 @@ typedef struct fc_copy2d {
     const void* src;
     int64_t rows, columns, padded, ld, dj, si, sj;
 } fc_copy2d;
+
+/* y[r * ldy + c] = bias[c] (or 0) + sum over k of x[r * ldx + k] * w[k, c] for 0 <= r < rows <= FC_FEW_ROWS,
+ * 0 <= c < columns, where w[k, c] = w[k * ldw + c] with `by_rows`, else w[c * ldw + k]. The sum is that of conv_tile. */
+enum { FC_FEW_ROWS = 4 };
+typedef struct fc_few_rows {
+    const void* x;
+    const void* w;
+    const void* bias; /* (columns,) or NULL */
+    void* y;
+    int64_t rows, depth, columns, ldx, ldw, ldy;
+    int32_t by_rows;
+} fc_few_rows;
+
+/* dst[(u * depth + k) * NR + c] = src[k * taps + t + c * column] for 0 <= t < taps, 0 <= k < depth, 0 <= c < columns <= NR,
+ * where u = t, or taps - 1 - t with `reversed`; 0 for columns <= c < NR. */
+typedef struct fc_pack_panel {
+    void* dst;
+    const void* src;
+    int64_t taps, depth, columns, column;
+    int32_t reversed;
+} fc_pack_panel;
 
 /* dst[i] += src[i] for 0 <= i < count. */
 typedef struct fc_accumulate {

@@ -14,7 +14,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         const void* bias
         void* y
         const int64_t* ypixel
-        int64_t pixels, taps, depth, columns
+        int64_t pixels, listed, taps, depth, columns
         int32_t accumulate
 
     ctypedef struct fc_outer_tile:
@@ -51,6 +51,22 @@ cdef extern from "fastconv/kernels.h" nogil:
         void* dst
         const void* src
         int64_t rows, columns, padded, ld, dj, si, sj
+
+    enum: FC_FEW_ROWS
+
+    ctypedef struct fc_few_rows:
+        const void* x
+        const void* w
+        const void* bias
+        void* y
+        int64_t rows, depth, columns, ldx, ldw, ldy
+        int32_t by_rows
+
+    ctypedef struct fc_pack_panel:
+        void* dst
+        const void* src
+        int64_t taps, depth, columns, column
+        int32_t reversed
 
     ctypedef struct fc_accumulate:
         void* dst
@@ -163,7 +179,9 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*outer_tile)(const fc_outer_tile*) noexcept nogil
         void (*depthwise_tile)(const fc_depthwise_tile*) noexcept nogil
         void (*depthwise_outer)(const fc_depthwise_outer*) noexcept nogil
+        void (*few_rows)(const fc_few_rows*) noexcept nogil
         void (*copy2d)(const fc_copy2d*) noexcept nogil
+        void (*pack_panel)(const fc_pack_panel*) noexcept nogil
         void (*accumulate)(const fc_accumulate*) noexcept nogil
         void (*winograd_input)(const fc_winograd*) noexcept nogil
         void (*winograd_filter)(const fc_winograd*) noexcept nogil

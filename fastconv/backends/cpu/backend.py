@@ -16,8 +16,8 @@ class CpuBackend(ReferenceBackend):
 
     name = "cpu"
 
-    def conv_forward(self, x: Array, w: Array, b: Array | None, geometry: ConvGeometry) -> Array:
-        return plan.choose("conv_forward", geometry, x.itemsize)(x, w, b, geometry)
+    def conv_forward(self, x: Array, w: Array, b: Array | None, geometry: ConvGeometry, frozen: bool = False) -> Array:
+        return plan.choose("conv_forward", geometry, x.itemsize)(x, w, b, geometry, frozen=frozen)
 
     def conv_backward_input(self, dy: Array, w: Array, b: Array | None, geometry: ConvGeometry) -> Array:
         return plan.choose("conv_backward_input", geometry, dy.itemsize)(dy, w, b, geometry)

@@ -56,7 +56,7 @@ def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, bint depthwi
     problem.y, problem.ys = xv.data, xv.stride
     problem.columns = wv.size[1]
     problem.w = wv.data
-    problem.bias = NULL
+    problem.bias = problem.packed = NULL
     problem.bias_stride = 0
     problem.w_group = wv.size[0] // groups * wv.stride[0]
     problem.w_depth, problem.w_column = wv.stride[0], wv.stride[1]

@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
 from fastconv.backends.cpu.arrays cimport View, view
-from fastconv.backends.cpu.conv_tiles cimport Correlation, correlate
+from fastconv.backends.cpu.conv_tiles cimport Correlation, correlate, kept_weights
 from fastconv.backends.cpu.depthwise cimport depthwise_correlate
 from fastconv.backends.cpu.tiles cimport set_forward_axes
 from fastconv.backends.cpu.winograd cimport winograd_correlate
@@ -15,8 +15,12 @@ from fastconv.backends.cpu.runtime import empty
 cnp.import_array()
 
 
-def conv_forward(cnp.ndarray x, cnp.ndarray w, b, geometry, bint depthwise=False, int winograd=-1):
-    """x (N, IC, ID, IH, IW), w (OC, IC/G, KD, KH, KW), b (OC,) or None -> y (N, OC, OD, OH, OW), channels-last."""
+def conv_forward(cnp.ndarray x, cnp.ndarray w, b, geometry, bint frozen=False, bint depthwise=False,
+                 int winograd=-1):
+    """x (N, IC, ID, IH, IW), w (OC, IC/G, KD, KH, KW), b (OC,) or None -> y (N, OC, OD, OH, OW), channels-last.
+
+    ``frozen``: packed weights are worth keeping for the next call.
+    """
     cdef cnp.ndarray y = empty(geometry.output_shape, x.dtype, "channels_last")
     cdef View xv = view(x), wv = view(w), yv = view(y), bv
     cdef Correlation problem
@@ -25,7 +29,7 @@ def conv_forward(cnp.ndarray x, cnp.ndarray w, b, geometry, bint depthwise=False
     problem.y, problem.ys = yv.data, yv.stride
     problem.columns = wv.size[0] // problem.x.groups
     problem.w = wv.data
-    problem.bias = NULL
+    problem.bias = problem.packed = NULL
     problem.bias_stride = 0
     problem.w_group = problem.columns * wv.stride[0]
     problem.w_depth, problem.w_column = wv.stride[1], wv.stride[0]
@@ -37,6 +41,8 @@ def conv_forward(cnp.ndarray x, cnp.ndarray w, b, geometry, bint depthwise=False
         raise MemoryError("conv_forward: no memory for the list of taps")
     try:
         set_forward_axes(&problem.x, geometry, xv.size, wv.size, wv.stride, lists)
+        if frozen and not depthwise and winograd < 0:
+            _kept = kept_weights(&problem, w, "forward")  # lives as long as the call
         with nogil:
             if depthwise:
                 depthwise_correlate(&problem)

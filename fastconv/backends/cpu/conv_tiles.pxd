@@ -1,5 +1,6 @@
 # The loop nest that a convolution's forward pass and its input gradient share: see conv_tiles.pyx.
 
+cimport numpy as cnp
 from libc.stdint cimport int64_t
 
 from fastconv.backends.cpu._csrc cimport fc_copy2d
@@ -16,8 +17,10 @@ cdef struct Correlation:
     int64_t w_group, w_depth, w_column  # strides, elements
     const char* bias                    # (groups * columns,) or NULL
     int64_t bias_stride
+    char* packed                        # weights that were packed by `pack_weights`, or NULL
 
 
+cdef object kept_weights(Correlation* problem, cnp.ndarray w, object kind)
 cdef int correlate(Correlation* problem) except -1 nogil
 cdef void pack_chunk(const Reader* x, fc_copy2d* copy, const char* w, int64_t w_depth, int64_t depth,
                      char* out) noexcept nogil

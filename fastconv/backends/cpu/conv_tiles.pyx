@@ -6,30 +6,43 @@ much of a tile is border, it is cut into boxes that leave out the taps that see 
 workspace: the packed weights. Tiles depend on shape and threads, the order of every sum on the shape alone.
 """
 
+cimport numpy as cnp
 from libc.stdint cimport int64_t
 
-from fastconv.backends.cpu._csrc cimport fc_conv_tile, fc_copy2d
+from fastconv.backends.cpu._csrc cimport fc_conv_tile, fc_copy2d, fc_pack_panel
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport (
     Reader, Taps, Tile, TileAxis, ceil_div, choose_chunk, choose_tile, count_tiles, fetch, finish, folds, halve_tile,
     list_pixels, locate, next_run, tile_bytes, tile_pixels,
 )
+from fastconv.backends.cpu.weight_cache cimport Panels, cached_panels, new_panels
+
+cnp.import_array()
 
 # A tile's source aims at half a second-level cache, a panel of weights at a quarter of one.
 cdef int64_t TILE_BYTES = 256 * 1024
 cdef int64_t TILE_PIXELS = 512
 cdef int64_t PANEL_PRODUCTS = 2304
-cdef int64_t TASKS_PER_THREAD = 4
+cdef int64_t TASKS_PER_THREAD = 8
 cdef int64_t SMALL_TILE = 64            # pixels; smaller tiles read the weights too often
+cdef int64_t PART = 64                  # pixels
+cdef int64_t PANELS_BYTES = 512 * 1024  # panels of weights that stay in a second-level cache
+# Few pixels and one tap: the weights are what costs. Chunks let a panel go from the array to the first-level cache.
+cdef int64_t FEW_PIXELS = 256
+cdef int64_t FEW_PRODUCTS = 512
+cdef int64_t FEW_ROWS = 128             # where rows of weights, not columns, lie in one piece
 
 
 cdef struct Plan:
     Correlation* problem
     int64_t blocks      # panels of nr columns a group
     int64_t splits      # parts into which a tile's panels are shared out
-    char* packed        # (groups, blocks, chunks, taps, chunk, nr)
+    char* packed        # (groups, blocks, chunks, taps, chunk, nr), not if fused
     char* bias          # (groups, blocks, nr)
+    int64_t part        # pixels that all panels see before the next pixels do, or 0
+    bint few            # one tile of few pixels and one tap
+    bint fused          # one tile: each task packs its panels for itself, and they need not leave the cache
     bint failed         # a thread found no memory for its workspace
 
 
@@ -39,11 +52,17 @@ cdef void share_out(Plan* plan) noexcept nogil:
     cdef int64_t wanted = TASKS_PER_THREAD * num_threads() if num_threads() > 1 else 1
     plan.splits = 1
     while count_tiles(x) * x.groups * plan.splits < wanted:
-        if halve_tile(x, SMALL_TILE):
+        if not plan.few and halve_tile(x, SMALL_TILE):
             continue
         if plan.splits == plan.blocks:
             break
         plan.splits = min(plan.blocks, plan.splits * 2)
+
+
+cdef inline int64_t panel_bytes(const Plan* plan) noexcept nogil:
+    """Bytes of the largest panel, up to whole cache lines."""
+    cdef const Reader* x = &plan.problem.x
+    return ceil_div(x.taps * x.chunk * x.kernel.nr * x.itemsize, 64) * 64
 
 
 cdef inline int64_t panel(const Plan* plan, int64_t group, int64_t block, int64_t chunk) noexcept nogil:
@@ -68,26 +87,38 @@ cdef int64_t tap_step(const Reader* x) noexcept nogil:
     return step if step == 1 or step == -1 else 0
 
 
-cdef void pack_panels(void* context, int64_t index) noexcept nogil:
-    """Pack the weights and the bias of one block of columns: index = group * blocks + block."""
-    cdef Plan* plan = <Plan*> context
+cdef void pack_panel(Plan* plan, int64_t group, int64_t block, int64_t chunk, char* out) noexcept nogil:
+    """Pack a panel: one block of columns, one chunk of channels."""
     cdef Correlation* problem = plan.problem
     cdef Reader* x = &problem.x
-    cdef int64_t group = index // plan.blocks, block = index % plan.blocks, nr = x.kernel.nr, first = block * nr, chunk
+    cdef int64_t nr = x.kernel.nr, first = block * nr
     cdef const char* w = problem.w + (group * problem.w_group + first * problem.w_column) * x.itemsize
     cdef fc_copy2d copy
     copy.columns = min(nr, problem.columns - first)
     copy.padded = nr
     copy.dj = 1
     copy.sj = problem.w_column
-    for chunk in range(x.chunks):
-        pack_chunk(x, &copy, w + chunk * x.chunk * problem.w_depth * x.itemsize, problem.w_depth,
-                   min(x.chunk, x.depth - chunk * x.chunk), plan.packed + panel(plan, group, block, chunk))
-    if problem.bias != NULL:
-        copy.rows, copy.ld, copy.si, copy.sj = 1, nr, 0, problem.bias_stride
-        copy.src = problem.bias + (group * problem.columns + first) * problem.bias_stride * x.itemsize
-        copy.dst = plan.bias + index * nr * x.itemsize
-        x.kernel.copy2d(&copy)
+    pack_chunk(x, &copy, w + chunk * x.chunk * problem.w_depth * x.itemsize, problem.w_depth,
+               min(x.chunk, x.depth - chunk * x.chunk), out)
+
+
+cdef void pack_bias(Plan* plan, int64_t group, int64_t block) noexcept nogil:
+    cdef Correlation* problem = plan.problem
+    cdef int64_t nr = problem.x.kernel.nr, first = block * nr
+    cdef fc_copy2d copy
+    copy.rows, copy.ld, copy.si, copy.sj = 1, nr, 0, problem.bias_stride
+    copy.columns, copy.padded, copy.dj = min(nr, problem.columns - first), nr, 1
+    copy.src = problem.bias + (group * problem.columns + first) * problem.bias_stride * problem.x.itemsize
+    copy.dst = plan.bias + (group * plan.blocks + block) * nr * problem.x.itemsize
+    problem.x.kernel.copy2d(&copy)
+
+
+cdef void pack_panels(void* context, int64_t index) noexcept nogil:
+    """Pack the weights of one block of columns: index = group * blocks + block."""
+    cdef Plan* plan = <Plan*> context
+    cdef int64_t group = index // plan.blocks, block = index % plan.blocks, chunk
+    for chunk in range(plan.problem.x.chunks):
+        pack_panel(plan, group, block, chunk, plan.packed + panel(plan, group, block, chunk))
 
 
 cdef void pack_chunk(const Reader* x, fc_copy2d* copy, const char* w, int64_t w_depth, int64_t depth,
@@ -95,6 +126,14 @@ cdef void pack_chunk(const Reader* x, fc_copy2d* copy, const char* w, int64_t w_
     """Pack one chunk of a panel, (taps, depth, nr): copies along whichever of taps and depth lies closer in memory."""
     cdef const TileAxis* ax = &x.axis[0]
     cdef int64_t row = copy.padded * x.itemsize, step = tap_step(x), d, h, tap, k, at
+    cdef fc_pack_panel dense
+    if step != 0 and (w_depth == x.taps or depth == 1):  # (depth, taps) side by side
+        at = ax[0].weight[0] + ax[1].weight[0] + ax[2].weight[0]
+        dense.src = w + (at if step > 0 else at - x.taps + 1) * x.itemsize
+        dense.dst, dense.taps, dense.depth, dense.reversed = out, x.taps, depth, step < 0
+        dense.columns, dense.column = copy.columns, copy.sj
+        x.kernel.pack_panel(&dense)
+        return
     if step != 0 and w_depth != 1:  # a copy for each channel, its rows are the taps; backwards, they fill from the end
         at = ax[0].weight[0] + ax[1].weight[0] + ax[2].weight[0]
         copy.rows, copy.si, copy.ld = x.taps, 1, step * depth * copy.padded
@@ -135,6 +174,7 @@ cdef struct Task:
     Tile tile
     int64_t group, block, last_block, chunk, depth
     bint fold
+    char* panel         # memory for one, if fused
     int64_t* lists[4]   # pixels in the source and in y, taps in the source and in a panel
 
 
@@ -142,18 +182,28 @@ cdef void run_box(Plan* plan, Task* task, const Tile* box, const Taps* taps, fc_
     """All panels of the task for the pixels of a box, which share the same taps."""
     cdef Correlation* problem = plan.problem
     cdef Reader* x = &problem.x
-    cdef int64_t nr = x.kernel.nr, block
-    call.pixels = list_pixels(x, &task.tile, box, problem.ys, task.lists[0], task.lists[1])
+    cdef int64_t nr = x.kernel.nr, block, pixels, first = 0, part
+    cdef bint ahead
+    pixels = list_pixels(x, &task.tile, box, problem.ys, task.lists[0], task.lists[1])
     call.taps = list_box_taps(x, taps, task.depth, task.fold, task.lists[2], task.lists[3])
     call.depth = task.depth * (taps.last[2] - taps.first[2]) if task.fold else task.depth
-    for block in range(task.block, task.last_block):
-        call.columns = min(nr, problem.columns - block * nr)
-        call.w = plan.packed + panel(plan, task.group, block, task.chunk)
-        call.bias = NULL
-        if problem.bias != NULL:
-            call.bias = plan.bias + (task.group * plan.blocks + block) * nr * x.itemsize
-        call.y = problem.y + (task.group * problem.columns + block * nr) * x.itemsize
-        x.kernel.conv_tile(call)
+    # Rows that far apart share a set of the first-level cache: there the next ones would drive out those at work.
+    ahead = x.direct and x.taps == 1 and x.step[4] * x.itemsize % 2048 != 0
+    part = plan.part if plan.part > 0 else pixels
+    while first < pixels:
+        call.pixels = min(part, pixels - first)
+        call.pixel, call.ypixel = task.lists[0] + first, task.lists[1] + first
+        call.listed = pixels - first if ahead else 0
+        for block in range(task.block, task.last_block):
+            call.columns = min(nr, problem.columns - block * nr)
+            call.w = task.panel if plan.fused else plan.packed + panel(plan, task.group, block, task.chunk)
+            call.bias = NULL
+            if problem.bias != NULL:
+                call.bias = plan.bias + (task.group * plan.blocks + block) * nr * x.itemsize
+            call.y = problem.y + (task.group * problem.columns + block * nr) * x.itemsize
+            x.kernel.conv_tile(call)
+            call.listed = 0
+        first += part
 
 
 cdef void run_boxes(Plan* plan, Task* task, fc_conv_tile* call) noexcept nogil:
@@ -187,53 +237,125 @@ cdef void run_tile(void* context, int64_t index) noexcept nogil:
     cdef Reader* x = &plan.problem.x
     cdef int64_t most = tile_pixels(x), share = ceil_div(plan.blocks, plan.splits), split = index % plan.splits
     cdef int64_t lists = ceil_div(2 * (most + x.taps) * sizeof(int64_t), 64) * 64
-    cdef int64_t* memory = <int64_t*> workspace(lists + tile_bytes(x))
+    cdef int64_t panels = panel_bytes(plan) if plan.fused else 0, last_block, block
+    cdef int64_t* memory = <int64_t*> workspace(panels + lists + tile_bytes(x))
     cdef Task task
     cdef fc_conv_tile call
     if memory == NULL:
         plan.failed = True
         return
+    task.panel = <char*> memory
+    memory += panels // <int64_t>sizeof(int64_t)
     task.lists[0], task.lists[1] = memory, memory + most
     task.lists[2], task.lists[3] = memory + 2 * most, memory + 2 * most + x.taps
-    call.pixel, call.ypixel, call.tap, call.wtap = task.lists[0], task.lists[1], task.lists[2], task.lists[3]
+    call.tap, call.wtap = task.lists[2], task.lists[3]
     task.group = index // plan.splits % x.groups
     task.block, task.last_block = split * share, min(plan.blocks, (split + 1) * share)
+    last_block = task.last_block
     locate(x, index // plan.splits // x.groups, &task.tile)
     for task.chunk in range(x.chunks):
         task.depth = min(x.chunk, x.depth - task.chunk * x.chunk)
         task.fold = folds(x, task.depth)
         call.x = fetch(x, &task.tile, task.group, task.chunk, <char*> memory + lists)
         call.accumulate = task.chunk > 0
-        run_boxes(plan, &task, &call)
+        if not plan.fused:
+            run_boxes(plan, &task, &call)
+            continue
+        for block in range(split * share, last_block):
+            task.block, task.last_block = block, block + 1
+            pack_panel(plan, task.group, block, task.chunk, task.panel)
+            run_boxes(plan, &task, &call)
+
+
+cdef inline int64_t count_pixels(const Reader* x) noexcept nogil:
+    return x.n * x.axis[0].count * x.axis[1].count * x.axis[2].count
+
+
+cdef void make_plan(Plan* plan, Correlation* problem) noexcept nogil:
+    """Chunks, tiles and tasks. What the number of pixels decides here does not change the order of a sum: with one tap
+    that is the order of the channels, however they are cut into chunks."""
+    cdef Reader* x = &problem.x
+    x.kernel = kernels(x.itemsize)
+    plan.problem = problem
+    plan.failed = False
+    plan.blocks = ceil_div(problem.columns, x.kernel.nr)
+    x.taps = x.axis[0].taps * x.axis[1].taps * x.axis[2].taps
+    plan.few = x.taps == 1 and count_pixels(x) <= FEW_PIXELS
+    if plan.few:
+        choose_chunk(x, FEW_ROWS if problem.w_column == 1 else FEW_PRODUCTS)
+        choose_tile(x, FEW_PIXELS, FEW_PIXELS * x.chunk * x.itemsize)
+    else:
+        choose_chunk(x, PANEL_PRODUCTS)
+        choose_tile(x, TILE_PIXELS, TILE_BYTES)
+    if x.taps == 0:
+        x.chunks = 1  # nothing to sum: the micro-kernel stores the bias or zeros
+    share_out(plan)
+    finish(x)
+    plan.fused = count_tiles(x) == 1
+    plan.part = PART if plan.blocks * panel_bytes(plan) <= PANELS_BYTES else 0
+
+
+cdef inline int64_t packed_bytes(const Plan* plan) noexcept nogil:
+    cdef const Reader* x = &plan.problem.x
+    return 0 if plan.fused else x.groups * plan.blocks * x.kernel.nr * x.taps * x.depth * x.itemsize
+
+
+cdef class PackWeights:
+    """Packs the weights of a problem, for the cache."""
+    cdef Plan* plan
+
+    def __call__(self):
+        cdef Panels panels = new_panels(packed_bytes(self.plan))
+        self.plan.packed = panels.data
+        with nogil:
+            parallel_for(self.plan.problem.x.groups * self.plan.blocks, pack_panels, self.plan)
+        return panels
+
+
+cdef object kept_weights(Correlation* problem, cnp.ndarray w, object kind):
+    """Find or make the packed weights of an array whose content seldom changes; the caller holds what is returned.
+
+    ``kind`` tells apart problems that read the same array of weights in different ways.
+    """
+    cdef Plan plan
+    cdef Panels panels
+    cdef PackWeights pack = PackWeights()
+    if count_pixels(&problem.x) == 0:
+        return None
+    make_plan(&plan, problem)
+    if packed_bytes(&plan) == 0:
+        return None
+    pack.plan = &plan
+    panels = cached_panels(w, (kind, problem.x.groups, <size_t> problem.x.kernel), pack)
+    problem.packed = panels.data
+    return panels
 
 
 cdef int correlate(Correlation* problem) except -1 nogil:
     """Solve the problem. Raises MemoryError."""
     cdef Reader* x = &problem.x
     cdef Plan plan
-    cdef int64_t panels, bytes
-    if x.n * x.axis[0].count * x.axis[1].count * x.axis[2].count == 0:
+    cdef int64_t panels, packed, bytes, index
+    cdef char* memory
+    if count_pixels(x) == 0:
         return 0
-    x.kernel = kernels(x.itemsize)
-    plan.problem = problem
-    plan.failed = False
-    plan.blocks = ceil_div(problem.columns, x.kernel.nr)
-    choose_chunk(x, PANEL_PRODUCTS)
-    if x.taps == 0:
-        x.chunks = 1  # nothing to sum: the micro-kernel stores the bias or zeros
-    choose_tile(x, TILE_PIXELS, TILE_BYTES)
-    share_out(&plan)
-    finish(x)
+    make_plan(&plan, problem)
     panels = x.groups * plan.blocks
-    bytes = panels * x.kernel.nr * (x.taps * x.depth + 1) * x.itemsize
-    plan.packed = <char*> allocate(bytes)
-    plan.bias = plan.packed + bytes - panels * x.kernel.nr * x.itemsize
-    if plan.packed == NULL:
+    packed = packed_bytes(&plan) if problem.packed == NULL else 0
+    bytes = packed + (0 if problem.bias == NULL else panels * x.kernel.nr * x.itemsize)
+    memory = <char*> allocate(bytes)
+    plan.packed = memory if problem.packed == NULL else problem.packed
+    plan.bias = memory + packed
+    if memory == NULL:
         plan.failed = True
     else:
-        parallel_for(panels, pack_panels, &plan)
+        if problem.bias != NULL:
+            for index in range(panels):
+                pack_bias(&plan, index // plan.blocks, index % plan.blocks)
+        if packed > 0:
+            parallel_for(panels, pack_panels, &plan)
         parallel_for(count_tiles(x) * x.groups * plan.splits, run_tile, &plan)
-    release(plan.packed, bytes)
+    release(memory, bytes)
     if plan.failed:
         with gil:
             raise MemoryError("convolution: no memory for packed weights or a workspace")

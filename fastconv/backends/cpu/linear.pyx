@@ -3,9 +3,12 @@
 cimport numpy as cnp
 from libc.stdint cimport int64_t
 
+from fastconv.backends.cpu._csrc cimport FC_FEW_ROWS, fc_few_rows, fc_kernels
 from fastconv.backends.cpu.arrays cimport View, view
-from fastconv.backends.cpu.conv_tiles cimport Correlation, correlate
-from fastconv.backends.cpu.tiles cimport Reader
+from fastconv.backends.cpu.conv_tiles cimport Correlation, correlate, kept_weights
+from fastconv.backends.cpu.dispatch cimport kernels
+from fastconv.backends.cpu.runtime cimport parallel_for
+from fastconv.backends.cpu.tiles cimport Reader, ceil_div
 from fastconv.backends.cpu.weight_tiles cimport Outer, outer_products
 
 from fastconv.backends.cpu.runtime import empty
@@ -14,6 +17,11 @@ cnp.import_array()
 
 cdef int64_t NOTHING[1]  # the shift and the weight offset of the only tap
 NOTHING[0] = 0
+
+# What a task of few rows takes.
+cdef int64_t TASK_WEIGHTS = 64 * 1024
+cdef int64_t LEAST_COLUMNS = 64
+cdef int64_t LEAST_BY_ROWS = 512  # a row's piece is long enough to be read as a stream
 
 
 cdef void set_rows(Reader* x, const View* rows) noexcept nogil:
@@ -31,7 +39,46 @@ cdef void set_rows(Reader* x, const View* rows) noexcept nogil:
         x.axis[i].taps, x.axis[i].shift, x.axis[i].weight = 1, NOTHING, NOTHING
 
 
-cdef object product(cnp.ndarray x, cnp.ndarray w, b, int depth_axis):
+cdef struct FewRows:
+    fc_few_rows call
+    const fc_kernels* kernel
+    int64_t itemsize, share  # columns a task
+
+
+cdef void run_few_rows(void* context, int64_t index) noexcept nogil:
+    cdef FewRows* few = <FewRows*> context
+    cdef fc_few_rows call = few.call
+    cdef int64_t first = index * few.share
+    call.columns = min(few.share, call.columns - first)
+    call.w = <const char*> call.w + first * (1 if call.by_rows else call.ldw) * few.itemsize
+    call.y = <char*> call.y + first * few.itemsize
+    if call.bias != NULL:
+        call.bias = <const char*> call.bias + first * few.itemsize
+    few.kernel.few_rows(&call)
+
+
+cdef bint few_rows(const Correlation* problem, const View* x, bint by_rows) noexcept nogil:
+    """Solve a problem of few rows, of elements side by side, with weights as they lie; False if it is not like that.
+
+    The sums are those of `correlate`, so that a row's bits do not depend on the number of rows.
+    """
+    cdef FewRows few
+    cdef int64_t rows = x.size[0], depth = x.size[1], near = problem.w_column if by_rows else problem.w_depth
+    if rows == 0 or rows > FC_FEW_ROWS or depth == 0 or near != 1 or problem.bias_stride > 1:
+        return False
+    if x.stride[1] != 1 and depth > 1:
+        return False
+    few.itemsize, few.kernel = x.itemsize, kernels(x.itemsize)
+    few.call.x, few.call.w, few.call.bias, few.call.y = x.data, problem.w, problem.bias, problem.y
+    few.call.rows, few.call.depth, few.call.columns, few.call.by_rows = rows, depth, problem.columns, by_rows
+    few.call.ldx, few.call.ldy = x.stride[0], problem.ys[4]
+    few.call.ldw = problem.w_depth if by_rows else problem.w_column
+    few.share = max(TASK_WEIGHTS // depth, LEAST_BY_ROWS if by_rows else LEAST_COLUMNS)
+    parallel_for(ceil_div(problem.columns, few.share), run_few_rows, &few)
+    return True
+
+
+cdef object product(cnp.ndarray x, cnp.ndarray w, b, int depth_axis, bint frozen):
     """x (N, K) times w with its axis ``depth_axis`` of size K, plus b."""
     cdef View xv = view(x), wv = view(w), yv, bv
     cdef cnp.ndarray y = empty((x.shape[0], w.shape[1 - depth_axis]), x.dtype, "C")
@@ -45,25 +92,28 @@ cdef object product(cnp.ndarray x, cnp.ndarray w, b, int depth_axis):
     problem.columns = yv.size[1]
     problem.w, problem.w_group = wv.data, 0
     problem.w_depth, problem.w_column = wv.stride[depth_axis], wv.stride[1 - depth_axis]
-    problem.bias = NULL
+    problem.bias = problem.packed = NULL
     problem.bias_stride = 0
     if b is not None:
         bv = view(b)
         problem.bias, problem.bias_stride = bv.data, bv.stride[0]
     if yv.size[1] > 0:
+        if frozen and xv.size[0] > FC_FEW_ROWS:
+            _kept = kept_weights(&problem, w, depth_axis)  # lives as long as the call
         with nogil:
-            correlate(&problem)
+            if not few_rows(&problem, &xv, depth_axis == 0):
+                correlate(&problem)
     return y
 
 
-def linear_forward(cnp.ndarray x, cnp.ndarray w, b):
+def linear_forward(cnp.ndarray x, cnp.ndarray w, b, bint frozen=False):
     """x (N, I), w (O, I), b (O,) or None -> y (N, O)."""
-    return product(x, w, b, 1)
+    return product(x, w, b, 1, frozen)
 
 
 def linear_backward_input(cnp.ndarray dy, cnp.ndarray w):
     """dy (N, O), w (O, I) -> dx (N, I)."""
-    return product(dy, w, None, 0)
+    return product(dy, w, None, 0, False)
 
 
 def linear_backward_weight(cnp.ndarray dy, cnp.ndarray x):

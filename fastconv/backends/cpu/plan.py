@@ -42,9 +42,9 @@ def _never(geometry: ConvGeometry, itemsize: int) -> str | None:
 
 
 def _winograd(kernel: Callable) -> Callable:
-    def run(*arguments):
+    def run(*arguments, **options):
         geometry = arguments[-1]
-        options = {"winograd": winograd_rule.form_of(geometry).code}
+        options["winograd"] = winograd_rule.form_of(geometry).code
         if kernel is conv_backward_input and winograd_rule.adjoint(geometry):
             options["adjoint"] = True
         return kernel(*arguments, **options)

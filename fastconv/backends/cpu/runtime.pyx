@@ -94,8 +94,18 @@ def get_num_threads():
     return fc_get_num_threads()
 
 
+_emptied = []
+
+
+def on_empty_cache(action):
+    """Have ``action()`` called by ``empty_cache``, before the buffer pool is emptied."""
+    _emptied.append(action)
+
+
 def empty_cache():
-    """Give memory that is kept for future arrays back to the system."""
+    """Give memory that is kept for future arrays and calls back to the system."""
+    for action in _emptied:
+        action()
     with nogil:
         fc_empty_cache()
 

@@ -12,10 +12,23 @@ from libc.string cimport memset
 from fastconv.backends.cpu._csrc cimport fc_copy2d
 
 
+# Bytes of source that a tile may span where its taps lie far apart; tiles aim at less.
+cdef int64_t MOST_BYTES = 2 * 1024 * 1024
+
+
 cdef int64_t even_part(int64_t size, int64_t limit) noexcept nogil:
     """The largest part, at most ``limit``, of a cut of ``size`` into as few and as equal parts as can be."""
     cdef int64_t part = max(<int64_t>1, min(size, limit))
     return ceil_div(size, ceil_div(size, part)) if size > 0 else 1
+
+
+cdef int64_t least_source(const Reader* reader, int axes) noexcept nogil:
+    """Source positions that one pixel spans over the first ``axes`` axes."""
+    cdef int64_t source = 1
+    cdef int i
+    for i in range(axes):
+        source *= span(&reader.axis[i], 1)
+    return source
 
 
 cdef void choose_chunk(Reader* reader, int64_t products) noexcept nogil:
@@ -26,7 +39,8 @@ cdef void choose_chunk(Reader* reader, int64_t products) noexcept nogil:
     if reader.taps == 0:  # one axis without taps: nothing is read along the others either
         for i in range(3):
             reader.axis[i].taps = 0
-    limit = max(<int64_t>1, products // max(reader.taps, <int64_t>1))
+    limit = min(products // max(reader.taps, <int64_t>1), MOST_BYTES // reader.itemsize // least_source(reader, 3))
+    limit = max(<int64_t>1, limit)
     if limit > 16:
         limit -= limit % 16
     reader.chunks = ceil_div(reader.depth, limit)
@@ -53,7 +67,7 @@ cdef bint readable(const Reader* reader) noexcept nogil:
 cdef void choose_tile(Reader* reader, int64_t pixels, int64_t bytes) noexcept nogil:
     """Choose the tile: whole rows first, then planes, volumes and images, up to ``pixels`` and ``bytes`` of source."""
     cdef int64_t budget = bytes // reader.itemsize // reader.chunk
-    cdef int64_t taken = 1, source = 1, part
+    cdef int64_t most = MOST_BYTES // reader.itemsize // reader.chunk, taken = 1, source = 1, part, rest
     cdef TileAxis* axis
     cdef int i
     for i in range(2, -1, -1):
@@ -61,7 +75,8 @@ cdef void choose_tile(Reader* reader, int64_t pixels, int64_t bytes) noexcept no
         part = 1
         if i == 2 or reader.axis[i + 1].tile == reader.axis[i + 1].count:
             part = even_part(axis.count, pixels // taken)
-            while part > 1 and source * span(axis, part) > budget:
+            rest = least_source(reader, i)
+            while part > 1 and (source * span(axis, part) > budget or source * span(axis, part) * rest > most):
                 part = even_part(axis.count, part - 1 - (part - 1) // 8)
         axis.tile = part
         taken *= part

@@ -121,7 +121,7 @@ cdef void multiply(Stage* stage, int64_t block, const char* u, int64_t first, in
     call.tap, call.wtap = stage.lists + 2 * tiles, stage.lists + 2 * tiles + x.axis[0].taps
     call.pixels, call.taps, call.depth = last - first, x.axis[0].taps, x.depth
     call.columns = min(x.kernel.nr, plan.problem.columns - block * x.kernel.nr)
-    call.bias, call.accumulate = NULL, False
+    call.bias, call.accumulate, call.listed = NULL, False, 0
     for plane in range(plan.grid.planes):
         call.x = stage.v + plane * stage.v_plane * x.itemsize
         call.w = u + plane * plan.u_plane * x.itemsize

@@ -44,7 +44,9 @@ def _tap_matrices(w: np.ndarray, groups: int) -> np.ndarray:
     return widen(np.moveaxis(w.reshape(groups, oc // groups, icg, *kernel), (3, 4, 5), (0, 1, 2)))
 
 
-def conv_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry) -> np.ndarray:
+def conv_forward(
+    x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, frozen: bool = False
+) -> np.ndarray:
     padded, inside = _padded_zeros(geometry)
     padded[inside] = x
     matrices = _tap_matrices(w, geometry.groups)

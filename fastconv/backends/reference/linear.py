@@ -12,7 +12,7 @@ def _rows_times(matrix: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return np.matmul(widen(matrix), widen(rows)[:, :, None])[:, :, 0]
 
 
-def linear_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None) -> np.ndarray:
+def linear_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, frozen: bool = False) -> np.ndarray:
     y = _rows_times(w, x)
     return narrow(y if b is None else y + b, x)
 

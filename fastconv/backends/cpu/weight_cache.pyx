@@ -1,0 +1,162 @@
+"""Packed weights, kept between calls: inference and frozen layers pack once. Whose weights change must not ask.
+
+An entry holds a copy of the weights that it was made of, and every use compares it with what lies there now: weights
+written in place, views, and a freed array whose address another one got, are all seen. A weight is kept when it comes
+for the second time; one that was found changed a few times is taken for a moving one and not kept any more. The entries
+used longest ago go when the bytes exceed FASTCONV_WEIGHT_CACHE. No packing here: ``build`` knows how.
+"""
+
+cimport numpy as cnp
+from libc.stdint cimport int64_t
+from libc.string cimport memcmp, memcpy
+
+import os
+from threading import Lock
+
+from fastconv import config
+from fastconv.backends.cpu.runtime cimport allocate, parallel_for, release
+from fastconv.backends.cpu.runtime import on_empty_cache
+
+cnp.import_array()
+
+cdef int64_t PIECE = 256 * 1024  # bytes compared or copied by a task
+cdef int CHANGES = 3             # after which a weight is taken for a moving one
+cdef int SEEN = 1024             # keys remembered without an entry
+
+
+cdef class Panels:
+    """A block of packed weights."""
+
+    def __dealloc__(self):
+        release(self.data, self.nbytes)
+
+
+cdef Panels new_panels(size_t nbytes):
+    """Memory for packed weights. Raises MemoryError."""
+    cdef Panels panels = Panels.__new__(Panels)
+    panels.data = <char*> allocate(nbytes)
+    if panels.data == NULL:
+        raise MemoryError("convolution: no memory for packed weights")
+    panels.nbytes = nbytes
+    return panels
+
+
+cdef struct Pair:
+    char* kept
+    const char* now
+    int64_t bytes
+    bint differ
+
+
+cdef void compare(void* context, int64_t index) noexcept nogil:
+    cdef Pair* pair = <Pair*> context
+    cdef int64_t first = index * PIECE
+    if not pair.differ and memcmp(pair.kept + first, pair.now + first, min(PIECE, pair.bytes - first)) != 0:
+        pair.differ = True
+
+
+cdef void keep(void* context, int64_t index) noexcept nogil:
+    cdef Pair* pair = <Pair*> context
+    cdef int64_t first = index * PIECE
+    memcpy(pair.kept + first, pair.now + first, min(PIECE, pair.bytes - first))
+
+
+cdef class Entry:
+    cdef Panels weights, made
+    cdef size_t nbytes
+
+
+_lock = Lock()
+_entries = {}  # key -> Entry, the one used last at the end
+_seen = {}     # key -> how often its weights were found changed
+_bytes = 0
+
+
+cpdef object cached_panels(cnp.ndarray w, object kind, object build):
+    """Return what ``build()`` makes of the weights ``w``, or what an earlier call made of the same ones.
+
+    Args:
+        w: contiguous; others are not kept.
+        kind: says, with shape and dtype of ``w``, how they are packed; hashable.
+        build: returns new Panels; it must not depend on more than ``w`` and ``kind``.
+    """
+    global _bytes
+    cdef Entry entry
+    cdef Pair pair
+    cdef Panels made
+    pair.bytes = cnp.PyArray_NBYTES(w)
+    bound = config.weight_cache_bytes()
+    if not cnp.PyArray_IS_C_CONTIGUOUS(w) or 2 * pair.bytes > bound:
+        return build()
+    key = (<size_t> cnp.PyArray_DATA(w), tuple([w.shape[i] for i in range(w.ndim)]), w.dtype.char, kind)
+    pair.now = <const char*> cnp.PyArray_DATA(w)
+    pair.differ = False
+    with _lock:
+        entry = _entries.pop(key, None)
+        if entry is not None:
+            _entries[key] = entry  # now the one used last
+        else:
+            changes = _seen.pop(key, None)
+            _seen[key] = 0 if changes is None else changes
+            if len(_seen) > SEEN:
+                del _seen[next(iter(_seen))]
+            if changes is None or changes >= CHANGES:
+                entry = None
+                wanted = False
+            else:
+                wanted = True
+    if entry is not None:
+        pair.kept = entry.weights.data
+        with nogil:
+            parallel_for((pair.bytes + PIECE - 1) // PIECE, compare, &pair)
+        if not pair.differ:
+            return entry.made
+        with _lock:
+            if _entries.get(key) is entry:
+                del _entries[key]
+                _bytes -= entry.nbytes
+            changes = _seen.pop(key, 0) + 1
+            _seen[key] = changes
+            wanted = changes < CHANGES
+    if not wanted:
+        return build()
+    entry = Entry.__new__(Entry)
+    entry.weights = new_panels(pair.bytes)
+    pair.kept = entry.weights.data
+    with nogil:  # before they are packed: what is kept is never newer than what was made of it
+        parallel_for((pair.bytes + PIECE - 1) // PIECE, keep, &pair)
+    made = build()
+    entry.made = made
+    entry.nbytes = pair.bytes + made.nbytes
+    with _lock:
+        if key in _entries:  # another thread was first
+            _bytes -= (<Entry> _entries.pop(key)).nbytes
+        _entries[key] = entry
+        _bytes += entry.nbytes
+        while _bytes > bound:
+            _bytes -= (<Entry> _entries.pop(next(iter(_entries)))).nbytes
+    return made
+
+
+def clear():
+    """Forget all entries."""
+    global _bytes
+    with _lock:
+        _entries.clear()
+        _seen.clear()
+        _bytes = 0
+
+
+def cached_bytes():
+    """Return the bytes of all entries: packed weights and the copies that they are compared with."""
+    return _bytes
+
+
+def entries():
+    """Return how many there are."""
+    return len(_entries)
+
+
+on_empty_cache(clear)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)

@@ -1,0 +1,183 @@
+"""Packed weights that are kept between calls are never stale, bounded, and asked for by inference alone."""
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+import pytest
+
+import fastconv
+from fastconv import backends, config
+from fastconv import functional as F
+from fastconv.backends.cpu import weight_cache
+from fastconv.errors import ArgumentError
+
+conv2d = partial(F.conv2d, exact=True)  # not by Winograd
+SIZES = (3, 40, 24, 24), (37, 40, 3, 3)
+
+
+@pytest.fixture(autouse=True)
+def empty():
+    fastconv.empty_cache()
+    yield
+    fastconv.empty_cache()
+
+
+@pytest.fixture
+def bound(monkeypatch):
+    """Set FASTCONV_WEIGHT_CACHE."""
+
+    def set_to(value):
+        monkeypatch.setenv("FASTCONV_WEIGHT_CACHE", str(value))
+        config.weight_cache_bytes.cache_clear()
+
+    yield set_to
+    monkeypatch.undo()
+    config.weight_cache_bytes.cache_clear()
+
+
+@pytest.fixture
+def arrays(rng):
+    return [rng.standard_normal(size).astype(np.float32) for size in SIZES]
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(4)
+
+
+def expected(x, w):
+    """Without the cache, whatever it holds."""
+    leaf = fastconv.tensor(w, requires_grad=True)
+    return conv2d(x, leaf).numpy()
+
+
+def test_the_second_call_keeps_and_the_third_finds(arrays):
+    x, w = arrays
+    y = expected(x, w)
+    assert weight_cache.entries() == 0
+    for kept in (0, 1, 1, 1):
+        np.testing.assert_array_equal(conv2d(x, w), y)
+        assert weight_cache.entries() == kept
+    assert weight_cache.cached_bytes() >= 2 * w.nbytes
+    fastconv.empty_cache()
+    assert weight_cache.entries() == weight_cache.cached_bytes() == 0
+
+
+def test_weights_written_in_place_are_seen(arrays, rng):
+    x, w = arrays
+    for _ in range(10):
+        for _ in range(3):
+            np.testing.assert_array_equal(conv2d(x, w), expected(x, w))
+        w[tuple(rng.integers(0, w.shape))] += 1
+    assert weight_cache.entries() == 0, "a weight that moves is not kept"
+
+
+def test_each_single_element_counts(arrays):
+    x, w = arrays
+    for index in (0, w.size - 1):
+        fastconv.empty_cache()
+        for _ in range(3):
+            conv2d(x, w)
+        assert weight_cache.entries() == 1
+        w.flat[index] = np.nextafter(w.flat[index], np.float32(9))
+        np.testing.assert_array_equal(conv2d(x, w), expected(x, w))
+
+
+def test_views_of_the_same_memory(arrays):
+    x, w = arrays
+    views = [w, w[:20], w.reshape(37, 40, 9, 1), w[::-1], w[:, :, ::-1], w.transpose(0, 1, 3, 2)]
+    for _ in range(4):
+        for view in views:
+            np.testing.assert_array_equal(conv2d(x, view), expected(x, view))
+
+
+def test_groups_of_the_same_weights(rng):
+    x, w = rng.standard_normal((2, 24, 20, 20)), rng.standard_normal((24, 12, 3, 3))
+    y = rng.standard_normal((2, 12, 20, 20))
+    for _ in range(4):
+        grouped = conv2d(x, fastconv.tensor(w, requires_grad=True), groups=2).numpy()
+        np.testing.assert_array_equal(conv2d(x, w, groups=2), grouped)
+        np.testing.assert_array_equal(conv2d(y, w), expected(y, w))
+
+
+def test_a_freed_array_whose_address_is_used_again(arrays, rng):
+    x, w = arrays
+    for value in range(12):
+        again = backends.get("cpu").scale(w, float(value))  # on pooled memory: the address of the one before
+        for _ in range(2):
+            np.testing.assert_array_equal(conv2d(x, again), expected(x, again))
+        del again
+
+
+def test_instruction_sets_have_their_own(isa, arrays):
+    x, w = arrays
+    for _ in range(3):
+        np.testing.assert_array_equal(conv2d(x, w), expected(x, w))
+
+
+def test_linear_layers_and_their_batches(rng):
+    w = rng.standard_normal((96, 200)).astype(np.float32)
+    samples = rng.standard_normal((700, 200)).astype(np.float32)
+    whole = F.linear(samples, fastconv.tensor(w, requires_grad=True)).numpy()
+    for n in (1, 2, 4, 5, 63, 256, 257, 700):
+        for _ in range(3):
+            np.testing.assert_array_equal(F.linear(samples[:n], w), whole[:n])
+        w[3, 5] += 1
+        whole = F.linear(samples, fastconv.tensor(w, requires_grad=True)).numpy()
+
+
+def test_training_does_not_ask(arrays):
+    x, w = arrays
+    leaf = fastconv.tensor(w, requires_grad=True)
+    for _ in range(4):
+        conv2d(x, leaf)
+    assert weight_cache.entries() == 0
+    with fastconv.no_grad():
+        for _ in range(2):
+            conv2d(x, leaf)
+    assert weight_cache.entries() == 1
+
+
+def test_the_bound_is_kept_and_the_oldest_goes(arrays, bound):
+    x, w = arrays
+    for _ in range(2):
+        conv2d(x, w)
+    one = weight_cache.cached_bytes()
+    fastconv.empty_cache()
+    bound(3 * one)
+    weights = [w + i for i in range(5)]
+    for each in (*weights, *weights):
+        conv2d(x, each)
+        assert weight_cache.cached_bytes() <= 3 * one
+    assert weight_cache.entries() == 3
+    bound(0)
+    fastconv.empty_cache()
+    for _ in range(3):
+        np.testing.assert_array_equal(conv2d(x, w), expected(x, w))
+    assert weight_cache.entries() == 0
+
+
+def test_many_threads_at_once(arrays):
+    x, w = arrays
+    weights = [w + i for i in range(4)]
+    results = [expected(x, each) for each in weights]
+
+    def work(index):
+        for step in range(30):
+            which = (index + step) % 4
+            if not np.array_equal(conv2d(x, weights[which]), results[which]):
+                return False
+            if step % 10 == index:
+                fastconv.empty_cache()
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(4)))
+
+
+@pytest.mark.parametrize("value", ["-1", "many", "1.5", "9" * 20])
+def test_a_bound_that_is_no_number(bound, value):
+    bound(value)
+    with pytest.raises(ArgumentError, match="FASTCONV_WEIGHT_CACHE"):
+        config.weight_cache_bytes()
