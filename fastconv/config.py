@@ -35,6 +35,11 @@ def exact() -> bool:
     return _choice("FASTCONV_EXACT", ("0", "1"), "0") == "1"
 
 
+def fuse() -> bool:
+    """FASTCONV_FUSE: whether a Sequential runs a convolution with its ReLU and max-pool as one; 0 is no."""
+    return _choice("FASTCONV_FUSE", ("0", "1"), "1") == "1"
+
+
 def num_threads() -> int:
     """FASTCONV_NUM_THREADS, or the processors that this process may use (affinity and cgroup limits counted in)."""
     value = os.environ.get("FASTCONV_NUM_THREADS", "").strip()

@@ -39,7 +39,7 @@ ALLOWED = {
     "tensor": {"errors", "backends", "backends/base"},
     "functional": {"errors", "config", "arguments", "geometry", "random", "tensor", "backends", "backends/base"},
     "init": {"errors", "arguments", "random", "tensor", "backends"},  # backends: to put values on a parameter's device
-    "nn": {"errors", "arguments", "random", "tensor", "init", "functional", "backends"},
+    "nn": {"errors", "config", "arguments", "random", "tensor", "init", "functional", "backends"},
     "optim": {"errors", "arguments", "tensor", "backends", "backends/base"},
     "models": {"errors", "nn"},
     "data": {"errors", "config"},

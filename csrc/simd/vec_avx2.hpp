@@ -3,6 +3,7 @@
 #include <immintrin.h>
 
 #include <cstdint>
+#include <cstring>
 
 #include "simd/unroll.hpp"
 
@@ -66,8 +67,24 @@ struct VecF32 {
     static Mask greater(Reg a, Reg b) { return _mm256_cmp_ps(a, b, _CMP_GT_OQ); }
     static Mask not_less_equal(Reg a, Reg b) { return _mm256_cmp_ps(a, b, _CMP_NLE_UQ); }
     static Mask ordered(Reg a) { return _mm256_cmp_ps(a, a, _CMP_ORD_Q); }
+    static Mask equal(Reg a, Reg b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
+    static Mask differ(Reg a, Reg b) { return _mm256_cmp_ps(a, b, _CMP_NEQ_UQ); }
+    static bool any(Mask a) { return _mm256_movemask_ps(a) != 0; }
     static Mask both(Mask a, Mask b) { return _mm256_and_ps(a, b); }
     static Reg select(Mask m, Reg a, Reg b) { return _mm256_blendv_ps(b, a, m); }
+    static Reg load_bytes(const uint8_t* p, int n) {
+        uint8_t lanes[width] = {};
+        std::memcpy(lanes, p, static_cast<size_t>(n));
+        const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(lanes));
+        return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
+    }
+    static void store_bytes(uint8_t* p, Reg a, int n) {
+        const __m256i whole = _mm256_cvtps_epi32(a);
+        const __m128i half = _mm_packus_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+        uint8_t lanes[width];
+        _mm_storel_epi64(reinterpret_cast<__m128i*>(lanes), _mm_packus_epi16(half, half));
+        std::memcpy(p, lanes, static_cast<size_t>(n));
+    }
 
   private:
     static __m256i first(int n) {
@@ -119,8 +136,21 @@ struct VecF64 {
     static Mask greater(Reg a, Reg b) { return _mm256_cmp_pd(a, b, _CMP_GT_OQ); }
     static Mask not_less_equal(Reg a, Reg b) { return _mm256_cmp_pd(a, b, _CMP_NLE_UQ); }
     static Mask ordered(Reg a) { return _mm256_cmp_pd(a, a, _CMP_ORD_Q); }
+    static Mask equal(Reg a, Reg b) { return _mm256_cmp_pd(a, b, _CMP_EQ_OQ); }
+    static Mask differ(Reg a, Reg b) { return _mm256_cmp_pd(a, b, _CMP_NEQ_UQ); }
+    static bool any(Mask a) { return _mm256_movemask_pd(a) != 0; }
     static Mask both(Mask a, Mask b) { return _mm256_and_pd(a, b); }
     static Reg select(Mask m, Reg a, Reg b) { return _mm256_blendv_pd(b, a, m); }
+    static Reg load_bytes(const uint8_t* p, int n) {
+        int32_t lanes[width] = {};
+        for (int i = 0; i < n; ++i) lanes[i] = p[i];
+        return _mm256_cvtepi32_pd(_mm_loadu_si128(reinterpret_cast<const __m128i*>(lanes)));
+    }
+    static void store_bytes(uint8_t* p, Reg a, int n) {
+        int32_t lanes[width];
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(lanes), _mm256_cvtpd_epi32(a));
+        for (int i = 0; i < n; ++i) p[i] = static_cast<uint8_t>(lanes[i]);
+    }
 
   private:
     static __m256i first(int n) {

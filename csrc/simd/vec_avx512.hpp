@@ -3,6 +3,7 @@
 #include <immintrin.h>
 
 #include <cstdint>
+#include <cstring>
 
 #include "simd/unroll.hpp"
 
@@ -62,8 +63,21 @@ struct VecF32 {
     static Mask greater(Reg a, Reg b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
     static Mask not_less_equal(Reg a, Reg b) { return _mm512_cmp_ps_mask(a, b, _CMP_NLE_UQ); }
     static Mask ordered(Reg a) { return _mm512_cmp_ps_mask(a, a, _CMP_ORD_Q); }
+    static Mask equal(Reg a, Reg b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
+    static Mask differ(Reg a, Reg b) { return _mm512_cmp_ps_mask(a, b, _CMP_NEQ_UQ); }
+    static bool any(Mask a) { return a != 0; }
     static Mask both(Mask a, Mask b) { return static_cast<Mask>(a & b); }
     static Reg select(Mask m, Reg a, Reg b) { return _mm512_mask_blend_ps(m, b, a); }
+    static Reg load_bytes(const uint8_t* p, int n) {
+        uint8_t lanes[width] = {};
+        if (n < width) std::memcpy(lanes, p, static_cast<size_t>(n));
+        const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(n < width ? lanes : p));
+        return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
+    }
+    static void store_bytes(uint8_t* p, Reg a, int n) {
+        const Mask lanes = n < width ? first(n) : static_cast<Mask>(0xffff);
+        _mm512_mask_cvtepi32_storeu_epi8(p, lanes, _mm512_cvtps_epi32(a));
+    }
 
   private:
     static Reg unpacklo_pairs(Reg a, Reg b) {
@@ -121,8 +135,21 @@ struct VecF64 {
     static Mask greater(Reg a, Reg b) { return _mm512_cmp_pd_mask(a, b, _CMP_GT_OQ); }
     static Mask not_less_equal(Reg a, Reg b) { return _mm512_cmp_pd_mask(a, b, _CMP_NLE_UQ); }
     static Mask ordered(Reg a) { return _mm512_cmp_pd_mask(a, a, _CMP_ORD_Q); }
+    static Mask equal(Reg a, Reg b) { return _mm512_cmp_pd_mask(a, b, _CMP_EQ_OQ); }
+    static Mask differ(Reg a, Reg b) { return _mm512_cmp_pd_mask(a, b, _CMP_NEQ_UQ); }
+    static bool any(Mask a) { return a != 0; }
     static Mask both(Mask a, Mask b) { return static_cast<Mask>(a & b); }
     static Reg select(Mask m, Reg a, Reg b) { return _mm512_mask_blend_pd(m, b, a); }
+    static Reg load_bytes(const uint8_t* p, int n) {
+        uint8_t lanes[width] = {};
+        std::memcpy(lanes, p, static_cast<size_t>(n));
+        const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(lanes));
+        return _mm512_cvtepi32_pd(_mm256_cvtepu8_epi32(bytes));
+    }
+    static void store_bytes(uint8_t* p, Reg a, int n) {
+        const __mmask16 lanes = static_cast<__mmask16>((1u << n) - 1u);
+        _mm512_mask_cvtepi32_storeu_epi8(p, lanes, _mm512_castsi256_si512(_mm512_cvtpd_epi32(a)));
+    }
 
   private:
     static Mask first(int n) { return static_cast<Mask>((1u << n) - 1u); }

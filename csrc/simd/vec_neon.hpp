@@ -58,8 +58,21 @@ struct VecF32 {
     static Mask greater(Reg a, Reg b) { return vcgtq_f32(a, b); }
     static Mask not_less_equal(Reg a, Reg b) { return vmvnq_u32(vcleq_f32(a, b)); }
     static Mask ordered(Reg a) { return vceqq_f32(a, a); }
+    static Mask equal(Reg a, Reg b) { return vceqq_f32(a, b); }
+    static Mask differ(Reg a, Reg b) { return vmvnq_u32(vceqq_f32(a, b)); }
+    static bool any(Mask a) { return vmaxvq_u32(a) != 0; }
     static Mask both(Mask a, Mask b) { return vandq_u32(a, b); }
     static Reg select(Mask m, Reg a, Reg b) { return vbslq_f32(m, a, b); }
+    static Reg load_bytes(const uint8_t* p, int n) {
+        T lanes[width] = {};
+        for (int i = 0; i < n; ++i) lanes[i] = static_cast<T>(p[i]);
+        return load(lanes);
+    }
+    static void store_bytes(uint8_t* p, Reg a, int n) {
+        T lanes[width];
+        store(lanes, a);
+        for (int i = 0; i < n; ++i) p[i] = static_cast<uint8_t>(lanes[i]);
+    }
 };
 
 struct VecF64 {
@@ -102,8 +115,21 @@ struct VecF64 {
         return vreinterpretq_u64_u32(vmvnq_u32(vreinterpretq_u32_u64(vcleq_f64(a, b))));
     }
     static Mask ordered(Reg a) { return vceqq_f64(a, a); }
+    static Mask equal(Reg a, Reg b) { return vceqq_f64(a, b); }
+    static Mask differ(Reg a, Reg b) { return vreinterpretq_u64_u32(vmvnq_u32(vreinterpretq_u32_u64(vceqq_f64(a, b)))); }
+    static bool any(Mask a) { return vmaxvq_u32(vreinterpretq_u32_u64(a)) != 0; }
     static Mask both(Mask a, Mask b) { return vandq_u64(a, b); }
     static Reg select(Mask m, Reg a, Reg b) { return vbslq_f64(m, a, b); }
+    static Reg load_bytes(const uint8_t* p, int n) {
+        T lanes[width] = {};
+        for (int i = 0; i < n; ++i) lanes[i] = static_cast<T>(p[i]);
+        return load(lanes);
+    }
+    static void store_bytes(uint8_t* p, Reg a, int n) {
+        T lanes[width];
+        store(lanes, a);
+        for (int i = 0; i < n; ++i) p[i] = static_cast<uint8_t>(lanes[i]);
+    }
 };
 
 }  // namespace neon

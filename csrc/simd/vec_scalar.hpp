@@ -37,8 +37,14 @@ struct VecOne {
     static Mask greater(Reg a, Reg b) { return a > b; }
     static Mask not_less_equal(Reg a, Reg b) { return !(a <= b); }
     static Mask ordered(Reg a) { return a == a; }              // not NaN
+    static Mask equal(Reg a, Reg b) { return a == b; }
+    static Mask differ(Reg a, Reg b) { return a != b; }        // true where either is NaN
+    static bool any(Mask a) { return a; }
     static Mask both(Mask a, Mask b) { return a && b; }
     static Reg select(Mask m, Reg a, Reg b) { return m ? a : b; }  // a where the mask is set
+    // The first n lanes (1 <= n <= width) as bytes; they are whole numbers in [0, 255].
+    static Reg load_bytes(const uint8_t* p, int) { return static_cast<T>(*p); }
+    static void store_bytes(uint8_t* p, Reg a, int) { *p = static_cast<uint8_t>(a); }
 };
 
 using VecF32 = VecOne<float>;

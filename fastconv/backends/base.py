@@ -93,6 +93,37 @@ class Backend:
         """dy (N, C, OD, OH, OW) -> dx (N, C, D, H, W)."""
         raise self._missing("avg_pool_backward")
 
+    # ------------------------------------------------------------------------------------------- units
+    # A convolution with what follows it: an activation ('relu' or None) and a max-pool without overlap, padding or
+    # dilation, its sizes rounded down, of at most 254 outputs a window. The unit saves x and the index, not the
+    # convolution's output.
+
+    def conv_act_forward(
+        self, x: Array, w: Array, b: Array | None, geometry: ConvGeometry, activation: str | None
+    ) -> Array:
+        """The activation of ``conv_forward``."""
+        raise self._missing("conv_act_forward")
+
+    def conv_act_pool_forward(
+        self, x: Array, w: Array, b: Array | None, geometry: ConvGeometry, activation: str | None,
+        pool_geometry: PoolGeometry,
+    ) -> tuple[Array, Array]:  # fmt: skip
+        """``max_pool_forward`` of ``conv_act_forward`` -> y (N, OC, PD, PH, PW), index of its shape, uint8.
+
+        An index is the maximum's place in its window, D slowest, or 255 where the activation lets no gradient through.
+        """
+        raise self._missing("conv_act_pool_forward")
+
+    def conv_act_pool_backward(
+        self, dy: Array, index: Array, x: Array, w: Array, geometry: ConvGeometry, pool_geometry: PoolGeometry,
+        needs: Sequence[bool],
+    ) -> tuple[Array | None, Array | None, Array | None]:  # fmt: skip
+        """dy, index (N, OC, PD, PH, PW), x (N, IC, ID, IH, IW), w -> dx, dw, db; None where ``needs`` says no.
+
+        What lies in no maximum's window does not matter: a NaN in x or w may or may not meet a gradient of 0.
+        """
+        raise self._missing("conv_act_pool_backward")
+
     # ------------------------------------------------------------------------------------------ linear
 
     def linear_forward(self, x: Array, w: Array, b: Array | None, frozen: bool = False) -> Array:
@@ -318,6 +349,10 @@ class Backend:
     def explain(self, verb: str, geometry: ConvGeometry, dtype: str) -> str:
         """Say which kernel would run ``verb`` for this geometry, and why."""
         raise self._missing("explain")
+
+    def explain_unit(self, geometry: ConvGeometry, pool_geometry: PoolGeometry, dtype: str) -> str:
+        """Say, a line for the forward pass and each gradient, how a unit would run, and why."""
+        raise self._missing("explain_unit")
 
     def _missing(self, method: str) -> DeviceError:
         return DeviceError(f"{method}: expected a backend that implements it, got {self.name!r}")

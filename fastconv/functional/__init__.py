@@ -32,6 +32,7 @@ from .conv import (
     conv_transpose3d,
     conv_transpose3d_backward,
 )
+from .conv_unit import conv_unit, conv_unit_backward
 from .dropout import dropout, dropout_backward
 from .linear import linear, linear_backward
 from .loss import (
@@ -112,6 +113,8 @@ __all__ = [
     "conv_transpose2d_backward",
     "conv_transpose3d",
     "conv_transpose3d_backward",
+    "conv_unit",
+    "conv_unit_backward",
     "cross_entropy",
     "cross_entropy_backward",
     "dropout",

@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import backends
 from ..errors import ArgumentError, mismatch
-from ..geometry import conv_geometry, conv_transpose_geometry
+from ..geometry import conv_geometry, conv_transpose_geometry, pool_geometry
 from ._common import shape_of
 from .conv import resolve_exact
 
@@ -20,7 +20,7 @@ def explain(op: str, input: Sequence[int], weight: Sequence[int], *, dtype: str 
     """Say, a line a direction (forward, input gradient, weight gradient), which kernel would run and why.
 
     Args:
-        op: ``'conv1d'`` to ``'conv3d'`` or ``'conv_transpose1d'`` to ``'conv_transpose3d'``.
+        op: ``'conv1d'`` to ``'conv3d'``, ``'conv_transpose1d'`` to ``'conv_transpose3d'``, or ``'conv_unit'``.
         input, weight: the shapes, as for the function of that name.
         dtype: 'float32' or 'float64'.
         options: stride, padding, exact and so on, as for the function of that name.
@@ -33,12 +33,30 @@ def explain(op: str, input: Sequence[int], weight: Sequence[int], *, dtype: str 
     conv_backward_input: ...
     conv_backward_weight: ...
     """
+    if op == "conv_unit":
+        return _explain_unit(input, weight, dtype, **options)
     geometries = {"conv": (conv_geometry, _VERBS), "conv_transpose": (conv_transpose_geometry, _TRANSPOSED_VERBS)}
     if not isinstance(op, str) or op[:-2] not in geometries or op[-2:] not in ("1d", "2d", "3d"):
         raise ArgumentError(mismatch("explain", "op to be a convolution such as 'conv2d'", repr(op)))
-    if dtype not in ("float32", "float64"):
-        raise ArgumentError(mismatch("explain", "dtype 'float32' or 'float64'", repr(dtype)))
+    _check_dtype(dtype)
     make, verbs = geometries[op[:-2]]
     options["exact"] = resolve_exact(op, options.get("exact"))
     geometry = make(op, int(op[-2]), shape_of(op, "input", input), shape_of(op, "weight", weight), **options)
     return "\n".join(backends.for_numpy().explain(verb, geometry, dtype) for verb in verbs)
+
+
+def _explain_unit(input: Sequence[int], weight: Sequence[int], dtype: str, *, pool: Any = None, **options: Any) -> str:
+    rank = len(weight) - 2
+    if pool is None:
+        return explain(f"conv{rank}d", input, weight, dtype=dtype, **options)
+    _check_dtype(dtype)
+    options["exact"] = resolve_exact("conv_unit", options.get("exact"))
+    conv = conv_geometry(f"conv{rank}d", rank, shape_of("explain", "input", input),
+                         shape_of("explain", "weight", weight), **options)  # fmt: skip
+    pooling = pool_geometry(f"max_pool{rank}d", rank, (conv.n, conv.oc, *conv.output[3 - rank :]), pool)
+    return backends.for_numpy().explain_unit(conv, pooling, dtype)
+
+
+def _check_dtype(dtype: str) -> None:
+    if dtype not in ("float32", "float64"):
+        raise ArgumentError(mismatch("explain", "dtype 'float32' or 'float64'", repr(dtype)))

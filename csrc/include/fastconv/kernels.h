@@ -8,6 +8,7 @@
 #include "fastconv/norm.h"
 #include "fastconv/optim.h"
 #include "fastconv/pool.h"
+#include "fastconv/unit.h"
 #include "fastconv/winograd.h"
 
 #ifdef __cplusplus

@@ -151,6 +151,88 @@ cdef extern from "fastconv/kernels.h" nogil:
         int64_t dy_pixel, dy_channel, index_pixel, index_channel
         int32_t wide
 
+    ctypedef struct fc_pool_windows:
+        const void* large
+        const int64_t* window
+        const int64_t* place
+        void* small
+        uint8_t* index
+        const int64_t* at
+        int64_t windows, places, channels
+        int32_t relu
+
+    ctypedef struct fc_conv_pool:
+        const void* x
+        const int64_t* window
+        const int64_t* place
+        const int64_t* tap
+        const void* w
+        const int64_t* wtap
+        const void* bias
+        void* small
+        uint8_t* index
+        const int64_t* at
+        int64_t windows, places, taps, depth, columns
+        int32_t relu
+
+    ctypedef struct fc_unpool_windows:
+        void* large
+        const int64_t* window
+        const int64_t* place
+        const void* small
+        const int64_t* at
+        const uint8_t* index
+        const int64_t* index_at
+        int64_t windows, places, channels
+
+    ctypedef struct fc_live:
+        const int64_t* window
+        const int64_t* place
+        const void* dy
+        const int64_t* at
+        const uint8_t* index
+        const int64_t* index_at
+        int64_t windows, places, channels, channel, ld
+        void* value
+        int64_t* offset
+        int64_t* start
+
+    ctypedef struct fc_live_outer:
+        const void* value
+        const int64_t* offset
+        const int64_t* end
+        const void* x
+        const int64_t* row
+        void* dw
+        void* db
+        int64_t windows, channels, rows, width, ld
+        int32_t accumulate
+
+    ctypedef struct fc_live_scatter:
+        const void* value
+        const int64_t* offset
+        const int64_t* start
+        const int64_t* window
+        const int64_t* place
+        const int64_t* row
+        const void* w
+        void* dx
+        int64_t windows, places, channels, rows, width
+
+    ctypedef struct fc_masked_outer:
+        const int64_t* window
+        const int64_t* place
+        const void* dy
+        const int64_t* at
+        const uint8_t* index
+        const int64_t* index_at
+        const void* x
+        const int64_t* row
+        void* dw
+        void* db
+        int64_t windows, places, channels, rows, width, ld
+        int32_t accumulate
+
     ctypedef struct fc_step:
         void* p
         const void* g
@@ -224,6 +306,14 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*avg_pool_row)(const fc_pool_row*) noexcept nogil
         void (*avg_pool_backward_row)(const fc_pool_row*) noexcept nogil
         void (*max_pool_backward_row)(const fc_scatter_row*) noexcept nogil
+        void (*pool_windows)(const fc_pool_windows*) noexcept nogil
+        void (*conv_pool)(const fc_conv_pool*) noexcept nogil
+        void (*unpool_windows)(const fc_unpool_windows*) noexcept nogil
+        void (*live_channels)(const fc_live*) noexcept nogil
+        void (*live_places)(const fc_live*) noexcept nogil
+        void (*live_outer)(const fc_live_outer*) noexcept nogil
+        void (*live_scatter)(const fc_live_scatter*) noexcept nogil
+        void (*masked_outer)(const fc_masked_outer*) noexcept nogil
         void (*sgd_step)(const fc_step*) noexcept nogil
         void (*adam_step)(const fc_step*) noexcept nogil
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ...geometry import ConvGeometry
 from ..base import Array
 from ..reference.backend import ReferenceBackend
-from . import activation, arithmetic, dropout, loss, norm, optim, plan, pool, pool_backward, reduce, softmax
+from . import activation, arithmetic, dropout, loss, norm, optim, plan, pool, pool_backward, reduce, softmax, unit_plan
 from .linear import linear_backward_input, linear_backward_weight, linear_forward
 
 
@@ -26,6 +26,11 @@ class CpuBackend(ReferenceBackend):
         return plan.choose("conv_backward_weight", geometry, dy.itemsize)(dy, x, geometry)
 
     explain = staticmethod(plan.explain)
+
+    conv_act_forward = staticmethod(unit_plan.conv_act_forward)
+    conv_act_pool_forward = staticmethod(unit_plan.conv_act_pool_forward)
+    conv_act_pool_backward = staticmethod(unit_plan.conv_act_pool_backward)
+    explain_unit = staticmethod(unit_plan.explain)
 
     linear_forward = staticmethod(linear_forward)
     linear_backward_input = staticmethod(linear_backward_input)

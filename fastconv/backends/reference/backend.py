@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ...geometry import ConvGeometry
+from ...geometry import ConvGeometry, PoolGeometry
 from ..base import Backend
-from . import activation, conv, dropout, linear, loss, norm, optim, pool, shape
+from . import activation, conv, dropout, linear, loss, norm, optim, pool, shape, unit
 
 
 def _ieee(function: Callable) -> Any:
@@ -41,6 +41,9 @@ class ReferenceBackend(Backend):
     def explain(self, verb: str, geometry: ConvGeometry, dtype: str) -> str:
         return f"{verb}: reference, a NumPy loop over the taps of the kernel {geometry.kernel} in float64"
 
+    def explain_unit(self, geometry: ConvGeometry, pool_geometry: PoolGeometry, dtype: str) -> str:
+        return "conv_act_pool_forward, conv_act_pool_backward: reference, the verbs that they are made of"
+
     conv_forward = _ieee(conv.conv_forward)
     conv_backward_input = _ieee(conv.conv_backward_input)
     conv_backward_weight = _ieee(conv.conv_backward_weight)
@@ -50,6 +53,10 @@ class ReferenceBackend(Backend):
     max_pool_backward = _ieee(pool.max_pool_backward)
     avg_pool_forward = _ieee(pool.avg_pool_forward)
     avg_pool_backward = _ieee(pool.avg_pool_backward)
+
+    conv_act_forward = _ieee(unit.conv_act_forward)
+    conv_act_pool_forward = _ieee(unit.conv_act_pool_forward)
+    conv_act_pool_backward = _ieee(unit.conv_act_pool_backward)
 
     linear_forward = _ieee(linear.linear_forward)
     linear_backward_input = _ieee(linear.linear_backward_input)

@@ -1,0 +1,147 @@
+"""How a unit (convolution, activation, max-pool) runs: its candidates, fastest first, each declines for itself.
+
+A unit's forward pass and each of its two gradients choose apart: what passes between them (x, the index, the pooled
+gradient) is the same. `composed` serves everything: the convolution's own plan, and one more pass over its output. The
+choice depends on the geometry and on the numbers' size alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+from ...geometry import ConvGeometry, PoolGeometry
+from ..base import Array
+from . import plan
+from .dispatch import isa
+from .reduce import bias_backward
+from .unit_backward import live_backward_input, live_backward_weight
+from .unit_forward import conv_act_pool_forward as fused_forward
+from .unit_pool import act_pool_forward, relu_in_place, unpool_backward
+
+PRODUCTS = 2304  # of one chunk in conv_tiles.pyx: a sum that is cut there has other bits
+RUN = 16  # neighbouring taps and channels of a row that are worth a list
+FEW = 4  # input channels whose weight gradient is rather masked than listed
+IMAGE = 256 * 1024  # elements of an input image that may lie in the workspace
+
+
+class Candidate(NamedTuple):
+    """A way to run a unit's verb. ``declines`` returns why it cannot serve the geometries, or nothing."""
+
+    name: str
+    declines: Callable[[ConvGeometry, PoolGeometry, int], str | None]
+
+
+def _declines(verb: str, geometry: ConvGeometry, itemsize: int) -> str | None:
+    """Why the convolution is not for a kernel that sums as tiles do."""
+    if geometry.groups != 1:
+        return f"{geometry.groups} groups"
+    name = next(c.name for c in plan.CANDIDATES[verb] if c.declines(geometry, itemsize) is None)
+    return None if name == "tiles" else f"{name} runs the convolution"
+
+
+def _fused_declines(geometry: ConvGeometry, pool: PoolGeometry, itemsize: int) -> str | None:
+    products = geometry.ic * prod(geometry.kernel)
+    if products > PRODUCTS:
+        return f"{products} products an output, more than {PRODUCTS}"
+    return _declines("conv_forward", geometry, itemsize)
+
+
+def _live_declines(verb: str, geometry: ConvGeometry, pool: PoolGeometry, itemsize: int) -> str | None:
+    if prod(axis.count[0] for axis in pool.windows) == 1:
+        return "windows of one output"
+    return _declines(verb, geometry, itemsize)
+
+
+def _live_weight_declines(geometry: ConvGeometry, pool: PoolGeometry, itemsize: int) -> str | None:
+    if geometry.ic * geometry.kernel[2] < RUN:
+        return f"rows of {geometry.ic * geometry.kernel[2]} products, fewer than {RUN}"
+    return _live_declines("conv_backward_weight", geometry, pool, itemsize)
+
+
+def _masked_declines(geometry: ConvGeometry, pool: PoolGeometry, itemsize: int) -> str | None:
+    if geometry.ic > FEW:
+        return f"{geometry.ic} input channels, more than {FEW}"
+    return _live_declines("conv_backward_weight", geometry, pool, itemsize)
+
+
+def _live_input_declines(geometry: ConvGeometry, pool: PoolGeometry, itemsize: int) -> str | None:
+    padded = zip(geometry.padding, geometry.input, geometry.padding_end, strict=True)
+    size = geometry.ic * prod(before + inside + after for before, inside, after in padded)
+    if size > IMAGE:
+        return f"an image of {size} elements, more than {IMAGE}"
+    if geometry.ic * geometry.kernel[2] < RUN:
+        return f"rows of {geometry.ic * geometry.kernel[2]} products, fewer than {RUN}"
+    return _live_declines("conv_backward_input", geometry, pool, itemsize)
+
+
+def _never(geometry: ConvGeometry, pool: PoolGeometry, itemsize: int) -> str | None:
+    return None
+
+
+COMPOSED = Candidate("composed", _never)
+CANDIDATES = {
+    "conv_act_pool_forward": (Candidate("fused", _fused_declines), COMPOSED),
+    "conv_act_pool_backward, input": (Candidate("live", _live_input_declines), COMPOSED),
+    "conv_act_pool_backward, weight": (
+        Candidate("live", _live_weight_declines),
+        Candidate("masked", _masked_declines),
+        COMPOSED,
+    ),
+}
+
+
+@lru_cache(maxsize=4096)
+def choose(verb: str, geometry: ConvGeometry, pool: PoolGeometry, itemsize: int) -> str:
+    """Return the name of the first candidate that does not decline."""
+    return next(c.name for c in CANDIDATES[verb] if c.declines(geometry, pool, itemsize) is None)
+
+
+def explain(geometry: ConvGeometry, pool_geometry: PoolGeometry, dtype: str) -> str:
+    """Return a line for the forward pass and for each gradient: what runs, and why not what comes before it."""
+    lines, itemsize = [], np.dtype(dtype).itemsize
+    for verb, candidates in CANDIDATES.items():
+        name = choose(verb, geometry, pool_geometry, itemsize)
+        passed = [f"not {c.name}: {why}" for c in candidates if (why := c.declines(geometry, pool_geometry, itemsize))]
+        lines.append(f"{verb}: {name} ({isa()}, {dtype}): {'; '.join(passed) or 'first choice'}")
+    return "\n".join(lines)
+
+
+def conv_act_forward(x: Array, w: Array, b: Array | None, geometry: ConvGeometry, activation: str | None) -> Array:
+    y = plan.choose("conv_forward", geometry, x.itemsize)(x, w, b, geometry)
+    return relu_in_place(y) if activation == "relu" else y
+
+
+def conv_act_pool_forward(
+    x: Array, w: Array, b: Array | None, geometry: ConvGeometry, activation: str | None, pool_geometry: PoolGeometry
+) -> tuple[Array, Array]:
+    if choose("conv_act_pool_forward", geometry, pool_geometry, x.itemsize) == "fused":
+        return fused_forward(x, w, b, geometry, activation, pool_geometry)
+    z = plan.choose("conv_forward", geometry, x.itemsize)(x, w, b, geometry)
+    return act_pool_forward(z, activation, pool_geometry)
+
+
+def conv_act_pool_backward(
+    dy: Array, index: Array, x: Array, w: Array, geometry: ConvGeometry, pool_geometry: PoolGeometry,
+    needs: Sequence[bool],
+) -> tuple[Array | None, Array | None, Array | None]:  # fmt: skip
+    dx = dw = db = dz = None
+    if needs[0]:
+        if choose("conv_act_pool_backward, input", geometry, pool_geometry, dy.itemsize) == "live":
+            dx = live_backward_input(dy, index, w, geometry, pool_geometry)
+        else:
+            dz = unpool_backward(dy, index, geometry, pool_geometry)
+            dx = plan.choose("conv_backward_input", geometry, dz.itemsize)(dz, w, None, geometry)
+    if needs[1] or needs[2]:
+        way = choose("conv_act_pool_backward, weight", geometry, pool_geometry, dy.itemsize)
+        if way != "composed":
+            dw, db = live_backward_weight(dy, index, x, geometry, pool_geometry, way == "masked")
+        else:
+            dz = unpool_backward(dy, index, geometry, pool_geometry) if dz is None else dz
+            dw = plan.choose("conv_backward_weight", geometry, dz.itemsize)(dz, x, geometry) if needs[1] else None
+            db = bias_backward(dz) if needs[2] else None
+    return dx, dw if needs[1] else None, db if needs[2] else None

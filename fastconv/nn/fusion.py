@@ -1,0 +1,64 @@
+"""Which neighbours in a Sequential run as one unit: a convolution, the ReLU behind it, the max-pool behind that.
+
+Looked up at every call, so that layers may be replaced and their options set; a layer of a derived class, or with a
+forward of its own, is never part of a unit. FASTCONV_FUSE=0 turns units off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from .. import config
+from ..functional.conv import resolve_exact
+from ..functional.conv_unit import MOST_PLACES, run_unit
+from .activation import ReLU
+from .conv import Conv1d, Conv2d, Conv3d
+from .module import Module
+from .pool import MaxPool1d, MaxPool2d, MaxPool3d
+
+ENABLED = config.fuse()
+_POOLS = {Conv1d: MaxPool1d, Conv2d: MaxPool2d, Conv3d: MaxPool3d}
+
+
+def unit_length(layers: Sequence[Module], first: int) -> int:
+    """Return how many layers, from ``layers[first]`` on, are a unit: 2 or 3, or 0 where there is none."""
+    conv = layers[first]
+    pool_type = _POOLS.get(type(conv))
+    if pool_type is None or not ENABLED or first + 1 == len(layers):
+        return 0
+    if conv._extended is not None or "forward" in vars(conv):
+        return 0
+    second = layers[first + 1]
+    length = 1
+    if type(second) is ReLU and "forward" not in vars(second):
+        length = 2
+        second = layers[first + 2] if first + 2 < len(layers) else None
+    if type(second) is pool_type and "forward" not in vars(second) and _has_whole_windows(second):
+        return length + 1
+    return length if length == 2 else 0
+
+
+def _has_whole_windows(pool: Any) -> bool:
+    """Whether the windows neither overlap, nor leave gaps, nor reach beyond the input, and a byte counts their places.
+
+    Options that are no sizes at all are left to the layer, which says so.
+    """
+    size = pool.kernel_size
+    if pool.return_indices is not False or pool.ceil_mode is not False or pool.padding != 0 or pool.dilation != 1:
+        return False
+    if type(size) is int:
+        return pool.stride == size and 0 < size**pool.rank <= MOST_PLACES
+    plain = type(size) is tuple and len(size) == pool.rank and all(type(edge) is int and edge > 0 for edge in size)
+    return plain and pool.stride == size and prod(size) <= MOST_PLACES
+
+
+def run(layers: Sequence[Module], first: int, length: int, input: Any) -> Any:
+    """Run the unit of this length."""
+    conv, last = layers[first], layers[first + length - 1]
+    pool = None if type(last) is ReLU else last.kernel_size
+    activation = "relu" if type(layers[first + 1]) is ReLU else None
+    op = f"conv{conv.rank}d"
+    options = (conv.stride, conv.padding, conv.dilation, conv.groups, resolve_exact(op, conv.exact), pool)
+    return run_unit(op, input, conv.weight, conv.bias, options, activation)
