@@ -28,6 +28,8 @@ def integer(op: str, name: str, value: object, minimum: int, maximum: int = 2**6
 
 def number(op: str, name: str, value: object, low: float = -inf, high: float = inf) -> float:
     """Return ``value`` as a float in [low, high], or raise naming the argument."""
+    if type(value) is float and low <= value <= high:
+        return value
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ArgumentError(mismatch(op, f"{name} to be a number", repr(value)))
     if not low <= value <= high:

@@ -16,8 +16,8 @@ from ..geometry import ConvGeometry, conv_geometry, conv_transpose_geometry
 from ..tensor import operands, record
 from ._common import RANKS, batched, check_gradient, check_needs, lowered, named, remembered
 
-_conv_geometry = remembered(conv_geometry)
-_conv_transpose_geometry = remembered(conv_transpose_geometry)
+_conv_geometry = remembered(conv_geometry, shapes=3)
+_conv_transpose_geometry = remembered(conv_transpose_geometry, shapes=3)
 
 
 _EXACT = config.exact()  # once: this stands on the path of every operation

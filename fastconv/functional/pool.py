@@ -18,8 +18,8 @@ from ..geometry import adaptive_pool_geometry, check_same_shape, pool_geometry
 from ..tensor import Tensor, operands, record
 from ._common import RANKS, batched, check_gradient, integers, lowered, named, remembered, shape_of
 
-_pool_geometry = remembered(pool_geometry)
-_adaptive_geometry = remembered(adaptive_pool_geometry)
+_pool_geometry = remembered(pool_geometry, shapes=1)
+_adaptive_geometry = remembered(adaptive_pool_geometry, shapes=1)
 
 
 def _max(op: str, rank: int, input: Any, geometry_of: Callable, options: tuple, return_indices: bool) -> Any:
