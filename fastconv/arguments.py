@@ -53,6 +53,8 @@ def per_axis(op: str, name: str, value: object, rank: int, minimum: int, fill: i
 
 def flag(op: str, name: str, value: object) -> bool:
     """Return ``value`` if it is a bool, or raise naming the argument: a misplaced number is no yes."""
-    if not isinstance(value, bool | np.bool_):
+    if value is True or value is False:
+        return value
+    if not isinstance(value, np.bool_):
         raise ArgumentError(mismatch(op, f"{name} to be a bool", repr(value)))
     return bool(value)

@@ -62,7 +62,7 @@ class Node:
 
     __slots__ = ("backward", "needs", "order", "sources")
 
-    def __init__(self, sources: list[Node | Leaf | None], needs: list[bool], backward: Backward) -> None:
+    def __init__(self, sources: list[Node | Leaf | None], needs: Sequence[bool], backward: Backward) -> None:
         self.order = _next_order()  # an operation is younger than its inputs: ascending order is topological
         self.sources: Sequence[Node | Leaf | None] = sources  # an operation, a leaf, or None: no gradient wanted
         self.needs = needs

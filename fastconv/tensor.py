@@ -24,6 +24,7 @@ _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 _ONE = {dtype: np.ones((), dtype) for dtype in (_FLOAT32, _FLOAT64)}  # the gradient of a loss
 for _one in _ONE.values():
     _one.flags.writeable = False
+_ALL = [(True,) * count for count in range(4)]  # the needs of an operation whose inputs all want a gradient
 
 # -------------------------------------------------------------------------------------------- what goes out
 
@@ -34,25 +35,24 @@ def record(y: Array, inputs: Sequence[object], backward: Backward) -> Any:
     ``backward(dy, needs)`` returns one gradient for each input; ``needs[i]`` says whether input ``i`` wants one.
     It may return ``dy`` itself or a view of it, and must not write to it.
     """
-    any_tensor = tracked = False
+    any_tensor = False
+    tracked = 0
     sources: list[Node | Tensor | None] = []
-    needs = []
     for value in inputs:
         if isinstance(value, Tensor):
             any_tensor = True
             if value.requires_grad:
-                tracked = True
+                tracked += 1
                 sources.append(value._node or value)
-                needs.append(True)
                 continue
         sources.append(None)
-        needs.append(False)
     if not any_tensor:
         return y
     out = _new(Tensor)
     out.data, out.grad, out.requires_grad, out._node = y, None, False, None
     if tracked and grad_enabled.get():
         out.requires_grad = True
+        needs = _ALL[tracked] if tracked == len(sources) < 4 else [source is not None for source in sources]
         out._node = Node(sources, needs, backward)
     return out
 
@@ -82,6 +82,17 @@ def operands(op: str, optional: tuple[str, ...] = (), **named: Any) -> list[Any]
         if backend.usable(arrays):
             return [backend, *arrays]
     return _examined(op, optional, named)
+
+
+def operand(op: str, name: str, value: Any) -> tuple[backends.Backend, Array]:
+    """Return what ``operands`` does for a single one, sooner."""
+    if isinstance(value, Tensor):
+        value = value.data
+    backend = backends.for_numpy()
+    if backend.usable((value,)):
+        return backend, value
+    backend, value = _examined(op, (), {name: value})
+    return backend, value
 
 
 def _examined(op: str, optional: tuple[str, ...], named: dict[str, Any]) -> list[Any]:

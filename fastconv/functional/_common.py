@@ -69,6 +69,19 @@ def lowered(shape: Sequence[int], rank: int, channels: int, sizes: Sequence[int]
     return (*shape[: len(shape) - rank - 1], channels, *sizes[3 - rank :])
 
 
+def sizes_of(geometry: Callable, channels: str) -> Callable:
+    """Make a function of the unbatched or batched shapes that returns the geometry and the output's shape.
+
+    ``channels`` names the geometry's field that counts the output's channels.
+    """
+
+    def sizes(op: str, rank: int, shape: Sequence[int], *rest: Any) -> tuple[Any, tuple[int, ...]]:
+        found = geometry(op, rank, batched(shape, rank), *rest)
+        return found, lowered(shape, rank, getattr(found, channels), found.output)
+
+    return sizes
+
+
 def named(function: Callable, name: str) -> Callable:
     """Give a function that was made for one rank its public name."""
     function.__name__ = function.__qualname__ = name
@@ -77,6 +90,8 @@ def named(function: Callable, name: str) -> Callable:
 
 def axis(op: str, name: str, dim: Any, ndim: int) -> int:
     """Return an axis number, counted from the end where negative, as 0 <= axis < ndim."""
+    if type(dim) is int and 0 <= dim < ndim:
+        return dim
     number = integer(op, name, dim, -(2**31))
     if not -ndim <= number < ndim:
         raise ArgumentError(mismatch(op, f"{name} in [{-ndim}, {ndim}) for {ndim} axes", number))

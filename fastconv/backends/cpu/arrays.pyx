@@ -38,10 +38,10 @@ cdef inline bint same_shape(cnp.ndarray a, cnp.ndarray b):
     return True
 
 
-def usable(list operands):
+def usable(operands):
     """See ``Backend.usable``."""
     cdef int kind = -1
-    for value in operands:
+    for value in <list> operands if type(operands) is list else <tuple?> operands:
         if value is None:
             continue
         if not is_plain(value):
