@@ -12,6 +12,8 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Any
 
+import numpy as np
+
 from . import backends
 from .backends.base import Array
 from .errors import GraphError, mismatch
@@ -74,29 +76,32 @@ def walk(root: Node | Leaf, dy: Array, retain_graph: bool) -> dict[Leaf, Array]:
     pending: dict[Any, Array] = {root: dy}
     summed = set()  # those whose pending gradient is a sum made here, which may be added to in place
     heap = [(root.order, root)] if isinstance(root, Node) else []
+    host = backends.for_numpy()
     while heap:
         node = heappop(heap)[1]
         gradient = pending.pop(node)
-        backward = node.backward
-        if backward is None:
+        if node.backward is None:
             raise GraphError(mismatch("backward", "a graph that is still there (or retain_graph=True)", "a freed one"))
-        for source, dx in zip(node.sources, backward(gradient, node.needs), strict=True):
+        gradients = node.backward(gradient, node.needs)
+        for i, source in enumerate(node.sources):
             if source is None:
                 continue
-            known = pending.get(source)
-            if known is None:
-                if type(source) is Node:
-                    heappush(heap, (source.order, source))
-                else:  # a leaf's gradient belongs to its user alone
-                    backend = backends.of(dx)
-                    if backend.may_share_memory(dx, gradient):
-                        dx = backend.scale(dx, 1.0)
-                pending[source] = dx
-            elif source in summed:
-                backends.of(dx).accumulate(known, dx)
-            else:
-                pending[source] = backends.of(dx).add(known, dx)
-                summed.add(source)
+            dx = gradients[i]
+            if source in pending:
+                backend = backends.of(dx)
+                if source in summed:
+                    backend.accumulate(pending[source], dx)
+                else:
+                    pending[source] = backend.add(pending[source], dx)
+                    summed.add(source)
+                continue
+            if type(source) is Node:
+                heappush(heap, (source.order, source))
+            else:  # a leaf's gradient belongs to its user alone
+                backend = host if type(dx) is np.ndarray else backends.of(dx)
+                if backend.may_share_memory(dx, gradient):
+                    dx = backend.scale(dx, 1.0)
+            pending[source] = dx
         if not retain_graph:
             node.sources, node.backward = (), None
     return pending

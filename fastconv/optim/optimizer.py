@@ -68,12 +68,13 @@ class Optimizer:
             phases = self._phases(ready)
             backend = backends.for_numpy()
             if phases and phases.count(phases[0]) == len(phases) and backend.steppable(arrays, grads):
-                self._update(backend, group, ready, phases[0])  # the usual case: everything in one call
+                self._update(backend, group, ready, phases[0], arrays, grads)  # the usual case: all in one call
                 continue
             for param in ready:
                 self._check_gradient(param)
-            for alike in _alike(ready, phases):
-                self._update(backends.of(alike[0][0].data), group, *alike)
+            for alike, phase in _alike(ready, phases):
+                backend, arrays, grads = backends.of(alike[0].data), [p.data for p in alike], [p.grad for p in alike]
+                self._update(backend, group, alike, phase, arrays, grads)
 
     def _check_gradient(self, param: Tensor) -> None:
         if isinstance(param.data, np.ndarray) and not param.data.flags.writeable:
@@ -86,8 +87,11 @@ class Optimizer:
         """Return, for each parameter, what must agree among the parameters of one ``_update``."""
         raise NotImplementedError
 
-    def _update(self, backend: backends.Backend, group: dict[str, Any], params: list[Tensor], phase: Any) -> None:
-        """Update parameters that all have gradients and are in one phase."""
+    def _update(
+        self, backend: backends.Backend, group: dict[str, Any], params: list[Tensor], phase: Any, arrays: list[Any],
+        grads: list[Any],
+    ) -> None:  # fmt: skip
+        """Update parameters of one device and phase, given with their arrays and gradients."""
         raise NotImplementedError
 
     # ----------------------------------------------------------------------------------------------- state
@@ -201,7 +205,10 @@ class SGD(Optimizer):
         state = self.state
         return [param not in state or state[param].get("momentum_buffer") is None for param in params]
 
-    def _update(self, backend: backends.Backend, group: dict[str, Any], params: list[Tensor], first: bool) -> None:
+    def _update(
+        self, backend: backends.Backend, group: dict[str, Any], params: list[Tensor], first: bool, arrays: list[Any],
+        grads: list[Any],
+    ) -> None:  # fmt: skip
         buffers: Sequence[Any] = [None] * len(params)
         if group["momentum"]:
             if first:
@@ -209,9 +216,8 @@ class SGD(Optimizer):
                     self.state[param] = {"momentum_buffer": _zeros_like(param)}
             buffers = [self.state[param]["momentum_buffer"] for param in params]
         backend.sgd_step(
-            [param.data for param in params], [param.grad for param in params], buffers, lr=group["lr"],
-            momentum=group["momentum"], dampening=group["dampening"], weight_decay=group["weight_decay"],
-            nesterov=group["nesterov"], first=first,
+            arrays, grads, buffers, lr=group["lr"], momentum=group["momentum"], dampening=group["dampening"],
+            weight_decay=group["weight_decay"], nesterov=group["nesterov"], first=first,
         )  # fmt: skip
 
 
@@ -238,7 +244,10 @@ class Adam(Optimizer):
         state = self.state
         return [state[param].get("step", 0) if param in state else 0 for param in params]
 
-    def _update(self, backend: backends.Backend, group: dict[str, Any], params: list[Tensor], phase: int) -> None:
+    def _update(
+        self, backend: backends.Backend, group: dict[str, Any], params: list[Tensor], phase: int, arrays: list[Any],
+        grads: list[Any],
+    ) -> None:  # fmt: skip
         step = int(phase) + 1
         if step == 1:
             for param in params:
@@ -247,9 +256,8 @@ class Adam(Optimizer):
         for state in states:
             state["step"] = step
         backend.adam_step(
-            [param.data for param in params], [param.grad for param in params],
-            [state["exp_avg"] for state in states], [state["exp_avg_sq"] for state in states], step=step,
-            lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1], eps=group["eps"],
+            arrays, grads, [state["exp_avg"] for state in states], [state["exp_avg_sq"] for state in states],
+            step=step, lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1], eps=group["eps"],
             weight_decay=group["weight_decay"], decoupled=self.decoupled,
         )  # fmt: skip
 

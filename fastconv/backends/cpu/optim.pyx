@@ -66,15 +66,15 @@ cdef void run_task(void* context, int64_t index) noexcept nogil:
         item.kernel(&call)
 
 
-cdef bint are_runs(tuple arrays):
+cdef inline bint is_run(object array):
+    return array is None or cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray> array)
+
+
+cdef bint are_runs(object p, object g, object first, object second):
     """Whether the arrays, None apart, fill a run of memory each, their elements in the same order."""
-    cdef bint plain = True
-    for a in arrays:
-        plain = plain and (a is None or cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray> a))
-    if plain:
+    if is_run(p) and is_run(g) and is_run(first) and is_run(second):
         return True
-    p = arrays[0]
-    return is_dense(p) and all([a is None or same_strides(p, a) for a in arrays])
+    return is_dense(p) and all([a is None or same_strides(p, a) for a in (g, first, second)])
 
 
 cdef inline void* data(object array):
@@ -88,35 +88,37 @@ cdef int64_t share_of(int64_t elements) noexcept nogil:
     return ceil_div(min(<int64_t> MOST, max(<int64_t> LEAST, elements // (TASKS_PER_THREAD * num_threads()))), LINE) * LINE
 
 
-cdef object run(arrays, const fc_step* call, bint adam):
-    """Run the step on ``arrays``: (parameter, gradient, state, second state) each, states may be None."""
+cdef object run(list params, list grads, list firsts, list seconds, const fc_step* call, bint adam):
+    """Run the step on parameters, gradients and states; ``seconds`` is None where there is one state."""
     cdef list copied = []
     cdef Steps steps
     cdef Item* item
     cdef int64_t elements = 0
-    cdef tuple entry
     cdef const fc_kernels* table
     cdef cnp.ndarray p
+    cdef Py_ssize_t i
+    if len(grads) != len(params) or len(firsts) != len(params) or (seconds is not None and len(seconds) != len(params)):
+        raise ValueError("optimiser step: lists of different lengths")
     steps.items = 0
-    steps.item = <Item*> malloc((len(arrays) + 1) * sizeof(Item))
+    steps.item = <Item*> malloc((len(params) + 1) * sizeof(Item))
     if steps.item == NULL:
         raise MemoryError("optimiser step: no memory for its list of arrays")
     try:
-        for entry in arrays:
-            p = entry[0]
+        for i in range(len(params)):
+            p, g, first, second = params[i], grads[i], firsts[i], None if seconds is None else seconds[i]
             if cnp.PyArray_SIZE(p) == 0:
                 continue
-            if not are_runs(entry):
-                copies = tuple([None if a is None else np.array(a, order="C") for a in entry])
-                copied.append((entry, copies))
-                entry = copies
+            if not are_runs(p, g, first, second):
+                originals = p, g, first, second
+                copies = tuple([None if a is None else np.array(a, order="C") for a in originals])
+                copied.append((originals, copies))
+                p, g, first, second = copies
             item = &steps.item[steps.items]
             item.call, item.itemsize = call[0], cnp.PyArray_ITEMSIZE(p)
             table = kernels(<int> item.itemsize)
             item.kernel = table.adam_step if adam else table.sgd_step
             item.call.count, item.first = cnp.PyArray_SIZE(p), elements
-            item.call.p, item.call.g = data(entry[0]), data(entry[1])
-            item.call.first, item.call.second = data(entry[2]), data(entry[3])
+            item.call.p, item.call.g, item.call.first, item.call.second = data(p), data(g), data(first), data(second)
             elements += ceil_div(item.call.count, LINE) * LINE
             steps.items += 1
         if elements:
@@ -137,7 +139,7 @@ def sgd_step(params, grads, buffers, *, double lr, double momentum, double dampe
     cdef fc_step call
     call.lr, call.momentum, call.dampening, call.weight_decay = lr, momentum, dampening, weight_decay
     call.nesterov, call.start = nesterov, first
-    run([(*arrays, None) for arrays in zip(params, grads, buffers, strict=True)], &call, False)
+    run(list(params), list(grads), list(buffers), None, &call, False)
 
 
 def adam_step(params, grads, means, squares, *, long step, double lr, double beta1, double beta2, double eps,
@@ -148,4 +150,4 @@ def adam_step(params, grads, means, squares, *, long step, double lr, double bet
     call.beta1, call.beta2, call.eps = beta1, beta2, eps
     call.weight_decay = 0.0 if decoupled else weight_decay
     call.shrink = 1.0 - lr * weight_decay if decoupled else 1.0
-    run(list(zip(params, grads, means, squares, strict=True)), &call, True)
+    run(list(params), list(grads), list(means), list(squares), &call, True)
