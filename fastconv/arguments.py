@@ -16,6 +16,8 @@ Axes = tuple[int, int, int]  # one entry an axis: depth, height, width
 
 def integer(op: str, name: str, value: object, minimum: int, maximum: int = 2**63 - 1) -> int:
     """Return ``value`` as an int within the limits, or raise naming the argument. A bool is no number here."""
+    if type(value) is int and minimum <= value <= maximum:
+        return value
     try:
         whole = as_index(str(value) if isinstance(value, bool) else value)  # type: ignore[arg-type]
     except TypeError:

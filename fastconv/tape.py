@@ -64,9 +64,9 @@ class Node:
 
     __slots__ = ("backward", "needs", "order", "sources")
 
-    def __init__(self, sources: list[Node | Leaf | None], needs: Sequence[bool], backward: Backward) -> None:
+    def __init__(self, sources: Sequence[Node | Leaf | None], needs: Sequence[bool], backward: Backward) -> None:
         self.order = _next_order()  # an operation is younger than its inputs: ascending order is topological
-        self.sources: Sequence[Node | Leaf | None] = sources  # an operation, a leaf, or None: no gradient wanted
+        self.sources = sources  # an operation, a leaf, or None: no gradient wanted
         self.needs = needs
         self.backward: Backward | None = backward
 

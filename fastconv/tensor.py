@@ -35,6 +35,8 @@ def record(y: Array, inputs: Sequence[object], backward: Backward) -> Any:
     ``backward(dy, needs)`` returns one gradient for each input; ``needs[i]`` says whether input ``i`` wants one.
     It may return ``dy`` itself or a view of it, and must not write to it.
     """
+    if len(inputs) == 1:
+        return _record_one(y, inputs[0], backward)
     any_tensor = False
     tracked = 0
     sources: list[Node | Tensor | None] = []
@@ -54,6 +56,17 @@ def record(y: Array, inputs: Sequence[object], backward: Backward) -> Any:
         out.requires_grad = True
         needs = _ALL[tracked] if tracked == len(sources) < 4 else [source is not None for source in sources]
         out._node = Node(sources, needs, backward)
+    return out
+
+
+def _record_one(y: Array, value: object, backward: Backward) -> Any:
+    if not isinstance(value, Tensor):
+        return y
+    out = _new(Tensor)
+    out.data, out.grad, out.requires_grad, out._node = y, None, False, None
+    if value.requires_grad and grad_enabled.get():
+        out.requires_grad = True
+        out._node = Node((value._node or value,), _ALL[1], backward)
     return out
 
 

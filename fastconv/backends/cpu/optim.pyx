@@ -83,9 +83,10 @@ cdef inline void* data(object array):
 
 cdef int64_t share_of(int64_t elements) noexcept nogil:
     """Elements a task. One task where there is too little to be worth waking a thread."""
+    cdef int64_t share = elements // (TASKS_PER_THREAD * num_threads())
     if num_threads() == 1 or elements <= LEAST:
         return elements
-    return ceil_div(min(<int64_t> MOST, max(<int64_t> LEAST, elements // (TASKS_PER_THREAD * num_threads()))), LINE) * LINE
+    return ceil_div(min(<int64_t> MOST, max(<int64_t> LEAST, share)), LINE) * LINE
 
 
 cdef object run(list params, list grads, list firsts, list seconds, const fc_step* call, bint adam):

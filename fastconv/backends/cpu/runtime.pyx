@@ -300,9 +300,9 @@ cdef void _empty_task(void* context, int64_t index) noexcept nogil:
 
 def _empty_regions(int64_t count, int64_t regions):
     """Run ``regions`` parallel regions of ``count`` tasks that do nothing, one after the other: what a region costs."""
-    cdef int64_t i
+    cdef int64_t _i
     with nogil:
-        for i in range(regions):
+        for _i in range(regions):
             fc_parallel_for(count, _empty_task, NULL)
 
 
