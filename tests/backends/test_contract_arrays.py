@@ -74,11 +74,11 @@ def test_all_within(backend, dtype):
 
 
 def test_one_value_in_every_place_is_a_view_that_cannot_be_written(backend):
-    for value in (np.float32(3).reshape(()), np.full((1, 1), 3.0)):
+    for value in (np.full((), 3.0, np.float32), np.full((1, 1), 3.0)):
         spread = backend.broadcast_to(value, (2, 1, 4))
         np.testing.assert_array_equal(spread, np.full((2, 1, 4), 3.0))
         assert (spread.dtype, spread.flags.writeable) == (value.dtype, False)
         assert np.shares_memory(spread, value)
-        assert backend.broadcast_to(value, (0, 4)).shape == (0, 4) or value.ndim
-    with pytest.raises(ValueError, match="broadcast"):
+        assert backend.broadcast_to(value, (0, 4)).shape == (0, 4)
+    with pytest.raises(ValueError, match="more dimensions"):
         backend.broadcast_to(np.zeros((1, 1)), (4,))
