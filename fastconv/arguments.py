@@ -16,6 +16,8 @@ Axes = tuple[int, int, int]  # one entry an axis: depth, height, width
 
 def integer(op: str, name: str, value: object, minimum: int, maximum: int = 2**63 - 1) -> int:
     """Return ``value`` as an int within the limits, or raise naming the argument. A bool is no number here."""
+    if type(value) is int and minimum <= value <= maximum:
+        return value
     try:
         whole = as_index(str(value) if isinstance(value, bool) else value)  # type: ignore[arg-type]
     except TypeError:
@@ -28,6 +30,8 @@ def integer(op: str, name: str, value: object, minimum: int, maximum: int = 2**6
 
 def number(op: str, name: str, value: object, low: float = -inf, high: float = inf) -> float:
     """Return ``value`` as a float in [low, high], or raise naming the argument."""
+    if type(value) is float and low <= value <= high:
+        return value
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ArgumentError(mismatch(op, f"{name} to be a number", repr(value)))
     if not low <= value <= high:
@@ -51,6 +55,8 @@ def per_axis(op: str, name: str, value: object, rank: int, minimum: int, fill: i
 
 def flag(op: str, name: str, value: object) -> bool:
     """Return ``value`` if it is a bool, or raise naming the argument: a misplaced number is no yes."""
-    if not isinstance(value, bool | np.bool_):
+    if value is True or value is False:
+        return value
+    if not isinstance(value, np.bool_):
         raise ArgumentError(mismatch(op, f"{name} to be a bool", repr(value)))
     return bool(value)

@@ -8,14 +8,23 @@ Nothing here touches an array: shapes in, sizes out.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from math import prod
+from typing import Any
 
 from .arguments import Axes, integer, per_axis
 from .errors import ArgumentError, ShapeError, mismatch
 
 _SIZES = {1: "L", 2: "H, W", 3: "D, H, W"}
+
+
+def _derived() -> Any:
+    """A field that the others determine: worked out once, since a geometry is looked at on the way of every call."""
+    return field(init=False, repr=False, compare=False)
+
+
+_derive = object.__setattr__
 
 
 def lift_shape(op: str, shape: Sequence[int], rank: int, name: str = "input") -> tuple[int, ...]:
@@ -53,18 +62,20 @@ class ConvGeometry:
     dilation: Axes
     output: Axes
     exact: bool = False  # only algorithms that sum the products themselves: no Winograd
+    input_shape: tuple[int, ...] = _derived()
+    output_shape: tuple[int, ...] = _derived()
+    weight_shape: tuple[int, ...] = _derived()
+    _hash: int = _derived()
 
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return (self.n, self.ic, *self.input)
+    def __post_init__(self) -> None:
+        _derive(self, "input_shape", (self.n, self.ic, *self.input))
+        _derive(self, "output_shape", (self.n, self.oc, *self.output))
+        _derive(self, "weight_shape", (self.oc, self.ic // self.groups, *self.kernel))
+        options = self.groups, self.stride, self.padding, self.padding_end, self.dilation, self.exact
+        _derive(self, "_hash", hash((self.input_shape, self.weight_shape, options)))
 
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        return (self.n, self.oc, *self.output)
-
-    @property
-    def weight_shape(self) -> tuple[int, ...]:
-        return (self.oc, self.ic // self.groups, *self.kernel)
+    def __hash__(self) -> int:
+        return self._hash
 
     @property
     def flops(self) -> int:
@@ -228,14 +239,12 @@ class PoolGeometry:
     output: Axes
     windows: tuple[AxisWindows, AxisWindows, AxisWindows]
     divisor_override: int | None = None
+    input_shape: tuple[int, ...] = _derived()
+    output_shape: tuple[int, ...] = _derived()
 
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        return (self.n, self.c, *self.input)
-
-    @property
-    def output_shape(self) -> tuple[int, ...]:
-        return (self.n, self.c, *self.output)
+    def __post_init__(self) -> None:
+        _derive(self, "input_shape", (self.n, self.c, *self.input))
+        _derive(self, "output_shape", (self.n, self.c, *self.output))
 
 
 @lru_cache(maxsize=1024)

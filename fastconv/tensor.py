@@ -1,17 +1,13 @@
-"""Tensor: an array that remembers how it was made, and the tape that walks back from it (define-by-run autograd).
+"""Tensor: an array that remembers how it was made (define-by-run autograd).
 
-Here live the tape, the two functions through which every functional reaches it (``operands`` before the backend's
-work, ``record`` after it). What a primitive computes lives in ``fastconv.functional`` (Tensor's operators, ``sum``,
+Here live the two functions through which every functional reaches the tape (tape.py): ``operands`` before the backend's
+work, ``record`` after it. What a primitive computes lives in ``fastconv.functional`` (Tensor's operators, ``sum``,
 ``reshape`` and the like are bound in ``functional/arithmetic.py``), how it is computed in ``fastconv.backends``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextvars import ContextVar, Token
-from functools import wraps
-from heapq import heappop, heappush
-from itertools import count
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,123 +15,59 @@ import numpy as np
 from . import backends
 from .backends.base import Array
 from .errors import DeviceError, DTypeError, GraphError, ShapeError, mismatch
+from .tape import Backward, Node, grad_enabled, walk
+from .tape import is_grad_enabled as is_grad_enabled  # known by this module's name
+from .tape import no_grad as no_grad
 
+_new = object.__new__
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-_Backward = Callable[[Array, Sequence[bool]], Sequence[Array | None]]
+_ONE = {dtype: np.ones((), dtype) for dtype in (_FLOAT32, _FLOAT64)}  # the gradient of a loss
+for _one in _ONE.values():
+    _one.flags.writeable = False
+_ALL = [(True,) * count for count in range(4)]  # the needs of an operation whose inputs all want a gradient
 
-# ----------------------------------------------------------------------------------------------- the tape
-
-_grad_enabled: ContextVar[bool] = ContextVar("fastconv_grad_enabled", default=True)
-_next_order = count(1).__next__
-
-
-def is_grad_enabled() -> bool:
-    """Return whether operations are being recorded."""
-    return _grad_enabled.get()
+# -------------------------------------------------------------------------------------------- what goes out
 
 
-class no_grad:
-    """Record nothing within a ``with`` block, or within a decorated function.
-
-    >>> x = tensor([1.0], requires_grad=True)
-    >>> with no_grad():
-    ...     (x * 2.0).requires_grad
-    False
-    """
-
-    def __init__(self) -> None:
-        self._tokens: list[Token[bool]] = []  # one an open block
-
-    def __enter__(self) -> None:
-        self._tokens.append(_grad_enabled.set(False))
-
-    def __exit__(self, *exception: object) -> None:
-        _grad_enabled.reset(self._tokens.pop())
-
-    def __call__(self, function: Callable) -> Callable:
-        @wraps(function)
-        def without_grad(*args, **kwargs):
-            with no_grad():
-                return function(*args, **kwargs)
-
-        return without_grad
-
-
-class _Node:
-    """One recorded operation. It holds what its gradient needs, never the Tensor it made: activations that no
-    gradient needs are freed as soon as the caller drops them."""
-
-    __slots__ = ("backward", "needs", "order", "sources")
-
-    def __init__(self, sources: tuple[_Node | Tensor | None, ...], backward: _Backward) -> None:
-        self.order = _next_order()  # an operation is younger than its inputs: descending order is topological
-        self.sources = sources  # an operation, a leaf, or None where no gradient is wanted
-        self.needs = tuple([source is not None for source in sources])
-        self.backward: _Backward | None = backward
-
-    def release(self) -> None:
-        self.sources, self.backward = (), None
-
-
-def record(y: Array, inputs: Sequence[object], backward: _Backward) -> Any:
+def record(y: Array, inputs: Sequence[object], backward: Backward) -> Any:
     """Return ``y`` as the user gets it: an array if all ``inputs`` are arrays, else a Tensor on the tape.
 
     ``backward(dy, needs)`` returns one gradient for each input; ``needs[i]`` says whether input ``i`` wants one.
     It may return ``dy`` itself or a view of it, and must not write to it.
     """
-    any_tensor = tracked = False
+    if len(inputs) == 1:
+        return _record_one(y, inputs[0], backward)
+    any_tensor = False
+    tracked = 0
+    sources: list[Node | Tensor | None] = []
     for value in inputs:
         if isinstance(value, Tensor):
             any_tensor = True
             if value.requires_grad:
-                tracked = True
-                break
+                tracked += 1
+                sources.append(value._node or value)
+                continue
+        sources.append(None)
     if not any_tensor:
         return y
-    out = Tensor._wrap(y)
-    if tracked and _grad_enabled.get():
+    out = _new(Tensor)
+    out.data, out.grad, out.requires_grad, out._node = y, None, False, None
+    if tracked and grad_enabled.get():
         out.requires_grad = True
-        out._node = _Node(tuple([_source(value) for value in inputs]), backward)
+        needs = _ALL[tracked] if tracked == len(sources) < 4 else [source is not None for source in sources]
+        out._node = Node(sources, needs, backward)
     return out
 
 
-def _source(value: object) -> _Node | Tensor | None:
-    if isinstance(value, Tensor) and value.requires_grad:
-        return value._node or value
-    return None
-
-
-def _walk(root: _Node | Tensor, dy: Array, retain_graph: bool) -> dict[Tensor, Array]:
-    """Carry ``dy`` back from ``root``, youngest operation first; return the leaves' gradients."""
-    pending: dict[Any, Array] = {root: dy}
-    summed = set()  # those whose pending gradient is a sum made here, which may be added to in place
-    heap = [(-root.order, root)] if isinstance(root, _Node) else []
-    while heap:
-        node = heappop(heap)[1]
-        gradient = pending.pop(node)
-        if node.backward is None:
-            raise GraphError(mismatch("backward", "a graph that is still there (or retain_graph=True)", "a freed one"))
-        for source, dx in zip(node.sources, node.backward(gradient, node.needs), strict=True):
-            if source is None:
-                continue
-            if source not in pending:
-                if isinstance(source, _Node):
-                    heappush(heap, (-source.order, source))
-                elif _may_alias(dx, gradient):  # a leaf's gradient belongs to its user alone
-                    dx = backends.of(dx).scale(dx, 1.0)
-                pending[source] = dx
-            elif source in summed:
-                backends.of(dx).accumulate(pending[source], dx)
-            else:
-                pending[source] = backends.of(dx).add(pending[source], dx)
-                summed.add(source)
-        if not retain_graph:
-            node.release()
-    return pending
-
-
-def _may_alias(a: Array, b: Array) -> bool:
-    return np.may_share_memory(a, b) if isinstance(a, np.ndarray) else a is b
+def _record_one(y: Array, value: object, backward: Backward) -> Any:
+    if not isinstance(value, Tensor):
+        return y
+    out = _new(Tensor)
+    out.data, out.grad, out.requires_grad, out._node = y, None, False, None
+    if value.requires_grad and grad_enabled.get():
+        out.requires_grad = True
+        out._node = Node((value._node or value,), _ALL[1], backward)
+    return out
 
 
 # ----------------------------------------------------------------------------------------- what comes in
@@ -151,6 +83,33 @@ def operands(op: str, optional: tuple[str, ...] = (), **named: Any) -> list[Any]
         DTypeError: an operand that is not float32 or float64, or dtypes that differ.
         DeviceError: operands on different devices.
     """
+    arrays: list[Any] = []
+    for name, value in named.items():
+        if isinstance(value, Tensor):
+            value = value.data
+        if value is None and name not in optional:
+            break
+        arrays.append(value)
+    else:
+        backend = backends.for_numpy()
+        if backend.usable(arrays):
+            return [backend, *arrays]
+    return _examined(op, optional, named)
+
+
+def operand(op: str, name: str, value: Any) -> tuple[backends.Backend, Array]:
+    """Return what ``operands`` does for a single one, sooner."""
+    if isinstance(value, Tensor):
+        value = value.data
+    backend = backends.for_numpy()
+    if backend.usable((value,)):
+        return backend, value
+    backend, value = _examined(op, (), {name: value})
+    return backend, value
+
+
+def _examined(op: str, optional: tuple[str, ...], named: dict[str, Any]) -> list[Any]:
+    """``operands``, one by one: what is not usable as it is, is brought into form or refused."""
     arrays: list[Any] = [None]
     dtype = backend = kind = first = None
     for name, value in named.items():
@@ -226,12 +185,12 @@ class Tensor:
         self.data: Any = data
         self.grad: Any = None
         self.requires_grad = requires_grad
-        self._node: _Node | None = None
+        self._node: Node | None = None
 
     @classmethod
     def _wrap(cls, data: Array) -> Tensor:
         """Wrap a backend's result: ``__init__`` without its checks."""
-        out = Tensor.__new__(Tensor)
+        out = _new(Tensor)
         out.data, out.grad, out.requires_grad, out._node = data, None, False, None
         return out
 
@@ -300,14 +259,14 @@ class Tensor:
         if dy is None:
             if self.data.size != 1:
                 raise ShapeError(mismatch("backward", f"dy, for a Tensor of shape {self.shape}", "none"))
-            dy = backends.of(self.data).from_numpy(np.ones(self.shape, self.dtype))
+            dy = backends.of(self.data).from_numpy(_ONE[self.dtype].reshape(self.shape))
         else:
             _, _, dy = operands("backward", tensor=self.data, dy=dy)
             if dy.shape != self.shape:
                 raise ShapeError(mismatch("backward", f"dy of shape {self.shape}", f"shape {dy.shape}"))
-            if self._node is None:
-                dy = backends.of(dy).scale(dy, 1.0)
-        for leaf, gradient in _walk(self._node or self, dy, retain_graph).items():
+        if self._node is None:
+            dy = backends.of(dy).scale(dy, 1.0)
+        for leaf, gradient in walk(self._node or self, dy, retain_graph).items():
             leaf.grad = gradient if leaf.grad is None else backends.of(gradient).add(leaf.grad, gradient)
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:

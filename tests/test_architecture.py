@@ -36,7 +36,8 @@ ALLOWED = {
     "backends": {"errors", "config", "backends/base"},
     "backends/reference": {*SEAMS, "backends/base"},
     "backends/cpu": {*SEAMS, "backends/base", "backends/reference"},  # the reference is its last candidate
-    "tensor": {"errors", "backends", "backends/base"},
+    "tape": {"errors", "backends", "backends/base"},
+    "tensor": {"errors", "tape", "backends", "backends/base"},
     "functional": {"errors", "config", "arguments", "geometry", "random", "tensor", "backends", "backends/base"},
     "init": {"errors", "arguments", "random", "tensor", "backends"},  # backends: to put values on a parameter's device
     "nn": {"errors", "config", "arguments", "random", "tensor", "init", "functional", "backends"},

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
 from importlib import import_module
 
 import numpy as np
@@ -39,9 +38,7 @@ def loaded() -> Iterable[Backend]:
     return _instances.values()
 
 
-@cache
-def _default() -> Backend:
-    return get(config.numpy_backend())
+_default: Backend | None = None
 
 
 def for_numpy() -> Backend:
@@ -49,7 +46,13 @@ def for_numpy() -> Backend:
 
     FASTCONV_BACKEND is read once, at the first call: this stands on the path of every operation.
     """
-    return _numpy_backend.get() or _default()
+    return _numpy_backend.get() or _default or _set_default()
+
+
+def _set_default() -> Backend:
+    global _default
+    _default = get(config.numpy_backend())
+    return _default
 
 
 def of(array: object) -> Backend:

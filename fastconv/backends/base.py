@@ -45,6 +45,19 @@ class Backend:
         """Return a NumPy array with the values of a device array (the array itself where that is possible)."""
         raise self._missing("to_numpy")
 
+    def usable(self, operands: Sequence[object]) -> bool:
+        """Whether all of ``operands``, None apart, are arrays that methods take as they are: of one dtype, aligned, in
+        native byte order. The path of every call: it then looks at no array again."""
+        raise self._missing("usable")
+
+    def may_share_memory(self, a: Array, b: Array) -> bool:
+        """Whether writing to ``a`` might change ``b``."""
+        raise self._missing("may_share_memory")
+
+    def all_within(self, array: Array, low: int, high: int) -> bool:
+        """Whether every element of an array of integers lies in [low, high)."""
+        raise self._missing("all_within")
+
     # ------------------------------------------------------------------------------------- convolution
 
     def conv_forward(self, x: Array, w: Array, b: Array | None, geometry: ConvGeometry, frozen: bool = False) -> Array:
@@ -322,6 +335,11 @@ class Backend:
         raise self._missing("dropout_apply")
 
     # ------------------------------------------------------------------------------------ optimisation
+
+    def steppable(self, params: Sequence[object], grads: Sequence[object]) -> bool:
+        """Whether all ``params`` can be written to and each has a gradient of its shape and dtype, ``usable`` arrays
+        all of them."""
+        raise self._missing("steppable")
 
     def accumulate(self, into: Array, value: Array) -> None:
         """into += value, in place; the same shape."""

@@ -14,14 +14,36 @@ from ..geometry import check_same_shape
 from ..tensor import Tensor, is_grad_enabled
 
 RANKS = (1, 2, 3)
+_CONSTANT = (int, bool, str, float, type(None))
 
 
-def remembered(geometry: Callable) -> Callable:
-    """Cache a function of shapes and options: a network asks for the same few geometries at every step."""
+def remembered(geometry: Callable, shapes: int = 0) -> Callable:
+    """Cache a function of shapes and options: a network asks for the same few geometries at every step.
+
+    Args:
+        geometry: called as ``geometry(op, rank, *shapes, *options)``.
+        shapes: how many shapes, tuples of ints or None, come after op and rank. With them known the options need not
+            be compared: it is enough that they are the very objects of an earlier call, if those cannot change.
+    """
     cached = lru_cache(maxsize=4096, typed=True)(geometry)
     plain_entry = {int, type(None)}.issuperset
+    known: dict[tuple, tuple] = {}  # holds the options too: while it does, no other object has their identity
+    first = 2 + shapes
 
     def lookup(*args: Any) -> Any:
+        if not shapes:
+            return compared(args)
+        key = (*args[:first], *map(id, args[first:]))
+        entry = known.get(key)
+        if entry is None:
+            entry = compared(args), args
+            if all(type(arg) in _CONSTANT or (type(arg) is tuple and plain_entry(map(type, arg))) for arg in args):
+                if len(known) >= 4096:
+                    known.clear()
+                known[key] = entry
+        return entry[0]
+
+    def compared(args: tuple) -> Any:
         try:
             # Keys that are equal must mean the same: (2.0, 2.0) == (2, 2), yet is no size.
             if all(type(arg) is not tuple or plain_entry(map(type, arg)) for arg in args):
@@ -47,6 +69,19 @@ def lowered(shape: Sequence[int], rank: int, channels: int, sizes: Sequence[int]
     return (*shape[: len(shape) - rank - 1], channels, *sizes[3 - rank :])
 
 
+def sizes_of(geometry: Callable, channels: str) -> Callable:
+    """Make a function of the unbatched or batched shapes that returns the geometry and the output's shape.
+
+    ``channels`` names the geometry's field that counts the output's channels.
+    """
+
+    def sizes(op: str, rank: int, shape: Sequence[int], *rest: Any) -> tuple[Any, tuple[int, ...]]:
+        found = geometry(op, rank, batched(shape, rank), *rest)
+        return found, lowered(shape, rank, getattr(found, channels), found.output)
+
+    return sizes
+
+
 def named(function: Callable, name: str) -> Callable:
     """Give a function that was made for one rank its public name."""
     function.__name__ = function.__qualname__ = name
@@ -55,6 +90,8 @@ def named(function: Callable, name: str) -> Callable:
 
 def axis(op: str, name: str, dim: Any, ndim: int) -> int:
     """Return an axis number, counted from the end where negative, as 0 <= axis < ndim."""
+    if type(dim) is int and 0 <= dim < ndim:
+        return dim
     number = integer(op, name, dim, -(2**31))
     if not -ndim <= number < ndim:
         raise ArgumentError(mismatch(op, f"{name} in [{-ndim}, {ndim}) for {ndim} axes", number))

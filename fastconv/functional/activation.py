@@ -9,7 +9,7 @@ from typing import Any
 from ..arguments import number
 from ..backends.base import Array
 from ..geometry import check_same_shape
-from ..tensor import operands, record
+from ..tensor import operand, operands, record
 from ._common import axis
 
 
@@ -27,7 +27,7 @@ def relu(input: Any, inplace: bool = False) -> Any:
     >>> relu(np.array([-1.0, 2.0]))
     array([0., 2.])
     """
-    backend, x = operands("relu", input=input)
+    backend, x = operand("relu", "input", input)
     y = backend.relu_forward(x)
     return record(y, (input,), lambda dy, needs: (backend.relu_backward(dy, y),))
 
@@ -40,7 +40,7 @@ def relu_backward(dy: Any, y: Any) -> Any:
 def leaky_relu(input: Any, negative_slope: float = 0.01, inplace: bool = False) -> Any:
     """Return input where it is positive, else ``negative_slope * input``. ``inplace`` changes nothing."""
     negative_slope = number("leaky_relu", "negative_slope", negative_slope)
-    backend, x = operands("leaky_relu", input=input)
+    backend, x = operand("leaky_relu", "input", input)
     y = backend.leaky_relu_forward(x, negative_slope)
     return record(y, (input,), lambda dy, needs: (backend.leaky_relu_backward(dy, x, negative_slope),))
 
@@ -53,7 +53,7 @@ def leaky_relu_backward(dy: Any, x: Any, negative_slope: float = 0.01) -> Any:
 
 def sigmoid(input: Any) -> Any:
     """Return ``1 / (1 + exp(-input))``."""
-    backend, x = operands("sigmoid", input=input)
+    backend, x = operand("sigmoid", "input", input)
     y = backend.sigmoid_forward(x)
     return record(y, (input,), lambda dy, needs: (backend.sigmoid_backward(dy, y),))
 
@@ -65,7 +65,7 @@ def sigmoid_backward(dy: Any, y: Any) -> Any:
 
 def tanh(input: Any) -> Any:
     """Return the hyperbolic tangent."""
-    backend, x = operands("tanh", input=input)
+    backend, x = operand("tanh", "input", input)
     y = backend.tanh_forward(x)
     return record(y, (input,), lambda dy, needs: (backend.tanh_backward(dy, y),))
 
@@ -82,7 +82,7 @@ def _around(op: str, shape: Sequence[int], dim: Any) -> tuple[int, int, int]:
 
 
 def _over_channels(op: str, input: Any, dim: Any) -> Any:
-    backend, x = operands(op, input=input)
+    backend, x = operand(op, "input", input)
     shape = x.shape
     lifted = _around(op, shape, dim)
     y = getattr(backend, f"{op}_forward")(backend.reshape(x, lifted))

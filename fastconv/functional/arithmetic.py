@@ -12,7 +12,7 @@ import numpy as np
 from ..arguments import integer
 from ..backends.base import Array, Backend
 from ..errors import ArgumentError, ShapeError, mismatch
-from ..tensor import Tensor, operands, record
+from ..tensor import Tensor, operand, operands, record
 from ._common import axis, check_gradient, check_needs, shape_of
 
 
@@ -125,7 +125,7 @@ def sum(input: Any, dim: int | Sequence[int] | None = None, keepdim: bool = Fals
     >>> sum(np.ones((2, 3)), dim=1)
     array([3., 3.])
     """
-    backend, x = operands("sum", input=input)
+    backend, x = operand("sum", "input", input)
     dims = range(x.ndim) if dim is None else dim if isinstance(dim, Sequence) else (dim,)
     axes = tuple([axis("sum", "dim", d, x.ndim) for d in dims])
     if len(set(axes)) < len(axes):
@@ -156,7 +156,7 @@ def reshape(input: Any, shape: Sequence[int]) -> Any:
     >>> reshape(np.arange(6.0), (2, -1)).shape
     (2, 3)
     """
-    backend, x = operands("reshape", input=input)
+    backend, x = operand("reshape", "input", input)
     old, new = x.shape, _resolved("reshape", x.shape, shape)
     return record(backend.reshape(x, new), (input,), lambda dy, needs: (backend.reshape(dy, old),))
 
@@ -189,7 +189,7 @@ def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
     >>> flatten(np.zeros((2, 3, 4, 5)), 1).shape
     (2, 60)
     """
-    backend, x = operands("flatten", input=input)
+    backend, x = operand("flatten", "input", input)
     old = x.shape or (1,)
     first, last = axis("flatten", "start_dim", start_dim, len(old)), axis("flatten", "end_dim", end_dim, len(old))
     if first > last:
@@ -211,7 +211,7 @@ def _getitem(input: Tensor, index: Any) -> Tensor:
     array([[1., 0.],
            [1., 0.]], dtype=float32)
     """
-    backend, x = operands("index", input=input)
+    backend, x = operand("index", "input", input)
     entries = index if isinstance(index, tuple) else (index,)
     entries = [e if e is None or e is ... or isinstance(e, slice) else integer("index", "index", e, -(2**63))
                for e in entries]  # fmt: skip

@@ -14,10 +14,11 @@ from ..arguments import flag
 from ..backends.base import Array, Backend
 from ..geometry import ConvGeometry, conv_geometry, conv_transpose_geometry
 from ..tensor import operands, record
-from ._common import RANKS, batched, check_gradient, check_needs, is_frozen, lowered, named, remembered
+from ._common import RANKS, batched, check_gradient, check_needs, is_frozen, lowered, named, remembered, sizes_of
 
-_conv_geometry = remembered(conv_geometry)
-_conv_transpose_geometry = remembered(conv_transpose_geometry)
+_conv_geometry = remembered(conv_geometry, shapes=3)
+_conv_sizes = remembered(sizes_of(conv_geometry, "oc"), shapes=3)
+_conv_transpose_geometry = remembered(conv_transpose_geometry, shapes=3)
 
 
 _EXACT = config.exact()  # once: this stands on the path of every operation
@@ -43,11 +44,9 @@ def _conv(rank: int) -> Callable:
         groups: int = 1, exact: bool | None = None,
     ) -> Any:  # fmt: skip
         backend, x, w, b = operands(op, ("bias",), input=input, weight=weight, bias=bias)
-        shape = batched(x.shape, rank)
         exact = resolve_exact(op, exact)
-        geometry = _conv_geometry(op, rank, shape, w.shape, _shape(b), stride, padding, dilation, groups, exact)
-        y_shape = lowered(x.shape, rank, geometry.oc, geometry.output)
         x_shape, w_shape = x.shape, w.shape
+        geometry, y_shape = _conv_sizes(op, rank, x_shape, w_shape, _shape(b), stride, padding, dilation, groups, exact)
         x = backend.reshape(x, geometry.input_shape)  # (N, IC, ID, IH, IW)
         w = backend.reshape(w, geometry.weight_shape)  # (OC, IC/G, KD, KH, KW)
         y = backend.reshape(backend.conv_forward(x, w, b, geometry, is_frozen(weight)), y_shape)

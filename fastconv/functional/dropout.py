@@ -10,7 +10,7 @@ from .. import random
 from ..arguments import flag, number
 from ..errors import ArgumentError, mismatch
 from ..geometry import check_same_shape
-from ..tensor import operands, record
+from ..tensor import operand, operands, record
 from ._common import host_array
 
 
@@ -25,7 +25,7 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = F
     The mask follows from ``fastconv.manual_seed`` and the number of masks since. ``inplace`` changes nothing.
     """
     factor = _factor("dropout", p)
-    backend, x = operands("dropout", input=input)
+    backend, x = operand("dropout", "input", input)
     if not flag("dropout", "training", training) or p == 0:
         return record(x, (input,), lambda dy, needs: (dy,))
     if p == 1:

@@ -15,7 +15,7 @@ from ..arguments import integer, number
 from ..backends.base import Array, Backend
 from ..errors import ArgumentError, DataError, ShapeError, mismatch
 from ..geometry import channel_shape, check_per_channel, check_same_shape
-from ..tensor import Tensor, operands, record
+from ..tensor import Tensor, operand, operands, record
 from ._common import bare, check_gradient, integers
 
 # --------------------------------------------------------------------------------------------- reductions
@@ -59,21 +59,23 @@ def _constant(op: str, **named: Any) -> None:
 # ------------------------------------------------------------------------------------------ class indices
 
 
-def _labels(op: str, input_shape: Sequence[int], target: Any, ignore_index: int) -> np.ndarray:
+def _labels(backend: Backend, op: str, input_shape: Sequence[int], target: Any, ignore_index: int) -> Array:
     """Return class indices as int64 (N, L), checked: the input's shape without C, values in [0, C) or ignored."""
     labels = integers(op, "target", target)
     channels = input_shape[0] if len(input_shape) == 1 else input_shape[1]
     expected = (*input_shape[:1], *input_shape[2:]) if len(input_shape) > 1 else ()
     if labels.shape != expected:
         raise ShapeError(mismatch(op, f"target {expected} for input {tuple(input_shape)}", f"shape {labels.shape}"))
-    if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < channels:
+    n = labels.shape[0] if labels.ndim else 1
+    rows = labels if labels.dtype == np.int64 else labels.astype(np.int64)
+    rows = backend.from_numpy(rows.reshape(n, labels.size // n if n else prod(expected[1:])))
+    if not backend.all_within(rows, 0, channels):
         bad = ((labels < 0) | (labels >= channels)) & (labels != ignore_index)
         if bad.any():
             where = tuple(int(i) for i in np.argwhere(bad)[0])
             allowed = f"target in [0, {channels}) or ignore_index {ignore_index}"
             raise DataError(mismatch(op, allowed, f"{labels[where]} at position {where}"))
-    n = labels.shape[0] if labels.ndim else 1
-    return labels.astype(np.int64, copy=False).reshape(n, labels.size // n if n else prod(expected[1:]))
+    return rows
 
 
 def _lifted(op: str, shape: Sequence[int]) -> tuple[int, int, int]:
@@ -84,8 +86,12 @@ def _lifted(op: str, shape: Sequence[int]) -> tuple[int, int, int]:
 def _checked_logits(op: str, input: Any, weight: Any, reduction: str, smoothing: float) -> tuple:
     _check_reduction(op, reduction)
     number(op, "label_smoothing", smoothing, 0, 1)
-    _constant(op, weight=weight)
-    backend, x, w = operands(op, ("weight",), input=input, weight=weight)
+    if weight is None:
+        backend, x = operand(op, "input", input)
+        w = None
+    else:
+        _constant(op, weight=weight)
+        backend, x, w = operands(op, ("weight",), input=input, weight=weight)
     lifted = _lifted(op, x.shape)
     if lifted[1] < 1:
         raise ShapeError(mismatch(op, "input with at least one class", f"shape {x.shape}"))
@@ -106,7 +112,7 @@ def _classification(
     """Return the loss and its backward; ``kernels(backend)`` gives the pair over (N, C, L)."""
     backend, x, w, lifted = _checked_logits(op, input, weight, reduction, smoothing)
     ignore_index, shape = integer(op, "ignore_index", ignore_index, -(2**63)), x.shape
-    t = backend.from_numpy(_labels(op, shape, target, ignore_index))
+    t = _labels(backend, op, shape, target, ignore_index)
     forward, gradient = kernels(backend)
     loss, scale, saved = forward(backend.reshape(x, lifted), t, w, ignore_index, smoothing)
     total = backend.sum(scale) if reduction == "mean" else None

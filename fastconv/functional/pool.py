@@ -15,18 +15,17 @@ from ..arguments import flag
 from ..backends.base import Array
 from ..errors import DataError, ShapeError, mismatch
 from ..geometry import adaptive_pool_geometry, check_same_shape, pool_geometry
-from ..tensor import Tensor, operands, record
-from ._common import RANKS, batched, check_gradient, integers, lowered, named, remembered, shape_of
+from ..tensor import Tensor, operand, operands, record
+from ._common import RANKS, check_gradient, integers, named, remembered, shape_of, sizes_of
 
-_pool_geometry = remembered(pool_geometry)
-_adaptive_geometry = remembered(adaptive_pool_geometry)
+_pool_sizes = remembered(sizes_of(pool_geometry, "c"), shapes=1)
+_adaptive_sizes = remembered(sizes_of(adaptive_pool_geometry, "c"), shapes=1)
 
 
-def _max(op: str, rank: int, input: Any, geometry_of: Callable, options: tuple, return_indices: bool) -> Any:
-    backend, x = operands(op, input=input)
+def _max(op: str, rank: int, input: Any, sizes: Callable, options: tuple, return_indices: bool) -> Any:
+    backend, x = operand(op, "input", input)
     x_shape = x.shape
-    geometry = geometry_of(op, rank, batched(x_shape, rank), *options)
-    y_shape = lowered(x_shape, rank, geometry.c, geometry.output)
+    geometry, y_shape = sizes(op, rank, x_shape, *options)
     y, indices = backend.max_pool_forward(backend.reshape(x, geometry.input_shape), geometry)
 
     def backward(dy: Array, needs: Sequence[bool]) -> tuple:
@@ -41,12 +40,12 @@ def _max(op: str, rank: int, input: Any, geometry_of: Callable, options: tuple, 
 
 
 def _max_gradient(
-    op: str, rank: int, dy: Any, indices: Any, shape: Sequence[int], geometry_of: Callable, options: tuple
+    op: str, rank: int, dy: Any, indices: Any, shape: Sequence[int], sizes: Callable, options: tuple
 ) -> Array:
     backend, dy = operands(op, dy=dy)
     shape = shape_of(op, "input_shape", shape)
-    geometry = geometry_of(op, rank, batched(shape, rank), *options)
-    check_gradient(op, lowered(shape, rank, geometry.c, geometry.output), dy)
+    geometry, y_shape = sizes(op, rank, shape, *options)
+    check_gradient(op, y_shape, dy)
     where = integers(op, "indices", indices)
     check_same_shape(op, "dy", dy.shape, "indices", where.shape)
     size = geometry.input[0] * geometry.input[1] * geometry.input[2]
@@ -57,24 +56,24 @@ def _max_gradient(
     return backend.reshape(dx, shape)
 
 
-def _avg(op: str, rank: int, input: Any, geometry_of: Callable, options: tuple) -> Any:
-    backend, x = operands(op, input=input)
+def _avg(op: str, rank: int, input: Any, sizes: Callable, options: tuple) -> Any:
+    backend, x = operand(op, "input", input)
     x_shape = x.shape
-    geometry = geometry_of(op, rank, batched(x_shape, rank), *options)
+    geometry, y_shape = sizes(op, rank, x_shape, *options)
     y = backend.avg_pool_forward(backend.reshape(x, geometry.input_shape), geometry)
 
     def backward(dy: Array, needs: Sequence[bool]) -> tuple:
         dy = backend.reshape(dy, geometry.output_shape)
         return (backend.reshape(backend.avg_pool_backward(dy, geometry), x_shape),)
 
-    return record(backend.reshape(y, lowered(x_shape, rank, geometry.c, geometry.output)), (input,), backward)
+    return record(backend.reshape(y, y_shape), (input,), backward)
 
 
-def _avg_gradient(op: str, rank: int, dy: Any, shape: Sequence[int], geometry_of: Callable, options: tuple) -> Array:
+def _avg_gradient(op: str, rank: int, dy: Any, shape: Sequence[int], sizes: Callable, options: tuple) -> Array:
     backend, dy = operands(op, dy=dy)
     shape = shape_of(op, "input_shape", shape)
-    geometry = geometry_of(op, rank, batched(shape, rank), *options)
-    check_gradient(op, lowered(shape, rank, geometry.c, geometry.output), dy)
+    geometry, y_shape = sizes(op, rank, shape, *options)
+    check_gradient(op, y_shape, dy)
     dx = backend.avg_pool_backward(backend.reshape(dy, geometry.output_shape), geometry)
     return backend.reshape(dx, shape)
 
@@ -97,7 +96,7 @@ def _max_pool(rank: int) -> Callable:
         return_indices: bool = False,
     ) -> Any:  # fmt: skip
         options = (kernel_size, stride, padding, dilation, flag(op, "ceil_mode", ceil_mode))
-        return _max(op, rank, input, _pool_geometry, options, return_indices)
+        return _max(op, rank, input, _pool_sizes, options, return_indices)
 
     max_pool.__doc__ = f"""Return each window's maximum of {rank}-D ``input``. The first one, or NaN, has the gradient.
 
@@ -125,7 +124,7 @@ def _max_pool_backward(rank: int) -> Callable:
         dilation: Any = 1, ceil_mode: bool = False,
     ) -> Any:  # fmt: skip
         options = (kernel_size, stride, padding, dilation, flag(op, "ceil_mode", ceil_mode))
-        return _max_gradient(op, rank, dy, indices, input_shape, _pool_geometry, options)
+        return _max_gradient(op, rank, dy, indices, input_shape, _pool_sizes, options)
 
     max_pool_backward.__doc__ = f"""Return dx of ``max_pool{rank}d``: ``dy`` added up at the ``indices`` of the maxima.
 
@@ -139,7 +138,7 @@ def _adaptive_max_pool(rank: int) -> Callable:
     op = f"adaptive_max_pool{rank}d"
 
     def adaptive_max_pool(input: Any, output_size: Any, return_indices: bool = False) -> Any:
-        return _max(op, rank, input, _adaptive_geometry, (output_size,), return_indices)
+        return _max(op, rank, input, _adaptive_sizes, (output_size,), return_indices)
 
     adaptive_max_pool.__doc__ = f"""Return maxima over windows chosen such that the output has ``output_size``.
 
@@ -156,7 +155,7 @@ def _adaptive_max_pool_backward(rank: int) -> Callable:
 
     def adaptive_max_pool_backward(dy: Any, indices: Any, input_shape: Sequence[int]) -> Any:
         options = (_output_size(op, rank, dy),)
-        return _max_gradient(op, rank, dy, indices, input_shape, _adaptive_geometry, options)
+        return _max_gradient(op, rank, dy, indices, input_shape, _adaptive_sizes, options)
 
     adaptive_max_pool_backward.__doc__ = (
         f"""Return dx of ``adaptive_max_pool{rank}d``; see ``max_pool{rank}d_backward``."""
@@ -180,7 +179,7 @@ def _avg_pool(rank: int) -> Callable:
         count_include_pad: bool = True, divisor_override: int | None = None,
     ) -> Any:  # fmt: skip
         options = _avg_options(op, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
-        return _avg(op, rank, input, _pool_geometry, options)
+        return _avg(op, rank, input, _pool_sizes, options)
 
     avg_pool.__doc__ = f"""Return the mean of each window of {rank}-D ``input``.
 
@@ -205,7 +204,7 @@ def _avg_pool_backward(rank: int) -> Callable:
         ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None,
     ) -> Any:  # fmt: skip
         options = _avg_options(op, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
-        return _avg_gradient(op, rank, dy, input_shape, _pool_geometry, options)
+        return _avg_gradient(op, rank, dy, input_shape, _pool_sizes, options)
 
     avg_pool_backward.__doc__ = f"""Return dx of ``avg_pool{rank}d``: each ``dy`` spread evenly over its window."""
     return named(avg_pool_backward, op)
@@ -215,7 +214,7 @@ def _adaptive_avg_pool(rank: int) -> Callable:
     op = f"adaptive_avg_pool{rank}d"
 
     def adaptive_avg_pool(input: Any, output_size: Any) -> Any:
-        return _avg(op, rank, input, _adaptive_geometry, (output_size,))
+        return _avg(op, rank, input, _adaptive_sizes, (output_size,))
 
     adaptive_avg_pool.__doc__ = f"""Return means over windows chosen such that the output has ``output_size``.
 
@@ -228,7 +227,7 @@ def _adaptive_avg_pool_backward(rank: int) -> Callable:
     op = f"adaptive_avg_pool{rank}d_backward"
 
     def adaptive_avg_pool_backward(dy: Any, input_shape: Sequence[int]) -> Any:
-        return _avg_gradient(op, rank, dy, input_shape, _adaptive_geometry, (_output_size(op, rank, dy),))
+        return _avg_gradient(op, rank, dy, input_shape, _adaptive_sizes, (_output_size(op, rank, dy),))
 
     adaptive_avg_pool_backward.__doc__ = f"""Return dx of ``adaptive_avg_pool{rank}d``."""
     return named(adaptive_avg_pool_backward, op)

@@ -8,7 +8,7 @@ from typing import Any
 from ..arguments import integer, number
 from ..backends.base import Array
 from ..errors import ArgumentError, ShapeError, mismatch
-from ..tensor import operands, record
+from ..tensor import operand, operands, record
 from ._common import axis, check_gradient, shape_of
 
 _MODES = ("constant", "reflect", "replicate", "circular")
@@ -45,7 +45,7 @@ def pad(input: Any, pad: Sequence[int], mode: str = "constant", value: float | N
     >>> pad(np.array([1.0, 2.0, 3.0]), (1, 2), mode="reflect")
     array([2., 1., 2., 3., 2., 1.])
     """
-    backend, x = operands("pad", input=input)
+    backend, x = operand("pad", "input", input)
     widths = _widths("pad", x.shape, pad, mode)
     shape = x.shape
     y = backend.pad_forward(x, widths, mode, 0.0 if value is None else number("pad", "value", value))

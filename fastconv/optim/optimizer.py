@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,23 +64,34 @@ class Optimizer:
         """Move every parameter that has a gradient, in place."""
         for group in self.param_groups:
             ready = [param for param in group["params"] if param.grad is not None]
+            arrays, grads = [param.data for param in ready], [param.grad for param in ready]
+            phases = self._phases(ready)
+            backend = backends.for_numpy()
+            if phases and phases.count(phases[0]) == len(phases) and backend.steppable(arrays, grads):
+                self._update(backend, group, ready, phases[0], arrays, grads)  # the usual case: all in one call
+                continue
             for param in ready:
-                if isinstance(param.data, np.ndarray) and not param.data.flags.writeable:
-                    raise ArgumentError(
-                        mismatch(f"{self._name}.step", "params that can be written to", "a read-only one")
-                    )
-                if param.grad.shape != param.data.shape or param.grad.dtype != param.data.dtype:
-                    expected = f"a gradient like its parameter, {param.data.dtype} {param.shape}"
-                    raise ShapeError(mismatch(f"{self._name}.step", expected, f"{param.grad.dtype} {param.grad.shape}"))
-            for alike in _alike(ready, lambda param: (backends.of(param.data).name, self._phase(param))):
-                self._update(backends.of(alike[0].data), group, alike)
+                self._check_gradient(param)
+            for alike, phase in _alike(ready, phases):
+                backend, arrays, grads = backends.of(alike[0].data), [p.data for p in alike], [p.grad for p in alike]
+                self._update(backend, group, alike, phase, arrays, grads)
 
-    def _phase(self, param: Tensor) -> Any:
-        """Return what must agree among the parameters of one ``_update``."""
+    def _check_gradient(self, param: Tensor) -> None:
+        if isinstance(param.data, np.ndarray) and not param.data.flags.writeable:
+            raise ArgumentError(mismatch(f"{self._name}.step", "params that can be written to", "a read-only one"))
+        if param.grad.shape != param.data.shape or param.grad.dtype != param.data.dtype:
+            expected = f"a gradient like its parameter, {param.data.dtype} {param.shape}"
+            raise ShapeError(mismatch(f"{self._name}.step", expected, f"{param.grad.dtype} {param.grad.shape}"))
+
+    def _phases(self, params: list[Tensor]) -> list[Any]:
+        """Return, for each parameter, what must agree among the parameters of one ``_update``."""
         raise NotImplementedError
 
-    def _update(self, backend: backends.Backend, group: dict[str, Any], params: list[Tensor]) -> None:
-        """Update parameters that all have gradients and are in one phase."""
+    def _update(
+        self, backend: backends.Backend, group: dict[str, Any], params: list[Tensor], phase: Any, arrays: list[Any],
+        grads: list[Any],
+    ) -> None:  # fmt: skip
+        """Update parameters of one device and phase, given with their arrays and gradients."""
         raise NotImplementedError
 
     # ----------------------------------------------------------------------------------------------- state
@@ -137,10 +148,11 @@ def _listed(params: Any) -> list[Any]:
     return list(params) if isinstance(params, Iterable) and not isinstance(params, Tensor | np.ndarray) else [params]
 
 
-def _alike(params: Iterable[Tensor], key: Callable[[Tensor], Any]) -> list[list[Tensor]]:
-    groups: dict[Any, list[Tensor]] = {}
-    for param in params:
-        groups.setdefault(key(param), []).append(param)
+def _alike(params: list[Tensor], phases: list[Any]) -> list[tuple[list[Tensor], Any]]:
+    """Return the parameters by device and phase: (those that agree, their phase)."""
+    groups: dict[Any, tuple[list[Tensor], Any]] = {}
+    for param, phase in zip(params, phases, strict=True):
+        groups.setdefault((backends.of(param.data).name, phase), ([], phase))[0].append(param)
     return list(groups.values())
 
 
@@ -189,11 +201,14 @@ class SGD(Optimizer):
             raise ArgumentError(mismatch("SGD", "momentum > 0 and dampening 0 with nesterov",
                                          f"{group['momentum']} and {group['dampening']}"))  # fmt: skip
 
-    def _phase(self, param: Tensor) -> bool:
-        return self.state.get(param, {}).get("momentum_buffer") is None
+    def _phases(self, params: list[Tensor]) -> list[bool]:
+        state = self.state
+        return [param not in state or state[param].get("momentum_buffer") is None for param in params]
 
-    def _update(self, backend: backends.Backend, group: dict[str, Any], params: list[Tensor]) -> None:
-        first = self._phase(params[0])
+    def _update(
+        self, backend: backends.Backend, group: dict[str, Any], params: list[Tensor], first: bool, arrays: list[Any],
+        grads: list[Any],
+    ) -> None:  # fmt: skip
         buffers: Sequence[Any] = [None] * len(params)
         if group["momentum"]:
             if first:
@@ -201,9 +216,8 @@ class SGD(Optimizer):
                     self.state[param] = {"momentum_buffer": _zeros_like(param)}
             buffers = [self.state[param]["momentum_buffer"] for param in params]
         backend.sgd_step(
-            [param.data for param in params], [param.grad for param in params], buffers, lr=group["lr"],
-            momentum=group["momentum"], dampening=group["dampening"], weight_decay=group["weight_decay"],
-            nesterov=group["nesterov"], first=first,
+            arrays, grads, buffers, lr=group["lr"], momentum=group["momentum"], dampening=group["dampening"],
+            weight_decay=group["weight_decay"], nesterov=group["nesterov"], first=first,
         )  # fmt: skip
 
 
@@ -226,20 +240,24 @@ class Adam(Optimizer):
         if not pair or not all(number(self._name, "betas", beta, 0) < 1 for beta in betas):
             raise ArgumentError(mismatch(self._name, "two betas in [0, 1)", repr(betas)))
 
-    def _phase(self, param: Tensor) -> int:
-        return self.state.get(param, {}).get("step", 0)
+    def _phases(self, params: list[Tensor]) -> list[int]:
+        state = self.state
+        return [state[param].get("step", 0) if param in state else 0 for param in params]
 
-    def _update(self, backend: backends.Backend, group: dict[str, Any], params: list[Tensor]) -> None:
-        step = int(self._phase(params[0])) + 1
-        for param in params:
-            if step == 1:
+    def _update(
+        self, backend: backends.Backend, group: dict[str, Any], params: list[Tensor], phase: int, arrays: list[Any],
+        grads: list[Any],
+    ) -> None:  # fmt: skip
+        step = int(phase) + 1
+        if step == 1:
+            for param in params:
                 self.state[param] = {"step": 0, "exp_avg": _zeros_like(param), "exp_avg_sq": _zeros_like(param)}
-            self.state[param]["step"] = step
         states = [self.state[param] for param in params]
+        for state in states:
+            state["step"] = step
         backend.adam_step(
-            [param.data for param in params], [param.grad for param in params],
-            [state["exp_avg"] for state in states], [state["exp_avg_sq"] for state in states], step=step,
-            lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1], eps=group["eps"],
+            arrays, grads, [state["exp_avg"] for state in states], [state["exp_avg_sq"] for state in states],
+            step=step, lr=group["lr"], beta1=group["betas"][0], beta2=group["betas"][1], eps=group["eps"],
             weight_decay=group["weight_decay"], decoupled=self.decoupled,
         )  # fmt: skip
 

@@ -126,3 +126,17 @@ def test_accumulate(backend, layout, dtype):
     wanted = into + value
     assert backend.accumulate(into, LAYOUTS[layout](value)) is None
     oracle.assert_same_bits(into, wanted)
+
+
+@by_dtype
+def test_many_arrays_in_one_call_give_the_bits_of_one_call_each(backend, dtype):
+    shapes = [(1,), (63,), (0, 3), (64,), (65,), (40_000,), (5,), (16_384,), (2, 100_003)]
+    together, alone = ([np.asarray(normal((i, "p"), s), dtype) for i, s in enumerate(shapes)] for _ in range(2))
+    grads = [np.asarray(normal((i, "g"), s), dtype) for i, s in enumerate(shapes)]
+    options = {"lr": 0.1, "momentum": 0.9, "dampening": 0.0, "weight_decay": 0.1, "nesterov": True, "first": False}
+    buffers = [[np.ones_like(p) for p in together] for _ in range(2)]
+    backend.sgd_step(together, grads, buffers[0], **options)
+    for p, g, buffer in zip(alone, grads, buffers[1], strict=True):
+        backend.sgd_step([p], [g], [buffer], **options)
+    for one, other in zip([*together, *buffers[0]], [*alone, *buffers[1]], strict=True):
+        oracle.assert_same_bits(one, other)

@@ -79,3 +79,19 @@ def test_a_required_array_is_not_none(name):
     for argument in {"input", "weight"} & set(good) - ({"weight"} if name == "cross_entropy" else set()):
         with pytest.raises(FastconvError, match=f"^{name}: expected {argument} to be float32 or float64, got None$"):
             getattr(F, name)(**{**good, argument: None})
+
+
+def test_options_that_were_remembered_are_told_from_equal_ones():
+    x, w = np.ones((1, 1, 6, 6), np.float32), np.ones((1, 1, 3, 3), np.float32)
+    for _ in range(2):
+        assert F.conv2d(x, w, stride=(2, 2)).shape == F.conv2d(x, w, stride=2).shape == (1, 1, 2, 2)
+        assert F.max_pool2d(x, (2, 2)).shape == (1, 1, 3, 3)
+        for wrong in ((2.0, 2.0), 2.0, True, (True, True)):
+            with pytest.raises(FastconvError):
+                F.conv2d(x, w, stride=wrong)
+            with pytest.raises(FastconvError):
+                F.max_pool2d(x, wrong)
+    changing = [1, 1]
+    assert F.conv2d(x, w, stride=changing).shape == (1, 1, 4, 4)
+    changing[:] = 3, 3
+    assert F.conv2d(x, w, stride=changing).shape == (1, 1, 2, 2)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from ...geometry import ConvGeometry
 from ..base import Array
 from ..reference.backend import ReferenceBackend
-from . import activation, arithmetic, dropout, loss, norm, optim, plan, pool, pool_backward, reduce, softmax, unit_plan
+from . import (
+    activation, arithmetic, arrays, dropout, loss, norm, optim, plan, pool, pool_backward, reduce, softmax, unit_plan,
+)  # fmt: skip
 from .linear import linear_backward_input, linear_backward_weight, linear_forward
 
 
@@ -45,8 +45,12 @@ class CpuBackend(ReferenceBackend):
     tanh_forward = staticmethod(activation.tanh_forward)
     tanh_backward = staticmethod(activation.tanh_backward)
 
-    def reshape(self, a: Array, shape: Sequence[int]) -> Array:
-        return a.reshape(shape)  # on the way of every operation: without the reference's guard of warnings
+    reshape = staticmethod(arrays.reshape)
+    broadcast_to = staticmethod(arrays.broadcast_to)
+    usable = staticmethod(arrays.usable)
+    steppable = staticmethod(arrays.steppable)
+    may_share_memory = staticmethod(arrays.may_share_memory)
+    all_within = staticmethod(arrays.all_within)
 
     add = staticmethod(arithmetic.add)
     subtract = staticmethod(arithmetic.subtract)

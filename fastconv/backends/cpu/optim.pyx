@@ -7,111 +7,131 @@ from libc.stdlib cimport free, malloc
 
 import numpy as np
 
-from fastconv.backends.cpu._csrc cimport fc_step
+from fastconv.backends.cpu._csrc cimport fc_kernels, fc_step
 from fastconv.backends.cpu.elementwise cimport is_dense, same_strides
 from fastconv.backends.cpu.dispatch cimport kernels
-from fastconv.backends.cpu.runtime cimport parallel_for
+from fastconv.backends.cpu.runtime cimport num_threads, parallel_for
+from fastconv.backends.cpu.tiles cimport ceil_div
 
 cnp.import_array()
 
 ctypedef void (*step_kernel)(const fc_step*) noexcept nogil
 
+# The arrays of a step lie one behind the other on a line of elements, each begun anew at a multiple of LINE, and the
+# line is cut into tasks of equal length: a task may hold many small arrays or a part of a large one.
 cdef enum:
-    CHUNK = 8192  # elements a task
+    LINE = 64
+    LEAST = 16 * 1024     # elements a task: some microseconds
+    MOST = 64 * 1024
+    TASKS_PER_THREAD = 4
 
 
 cdef struct Item:
     fc_step call
     step_kernel kernel
-    int itemsize
-    int64_t first_task
+    int64_t itemsize, first     # first: its place on the line
 
 
 cdef struct Steps:
     Item* item
-    int64_t items
+    int64_t items, share        # share: elements a task
 
 
 cdef inline void* advance(const void* array, int64_t nbytes) noexcept nogil:
     return NULL if array == NULL else <char*> array + nbytes
 
 
-cdef void run_chunk(void* context, int64_t index) noexcept nogil:
-    cdef Steps* steps = <Steps*> context
+cdef void run_task(void* context, int64_t index) noexcept nogil:
+    cdef const Steps* steps = <const Steps*> context
+    cdef int64_t begin = index * steps.share, end = begin + steps.share
     cdef int64_t low = 0, high = steps.items, middle, first, nbytes
-    cdef Item* item
+    cdef const Item* item
     cdef fc_step call
-    while high - low > 1:  # the last item whose first task is not after this one
+    while high - low > 1:  # the last item that does not begin after the task
         middle = (low + high) // 2
-        if steps.item[middle].first_task <= index:
+        if steps.item[middle].first <= begin:
             low = middle
         else:
             high = middle
-    item = &steps.item[low]
-    call = item.call
-    first = (index - item.first_task) * CHUNK
-    nbytes = first * item.itemsize
-    call.count = min(<int64_t> CHUNK, call.count - first)
-    call.p, call.g = advance(call.p, nbytes), advance(call.g, nbytes)
-    call.first, call.second = advance(call.first, nbytes), advance(call.second, nbytes)
-    item.kernel(&call)
+    while low < steps.items and steps.item[low].first < end:
+        item = &steps.item[low]
+        low += 1
+        first = max(begin - item.first, <int64_t> 0)
+        if first >= item.call.count:
+            continue
+        call, nbytes = item.call, first * item.itemsize
+        call.count = min(end - item.first, call.count) - first
+        call.p, call.g = advance(call.p, nbytes), advance(call.g, nbytes)
+        call.first, call.second = advance(call.first, nbytes), advance(call.second, nbytes)
+        item.kernel(&call)
 
 
-cdef tuple as_runs(p, g, states):
-    """The arrays as one dense run each: themselves, or C-ordered copies where they lie differently."""
-    arrays = [p, g, *states]
-    if is_dense(p) and all([a is None or same_strides(p, a) for a in arrays]):
-        return arrays, False
-    return [None if a is None else np.array(a, order="C") for a in arrays], True
+cdef inline bint is_run(object array):
+    return array is None or cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray> array)
 
 
-cdef object run(params, grads, states, fc_step call, bint adam):
-    """Run the steps; ``states`` is a list of tuples of arrays or None, one tuple a parameter."""
-    cdef list kept = [], copied = []
+cdef bint are_runs(object p, object g, object first, object second):
+    """Whether the arrays, None apart, fill a run of memory each, their elements in the same order."""
+    if is_run(p) and is_run(g) and is_run(first) and is_run(second):
+        return True
+    return is_dense(p) and all([a is None or same_strides(p, a) for a in (g, first, second)])
+
+
+cdef inline void* data(object array):
+    return NULL if array is None else cnp.PyArray_DATA(<cnp.ndarray> array)
+
+
+cdef int64_t share_of(int64_t elements) noexcept nogil:
+    """Elements a task. One task where there is too little to be worth waking a thread."""
+    cdef int64_t share = elements // (TASKS_PER_THREAD * num_threads())
+    if num_threads() == 1 or elements <= LEAST:
+        return elements
+    return ceil_div(min(<int64_t> MOST, max(<int64_t> LEAST, share)), LINE) * LINE
+
+
+cdef object run(list params, list grads, list firsts, list seconds, const fc_step* call, bint adam):
+    """Run the step on parameters, gradients and states; ``seconds`` is None where there is one state."""
+    cdef list copied = []
     cdef Steps steps
     cdef Item* item
-    cdef int64_t tasks = 0
-    cdef cnp.ndarray array
-    cdef int k
+    cdef int64_t elements = 0
+    cdef const fc_kernels* table
+    cdef cnp.ndarray p
+    cdef Py_ssize_t i
+    if len(grads) != len(params) or len(firsts) != len(params) or (seconds is not None and len(seconds) != len(params)):
+        raise ValueError("optimiser step: lists of different lengths")
     steps.items = 0
     steps.item = <Item*> malloc((len(params) + 1) * sizeof(Item))
     if steps.item == NULL:
         raise MemoryError("optimiser step: no memory for its list of arrays")
     try:
-        for p, g, state in zip(params, grads, states, strict=True):
-            arrays, is_copy = as_runs(p, g, state)
-            if p.size == 0:
+        for i in range(len(params)):
+            p, g, first, second = params[i], grads[i], firsts[i], None if seconds is None else seconds[i]
+            if cnp.PyArray_SIZE(p) == 0:
                 continue
-            kept.append(arrays)
-            if is_copy:
-                copied.append(((p, None, *state), arrays))
+            if not are_runs(p, g, first, second):
+                originals = p, g, first, second
+                copies = tuple([None if a is None else np.array(a, order="C") for a in originals])
+                copied.append((originals, copies))
+                p, g, first, second = copies
             item = &steps.item[steps.items]
-            item.call = call
-            array = arrays[0]
-            item.itemsize = <int> cnp.PyArray_ITEMSIZE(array)
-            item.kernel = kernels(item.itemsize).adam_step if adam else kernels(item.itemsize).sgd_step
-            item.call.count, item.first_task = cnp.PyArray_SIZE(array), tasks
-            tasks += (item.call.count + CHUNK - 1) // CHUNK
-            item.call.p = cnp.PyArray_DATA(array)
-            item.call.first = item.call.second = NULL
-            array = arrays[1]
-            item.call.g = cnp.PyArray_DATA(array)
-            for k in range(2, len(arrays)):
-                if arrays[k] is not None:
-                    array = arrays[k]
-                    if k == 2:
-                        item.call.first = cnp.PyArray_DATA(array)
-                    else:
-                        item.call.second = cnp.PyArray_DATA(array)
+            item.call, item.itemsize = call[0], cnp.PyArray_ITEMSIZE(p)
+            table = kernels(<int> item.itemsize)
+            item.kernel = table.adam_step if adam else table.sgd_step
+            item.call.count, item.first = cnp.PyArray_SIZE(p), elements
+            item.call.p, item.call.g, item.call.first, item.call.second = data(p), data(g), data(first), data(second)
+            elements += ceil_div(item.call.count, LINE) * LINE
             steps.items += 1
-        with nogil:
-            parallel_for(tasks, run_chunk, &steps)
+        if elements:
+            with nogil:
+                steps.share = share_of(elements)
+                parallel_for(ceil_div(elements, steps.share), run_task, &steps)
     finally:
         free(steps.item)
     for originals, copies in copied:
-        for original, copy in zip(originals, copies):
-            if original is not None:
-                np.copyto(original, copy)
+        for k in (0, 2, 3):  # 1 is the gradient
+            if originals[k] is not None:
+                np.copyto(originals[k], copies[k])
 
 
 def sgd_step(params, grads, buffers, *, double lr, double momentum, double dampening, double weight_decay,
@@ -120,7 +140,7 @@ def sgd_step(params, grads, buffers, *, double lr, double momentum, double dampe
     cdef fc_step call
     call.lr, call.momentum, call.dampening, call.weight_decay = lr, momentum, dampening, weight_decay
     call.nesterov, call.start = nesterov, first
-    run(params, grads, [(buffer,) for buffer in buffers], call, False)
+    run(list(params), list(grads), list(buffers), None, &call, False)
 
 
 def adam_step(params, grads, means, squares, *, long step, double lr, double beta1, double beta2, double eps,
@@ -131,4 +151,4 @@ def adam_step(params, grads, means, squares, *, long step, double lr, double bet
     call.beta1, call.beta2, call.eps = beta1, beta2, eps
     call.weight_decay = 0.0 if decoupled else weight_decay
     call.shrink = 1.0 - lr * weight_decay if decoupled else 1.0
-    run(params, grads, list(zip(means, squares, strict=True)), call, True)
+    run(list(params), list(grads), list(means), list(squares), &call, True)

@@ -40,6 +40,8 @@ cdef cnp.ndarray sum_middle(cnp.ndarray a):
 
 def sum_(a, axis=None, bint keepdims=False):
     """The sum over ``axis``; the order of the additions is the shape's."""
+    if axis is None and not keepdims and a.ndim and a.size and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray> a):
+        return sum_channels(a.reshape(1, 1, a.size)).reshape(())
     every = tuple(range(a.ndim))
     wanted = every if axis is None else (axis,) if isinstance(axis, int) else axis
     axes = {every[i] for i in wanted}  # an axis that is not there is an IndexError

@@ -304,6 +304,18 @@ def _probe(int64_t count, int64_t inner=0, state=None):
     }
 
 
+cdef void _empty_task(void* context, int64_t index) noexcept nogil:
+    pass
+
+
+def _empty_regions(int64_t count, int64_t regions):
+    """Run ``regions`` parallel regions of ``count`` tasks that do nothing, one after the other: what a region costs."""
+    cdef int64_t _i
+    with nogil:
+        for _i in range(regions):
+            fc_parallel_for(count, _empty_task, NULL)
+
+
 def _probe_workspace(size_t nbytes):
     """Return the address of this thread's workspace after asking for ``nbytes``, and the bytes of all workspaces."""
     return <intptr_t>fc_workspace(nbytes), fc_workspace_bytes()

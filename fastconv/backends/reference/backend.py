@@ -10,7 +10,7 @@ import numpy as np
 
 from ...geometry import ConvGeometry, PoolGeometry
 from ..base import Backend
-from . import activation, conv, dropout, linear, loss, norm, optim, pool, shape, unit
+from . import activation, arrays, conv, dropout, linear, loss, norm, optim, pool, shape, unit
 
 
 def _ieee(function: Callable) -> Any:
@@ -37,6 +37,11 @@ class ReferenceBackend(Backend):
 
     def to_numpy(self, array: np.ndarray) -> np.ndarray:
         return array
+
+    usable = staticmethod(arrays.usable)
+    steppable = staticmethod(arrays.steppable)
+    may_share_memory = staticmethod(arrays.may_share_memory)
+    all_within = staticmethod(arrays.all_within)
 
     def explain(self, verb: str, geometry: ConvGeometry, dtype: str) -> str:
         return f"{verb}: reference, a NumPy loop over the taps of the kernel {geometry.kernel} in float64"
