@@ -3,6 +3,7 @@
 #include <immintrin.h>
 
 #include <cstdint>
+#include <cstring>
 
 #include "simd/unroll.hpp"
 
@@ -68,6 +69,15 @@ struct VecF32 {
     static Mask ordered(Reg a) { return _mm256_cmp_ps(a, a, _CMP_ORD_Q); }
     static Mask both(Mask a, Mask b) { return _mm256_and_ps(a, b); }
     static Reg select(Mask m, Reg a, Reg b) { return _mm256_blendv_ps(b, a, m); }
+    static void store_bytes(uint8_t* p, Reg a) {
+        const __m256i lanes = _mm256_cvtps_epi32(a);
+        const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256(lanes, 1));
+        _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
+    }
+    static Mask bytes_equal(const uint8_t* p, uint8_t b) {
+        const __m256i lanes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+        return _mm256_castsi256_ps(_mm256_cmpeq_epi32(lanes, _mm256_set1_epi32(b)));
+    }
 
   private:
     static __m256i first(int n) {
@@ -121,6 +131,17 @@ struct VecF64 {
     static Mask ordered(Reg a) { return _mm256_cmp_pd(a, a, _CMP_ORD_Q); }
     static Mask both(Mask a, Mask b) { return _mm256_and_pd(a, b); }
     static Reg select(Mask m, Reg a, Reg b) { return _mm256_blendv_pd(b, a, m); }
+    static void store_bytes(uint8_t* p, Reg a) {
+        const __m128i words = _mm_packs_epi32(_mm256_cvtpd_epi32(a), _mm_setzero_si128());
+        const int bytes = _mm_cvtsi128_si32(_mm_packus_epi16(words, words));
+        std::memcpy(p, &bytes, sizeof(bytes));
+    }
+    static Mask bytes_equal(const uint8_t* p, uint8_t b) {
+        int bytes;
+        std::memcpy(&bytes, p, sizeof(bytes));
+        const __m256i lanes = _mm256_cvtepu8_epi64(_mm_cvtsi32_si128(bytes));
+        return _mm256_castsi256_pd(_mm256_cmpeq_epi64(lanes, _mm256_set1_epi64x(b)));
+    }
 
   private:
     static __m256i first(int n) {

@@ -64,6 +64,13 @@ struct VecF32 {
     static Mask ordered(Reg a) { return _mm512_cmp_ps_mask(a, a, _CMP_ORD_Q); }
     static Mask both(Mask a, Mask b) { return static_cast<Mask>(a & b); }
     static Reg select(Mask m, Reg a, Reg b) { return _mm512_mask_blend_ps(m, b, a); }
+    static void store_bytes(uint8_t* p, Reg a) {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
+    }
+    static Mask bytes_equal(const uint8_t* p, uint8_t b) {
+        const __m512i lanes = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+        return _mm512_cmpeq_epi32_mask(lanes, _mm512_set1_epi32(b));
+    }
 
   private:
     static Reg unpacklo_pairs(Reg a, Reg b) {
@@ -123,6 +130,14 @@ struct VecF64 {
     static Mask ordered(Reg a) { return _mm512_cmp_pd_mask(a, a, _CMP_ORD_Q); }
     static Mask both(Mask a, Mask b) { return static_cast<Mask>(a & b); }
     static Reg select(Mask m, Reg a, Reg b) { return _mm512_mask_blend_pd(m, b, a); }
+    static void store_bytes(uint8_t* p, Reg a) {
+        const __m512i lanes = _mm512_castsi256_si512(_mm512_cvtpd_epi32(a));
+        _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(lanes));
+    }
+    static Mask bytes_equal(const uint8_t* p, uint8_t b) {
+        const __m512i lanes = _mm512_cvtepu8_epi64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+        return _mm512_cmpeq_epi64_mask(lanes, _mm512_set1_epi64(b));
+    }
 
   private:
     static Mask first(int n) { return static_cast<Mask>((1u << n) - 1u); }

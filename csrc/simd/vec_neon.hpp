@@ -3,6 +3,7 @@
 #include <arm_neon.h>
 
 #include <cstdint>
+#include <cstring>
 
 namespace fastconv {
 namespace neon {
@@ -60,6 +61,15 @@ struct VecF32 {
     static Mask ordered(Reg a) { return vceqq_f32(a, a); }
     static Mask both(Mask a, Mask b) { return vandq_u32(a, b); }
     static Reg select(Mask m, Reg a, Reg b) { return vbslq_f32(m, a, b); }
+    static void store_bytes(uint8_t* p, Reg a) {
+        for (int i = 0; i < width; ++i) p[i] = static_cast<uint8_t>(a[i]);
+    }
+    static Mask bytes_equal(const uint8_t* p, uint8_t b) {
+        uint32_t bytes;
+        std::memcpy(&bytes, p, sizeof(bytes));
+        const uint16x8_t words = vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(bytes)));
+        return vceqq_u32(vmovl_u16(vget_low_u16(words)), vdupq_n_u32(b));
+    }
 };
 
 struct VecF64 {
@@ -104,6 +114,13 @@ struct VecF64 {
     static Mask ordered(Reg a) { return vceqq_f64(a, a); }
     static Mask both(Mask a, Mask b) { return vandq_u64(a, b); }
     static Reg select(Mask m, Reg a, Reg b) { return vbslq_f64(m, a, b); }
+    static void store_bytes(uint8_t* p, Reg a) {
+        for (int i = 0; i < width; ++i) p[i] = static_cast<uint8_t>(a[i]);
+    }
+    static Mask bytes_equal(const uint8_t* p, uint8_t b) {
+        const uint64x2_t lanes = vcombine_u64(vcreate_u64(p[0]), vcreate_u64(p[1]));
+        return vceqq_u64(lanes, vdupq_n_u64(b));
+    }
 };
 
 }  // namespace neon

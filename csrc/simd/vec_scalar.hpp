@@ -39,6 +39,8 @@ struct VecOne {
     static Mask ordered(Reg a) { return a == a; }              // not NaN
     static Mask both(Mask a, Mask b) { return a && b; }
     static Reg select(Mask m, Reg a, Reg b) { return m ? a : b; }  // a where the mask is set
+    static void store_bytes(uint8_t* p, Reg a) { *p = static_cast<uint8_t>(a); }  // whole numbers in [0, 255]
+    static Mask bytes_equal(const uint8_t* p, uint8_t b) { return *p == b; }      // `width` bytes
 };
 
 using VecF32 = VecOne<float>;
