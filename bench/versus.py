@@ -6,8 +6,8 @@
 Every layer and direction is verified first, on one image against float64, then timed in turn with PyTorch in its two
 memory formats, at the same number of threads; the batch is scaled to a given amount of work. fastconv gets
 channels-last arrays, the form that its own layers hand on. Pooling is timed as training runs it: both sides record the
-forward pass and keep what the gradient needs. The shapes are in bench/shapes. Geometric means by group
-are printed, all samples go to bench/results.
+forward pass and keep what the gradient needs. The shapes are in bench/shapes. Geometric means by group are printed, all
+samples go to bench/results.
 """
 
 from __future__ import annotations
@@ -108,8 +108,9 @@ def pool(layer: dict[str, Any], work: float, peer: type) -> Iterator[tuple[str, 
             **{f: lambda theirs=theirs, a=a: theirs(a, **options) for f, a in leaves.items()},
         }  # fmt: skip
         dy = rng.standard_normal(y.shape, dtype=np.float32)
+        cdy = channels_last(dy)
         yield f"{kind} backward", bytes_moved, {
-            "fastconv": lambda y=y, leaf=leaf, dy=channels_last(dy): gradient(y, leaf, dy),
+            "fastconv": lambda y=y, leaf=leaf, cdy=cdy: gradient(y, leaf, cdy),
             **{f: torch_gradient(theirs(a, **options), a, as_torch(dy.astype(peer), f)) for f, a in leaves.items()},
         }  # fmt: skip
 

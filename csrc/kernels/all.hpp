@@ -10,6 +10,8 @@
 #include "kernels/optim.hpp"
 #include "kernels/philox.hpp"
 #include "kernels/pool.hpp"
+#include "kernels/avg_pool.hpp"
+#include "kernels/max_pool.hpp"
 #include "kernels/softmax.hpp"
 #include "kernels/winograd.hpp"
 #include "dispatch/table.hpp"

@@ -26,6 +26,8 @@ struct VecF32 {
     static void store(T* p, Reg a) { _mm256_storeu_ps(p, a); }
     static Reg load_n(const T* p, int n) { return _mm256_maskload_ps(p, first(n)); }
     static void store_n(T* p, Reg a, int n) { _mm256_maskstore_ps(p, first(n), a); }
+    static void stream(T* p, Reg a) { _mm256_stream_ps(p, a); }
+    static void fence() { _mm_sfence(); }
     static Reg add(Reg a, Reg b) { return _mm256_add_ps(a, b); }
     static Reg sub(Reg a, Reg b) { return _mm256_sub_ps(a, b); }
     static Reg mul(Reg a, Reg b) { return _mm256_mul_ps(a, b); }
@@ -67,6 +69,7 @@ struct VecF32 {
     static Mask greater(Reg a, Reg b) { return _mm256_cmp_ps(a, b, _CMP_GT_OQ); }
     static Mask not_less_equal(Reg a, Reg b) { return _mm256_cmp_ps(a, b, _CMP_NLE_UQ); }
     static Mask ordered(Reg a) { return _mm256_cmp_ps(a, a, _CMP_ORD_Q); }
+    static bool any(Mask m) { return _mm256_movemask_ps(m) != 0; }
     static Mask both(Mask a, Mask b) { return _mm256_and_ps(a, b); }
     static Reg select(Mask m, Reg a, Reg b) { return _mm256_blendv_ps(b, a, m); }
     static void store_bytes(uint8_t* p, Reg a) {
@@ -97,6 +100,8 @@ struct VecF64 {
     static void store(T* p, Reg a) { _mm256_storeu_pd(p, a); }
     static Reg load_n(const T* p, int n) { return _mm256_maskload_pd(p, first(n)); }
     static void store_n(T* p, Reg a, int n) { _mm256_maskstore_pd(p, first(n), a); }
+    static void stream(T* p, Reg a) { _mm256_stream_pd(p, a); }
+    static void fence() { _mm_sfence(); }
     static Reg add(Reg a, Reg b) { return _mm256_add_pd(a, b); }
     static Reg sub(Reg a, Reg b) { return _mm256_sub_pd(a, b); }
     static Reg mul(Reg a, Reg b) { return _mm256_mul_pd(a, b); }
@@ -129,6 +134,7 @@ struct VecF64 {
     static Mask greater(Reg a, Reg b) { return _mm256_cmp_pd(a, b, _CMP_GT_OQ); }
     static Mask not_less_equal(Reg a, Reg b) { return _mm256_cmp_pd(a, b, _CMP_NLE_UQ); }
     static Mask ordered(Reg a) { return _mm256_cmp_pd(a, a, _CMP_ORD_Q); }
+    static bool any(Mask m) { return _mm256_movemask_pd(m) != 0; }
     static Mask both(Mask a, Mask b) { return _mm256_and_pd(a, b); }
     static Reg select(Mask m, Reg a, Reg b) { return _mm256_blendv_pd(b, a, m); }
     static void store_bytes(uint8_t* p, Reg a) {

@@ -21,6 +21,8 @@ struct VecF32 {
     static void store(T* p, Reg a) { _mm512_storeu_ps(p, a); }
     static Reg load_n(const T* p, int n) { return _mm512_maskz_loadu_ps(first(n), p); }
     static void store_n(T* p, Reg a, int n) { _mm512_mask_storeu_ps(p, first(n), a); }
+    static void stream(T* p, Reg a) { _mm512_stream_ps(p, a); }
+    static void fence() { _mm_sfence(); }
     static Reg add(Reg a, Reg b) { return _mm512_add_ps(a, b); }
     static Reg sub(Reg a, Reg b) { return _mm512_sub_ps(a, b); }
     static Reg mul(Reg a, Reg b) { return _mm512_mul_ps(a, b); }
@@ -62,6 +64,7 @@ struct VecF32 {
     static Mask greater(Reg a, Reg b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
     static Mask not_less_equal(Reg a, Reg b) { return _mm512_cmp_ps_mask(a, b, _CMP_NLE_UQ); }
     static Mask ordered(Reg a) { return _mm512_cmp_ps_mask(a, a, _CMP_ORD_Q); }
+    static bool any(Mask m) { return m != 0; }
     static Mask both(Mask a, Mask b) { return static_cast<Mask>(a & b); }
     static Reg select(Mask m, Reg a, Reg b) { return _mm512_mask_blend_ps(m, b, a); }
     static void store_bytes(uint8_t* p, Reg a) {
@@ -94,6 +97,8 @@ struct VecF64 {
     static void store(T* p, Reg a) { _mm512_storeu_pd(p, a); }
     static Reg load_n(const T* p, int n) { return _mm512_maskz_loadu_pd(first(n), p); }
     static void store_n(T* p, Reg a, int n) { _mm512_mask_storeu_pd(p, first(n), a); }
+    static void stream(T* p, Reg a) { _mm512_stream_pd(p, a); }
+    static void fence() { _mm_sfence(); }
     static Reg add(Reg a, Reg b) { return _mm512_add_pd(a, b); }
     static Reg sub(Reg a, Reg b) { return _mm512_sub_pd(a, b); }
     static Reg mul(Reg a, Reg b) { return _mm512_mul_pd(a, b); }
@@ -128,6 +133,7 @@ struct VecF64 {
     static Mask greater(Reg a, Reg b) { return _mm512_cmp_pd_mask(a, b, _CMP_GT_OQ); }
     static Mask not_less_equal(Reg a, Reg b) { return _mm512_cmp_pd_mask(a, b, _CMP_NLE_UQ); }
     static Mask ordered(Reg a) { return _mm512_cmp_pd_mask(a, a, _CMP_ORD_Q); }
+    static bool any(Mask m) { return m != 0; }
     static Mask both(Mask a, Mask b) { return static_cast<Mask>(a & b); }
     static Reg select(Mask m, Reg a, Reg b) { return _mm512_mask_blend_pd(m, b, a); }
     static void store_bytes(uint8_t* p, Reg a) {

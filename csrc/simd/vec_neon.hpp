@@ -18,6 +18,8 @@ struct VecF32 {
     static Reg set1(T a) { return vdupq_n_f32(a); }
     static Reg load(const T* p) { return vld1q_f32(p); }
     static void store(T* p, Reg a) { vst1q_f32(p, a); }
+    static void stream(T* p, Reg a) { store(p, a); }
+    static void fence() {}
     static Reg load_n(const T* p, int n) {
         T lanes[4] = {0, 0, 0, 0};
         for (int i = 0; i < n; ++i) lanes[i] = p[i];
@@ -59,6 +61,7 @@ struct VecF32 {
     static Mask greater(Reg a, Reg b) { return vcgtq_f32(a, b); }
     static Mask not_less_equal(Reg a, Reg b) { return vmvnq_u32(vcleq_f32(a, b)); }
     static Mask ordered(Reg a) { return vceqq_f32(a, a); }
+    static bool any(Mask m) { return vmaxvq_u32(m) != 0; }
     static Mask both(Mask a, Mask b) { return vandq_u32(a, b); }
     static Reg select(Mask m, Reg a, Reg b) { return vbslq_f32(m, a, b); }
     static void store_bytes(uint8_t* p, Reg a) {
@@ -82,6 +85,8 @@ struct VecF64 {
     static Reg set1(T a) { return vdupq_n_f64(a); }
     static Reg load(const T* p) { return vld1q_f64(p); }
     static void store(T* p, Reg a) { vst1q_f64(p, a); }
+    static void stream(T* p, Reg a) { store(p, a); }
+    static void fence() {}
     static Reg load_n(const T* p, int n) { return n > 0 ? vsetq_lane_f64(*p, zero(), 0) : zero(); }
     static void store_n(T* p, Reg a, int n) { if (n > 0) *p = vgetq_lane_f64(a, 0); }
     static Reg add(Reg a, Reg b) { return vaddq_f64(a, b); }
@@ -112,6 +117,7 @@ struct VecF64 {
         return vreinterpretq_u64_u32(vmvnq_u32(vreinterpretq_u32_u64(vcleq_f64(a, b))));
     }
     static Mask ordered(Reg a) { return vceqq_f64(a, a); }
+    static bool any(Mask m) { return vmaxvq_u32(vreinterpretq_u32_u64(m)) != 0; }
     static Mask both(Mask a, Mask b) { return vandq_u64(a, b); }
     static Reg select(Mask m, Reg a, Reg b) { return vbslq_f64(m, a, b); }
     static void store_bytes(uint8_t* p, Reg a) {

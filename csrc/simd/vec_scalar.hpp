@@ -21,6 +21,8 @@ struct VecOne {
     static void store(T* p, Reg a) { *p = a; }
     static Reg load_n(const T* p, int n) { return n > 0 ? *p : T(0); }  // the first n lanes, 0 elsewhere; 0 <= n < width
     static void store_n(T* p, Reg a, int n) { if (n > 0) *p = a; }      // the first n lanes; the rest is not touched
+    static void stream(T* p, Reg a) { *p = a; }  // store past the caches; p aligned to the vector, `fence` afterwards
+    static void fence() {}
     static Reg add(Reg a, Reg b) { return a + b; }
     static Reg sub(Reg a, Reg b) { return a - b; }
     static Reg mul(Reg a, Reg b) { return a * b; }
@@ -37,6 +39,7 @@ struct VecOne {
     static Mask greater(Reg a, Reg b) { return a > b; }
     static Mask not_less_equal(Reg a, Reg b) { return !(a <= b); }
     static Mask ordered(Reg a) { return a == a; }              // not NaN
+    static bool any(Mask m) { return m; }
     static Mask both(Mask a, Mask b) { return a && b; }
     static Reg select(Mask m, Reg a, Reg b) { return m ? a : b; }  // a where the mask is set
     static void store_bytes(uint8_t* p, Reg a) { *p = static_cast<uint8_t>(a); }  // whole numbers in [0, 255]

@@ -22,6 +22,7 @@ class Axis(ctypes.Structure):
 Box = struct(
     target=POINTER, source=POINTER, index=POINTER, axis=Axis * 3, d=SIZE, h_first=SIZE, h_last=SIZE, columns=SIZE,
     channels=SIZE, target_step=SIZE * 2, source_step=SIZE * 3, index_step=SIZE * 3, divisor=SIZE, index_bytes=SIZE,
+    stream=SIZE,
 )  # fmt: skip
 Scatter = struct(
     dx=POINTER, dy=POINTER, index=POINTER, outside=POINTER, pixels=SIZE, channels=SIZE, pixel=SIZE, plane=SIZE,

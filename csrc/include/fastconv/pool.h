@@ -30,6 +30,7 @@ typedef struct fc_pool_box {
     int64_t target_step[2], source_step[3], index_step[3]; /* max_pool leaves index_step[0] alone */
     int64_t divisor; /* average: of every target, times the axes' */
     int64_t index_bytes;
+    int64_t stream;  /* store past the caches: channels are whole vectors, and the target is aligned to them */
 } fc_pool_box;
 
 /* dx[index[o, c] * pixel + c] += dy[o, c] for 0 <= o < pixels, 0 <= c < channels, o by o. An index outside

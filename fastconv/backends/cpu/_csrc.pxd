@@ -129,7 +129,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         int64_t target_step[2]
         int64_t source_step[3]
         int64_t index_step[3]
-        int64_t divisor, index_bytes
+        int64_t divisor, index_bytes, stream
 
     ctypedef struct fc_scatter_row:
         void* dx

@@ -9,7 +9,6 @@ cimport numpy as cnp
 
 import numpy as np
 
-from fastconv.backends.cpu._csrc cimport fc_kernels
 from fastconv.backends.cpu.arrays cimport view
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.pool_boxes cimport Pool, run, side_by_side

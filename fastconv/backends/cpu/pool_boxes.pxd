@@ -21,6 +21,7 @@ cdef struct Pool:
     bint index_of_source    # places are read beside the source, else written beside the target
     # What ``run`` decides:
     bint packed             # the source goes through the workspace
+    bint stream             # the target is stored past the caches
     int64_t rows, channels  # a box: target rows along h, channels
     int64_t h_boxes, c_boxes, n_boxes, boxes, share  # share: boxes a task
     int64_t source_bytes, target_bytes, box_bytes   # of the workspace

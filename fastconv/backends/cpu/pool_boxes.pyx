@@ -1,4 +1,4 @@
-"""The frame of pooling, forward and backward: targets are cut into boxes, each for a micro-kernel whose lanes are channels.
+"""The frame of pooling, forward and backward: targets are cut into boxes, each for a micro-kernel. Lanes are channels.
 
 Forward, targets are outputs and sources inputs; backward it is the other way round (pool_windows.pyx), so that every
 element of a result is written once and its sum has an order of its own. Channels-last sources are read in place. Others
@@ -12,7 +12,7 @@ from libc.stdint cimport int64_t
 from fastconv.backends.cpu._csrc cimport fc_copy2d, fc_kernels, fc_pool_box
 from fastconv.backends.cpu.arrays cimport View
 from fastconv.backends.cpu.dispatch cimport kernels
-from fastconv.backends.cpu.pool_windows cimport Axes, Windows, source_range
+from fastconv.backends.cpu.pool_windows cimport Windows, source_range
 from fastconv.backends.cpu.runtime cimport parallel_for, workspace
 from fastconv.backends.cpu.tiles cimport ceil_div
 
@@ -20,7 +20,9 @@ cdef int64_t BOX_BYTES = 512 * 1024          # of the workspace, where the shape
 cdef int64_t MOST_BYTES = 2 * 1024 * 1024
 cdef int64_t TASK_BYTES = 128 * 1024         # sources and targets of a task
 cdef int64_t CHANNELS = 16                   # a block of channels is a multiple of this
-cdef int64_t LANES = 256                     # of several images side by side
+cdef int64_t LANES = 128                     # of several images side by side
+cdef int64_t SIDE_BYTES = 64 * 1024          # of them, sources and targets
+cdef int64_t STREAM_BYTES = 32 * 1024 * 1024 # sources and targets beyond this do not stay in the caches
 
 
 cdef int64_t side_by_side(geometry, int itemsize) except -1:
@@ -32,7 +34,7 @@ cdef int64_t side_by_side(geometry, int itemsize) except -1:
     elements = d * h * w
     d, h, w = geometry.output
     elements = (elements + d * h * w) * geometry.c
-    while images > 16 and (images * geometry.c > LANES or images * elements * itemsize > BOX_BYTES // 2):
+    while images > 16 and (images * geometry.c > LANES or images * elements * itemsize > SIDE_BYTES):
         images //= 2
     return images if images * elements * itemsize <= BOX_BYTES else 1
 
@@ -48,6 +50,16 @@ cdef int64_t source_elements(const Pool* pool) noexcept nogil:
     for t in range(pool.axes.axis[0].targets):
         deep = max(deep, pool.axes.axis[0].list.count[t])
     return deep * high * pool.axes.axis[2].sources
+
+
+cdef bint streams(const Pool* pool) noexcept nogil:
+    """Whether the target is too large to be in the caches when it is read, and can be stored past them."""
+    cdef int64_t pixels = pool.axes.axis[0].sources * pool.axes.axis[1].sources * pool.axes.axis[2].sources
+    cdef int64_t bytes = pool.source.itemsize
+    if pool.images > 1 or pool.channels * bytes % 64 or <size_t> pool.target.data % 64:
+        return False
+    bytes *= pool.source.size[0] * pool.source.size[1] * pixels + pool.target.size[0] * pool.target.stride[0]
+    return bytes >= STREAM_BYTES
 
 
 cdef void choose_boxes(Pool* pool) noexcept nogil:
@@ -75,6 +87,7 @@ cdef void choose_boxes(Pool* pool) noexcept nogil:
     lanes, elements = pool.images * pool.channels, source_elements(pool)
     row_bytes = pool.rows * row_bytes * pool.images
     pool.share = max(<int64_t> 1, TASK_BYTES // (elements * lanes * itemsize + row_bytes))
+    pool.stream = streams(pool)
     pool.source_bytes = pool.target_bytes = pool.box_bytes = 0
     if pool.packed:
         pool.source_bytes = ceil_div(elements * lanes * itemsize, 64) * 64
@@ -121,7 +134,8 @@ cdef void unpack(const fc_kernels* kernel, char* target, int64_t n_step, const c
     kernel.copy2d(&copy)
 
 
-cdef void place_index(const Pool* pool, fc_pool_box* call, int64_t n, int64_t images, int64_t d, int64_t c) noexcept nogil:
+cdef void place_index(const Pool* pool, fc_pool_box* call, int64_t n, int64_t images, int64_t d,
+                      int64_t c) noexcept nogil:
     """Where the call finds the places: of the source in order of planes, or of the target."""
     cdef const Windows* axis = &pool.axes.axis[0]
     cdef int64_t lanes = pool.source.size[1] * images, planes, rows, columns, at
@@ -153,7 +167,7 @@ cdef void run_box(Pool* pool, int64_t box, char* memory) noexcept nogil:
         call.axis[i] = pool.axes.axis[i].list
     call.d, call.h_first, call.h_last = d, h, min(h + pool.rows, pool.axes.axis[1].targets)
     call.columns, call.channels = pool.axes.axis[2].targets, channels * images
-    call.divisor, call.index_bytes = pool.axes.divisor, pool.index_bytes
+    call.divisor, call.index_bytes, call.stream = pool.axes.divisor, pool.index_bytes, pool.stream
     if pool.packed:
         source_range(&pool.axes.axis[1], h, call.h_last, &low, &high)
         pack(pool, n, images, d, low, high, c, channels, memory)

@@ -85,6 +85,7 @@ def scatter(cnp.ndarray dy, indices, geometry):
         IndexError: an index outside the plane.
     """
     cdef Scatter s
+    cdef int64_t plane
     cdef cnp.ndarray dx = empty(geometry.input_shape, dy.dtype, "channels_last")
     cdef cnp.ndarray index = np.asarray(indices).astype(np.int64, copy=False)
     s.dx, s.dy, s.index, s.outside = view(dx), view(dy), view(index), 0
@@ -94,7 +95,8 @@ def scatter(cnp.ndarray dy, indices, geometry):
         # Long runs of memory where the samples are tasks enough, else many tasks.
         s.channels = s.dx.size[1] if s.dx.size[0] >= 4 * num_threads() else min(s.dx.size[1], CHANNELS)
         s.blocks = ceil_div(s.dx.size[1], s.channels)
-        s.share = max(<int64_t> 1, TASK_BYTES // (s.dx.size[2] * s.dx.size[3] * s.dx.size[4] * s.channels * s.dx.itemsize))
+        plane = s.dx.size[2] * s.dx.size[3] * s.dx.size[4]
+        s.share = max(<int64_t> 1, TASK_BYTES // (plane * s.channels * s.dx.itemsize))
         with nogil:
             parallel_for(ceil_div(s.dx.size[0] * s.blocks, s.share), scatter_task, &s)
     if s.outside:

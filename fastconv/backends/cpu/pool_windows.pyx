@@ -1,4 +1,4 @@
-"""The windows of a pooling (geometry.AxisWindows) as C data: which inputs an output sees, or which outputs see an input.
+"""The windows of a pooling (geometry.AxisWindows) as C data: which inputs an output sees, or which outputs an input.
 
 Regular, dilated and adaptive windows are the same lists. Either way the positions that one target sees lie at equal
 distances, so that a list names the first and how many. No loop over an array here: pool_boxes.pyx.
