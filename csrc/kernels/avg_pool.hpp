@@ -27,7 +27,8 @@ struct Average {
     }
     static FC_INLINE Reg plus(Reg sum, Reg x, Reg factor) { return Weighted ? V::fma(x, factor, sum) : V::add(sum, x); }
 
-    // plane += weight * the sum over row j of the window's plane, which starts at `from`; `ahead` leads to what comes next
+    // plane += weight * the sum over row j of the window's plane, which starts at `from`; `ahead` leads to what comes
+    // next.
     template <int count>
     FC_INLINE void add_row(const T* from, int64_t j, int n, int64_t ahead, Reg (&plane)[count]) const {
         const int64_t step = a->axis[2].step * a->source_step[2];
@@ -105,10 +106,14 @@ static inline void average(const fc_pool_box* a) {
         for (int64_t at = 0; at < a->channels; at += kWaiting) {
             const int64_t channels = a->channels - at < kWaiting ? a->channels - at : kWaiting;
             T volume[kWaiting] = {};
-            for (int64_t i = 0; i < planes; ++i) sum.add_long_plane(source + at + i * a->source_step[0], i, channels, volume);
+            for (int64_t i = 0; i < planes; ++i) {
+                sum.add_long_plane(source + at + i * a->source_step[0], i, channels, volume);
+            }
             for (int64_t t = w; t < end; ++t) {
                 T* out = target + (t - w) * step + at;
-                for (int64_t c = 0; c < channels; c += V::width) put<V>(a, out + c, V::div(V::load(volume + c), by), V::width);
+                for (int64_t c = 0; c < channels; c += V::width) {
+                    put<V>(a, out + c, V::div(V::load(volume + c), by), V::width);
+                }
             }
         }
     });

@@ -30,8 +30,8 @@ static inline void store_places(const fc_pool_box* a, int64_t at, int64_t first,
     }
 }
 
-// The winners of `count` vectors. A place is kept as a T, relative to the window's first element. A lane takes x where
-// x > best. NaN is not seen by that: it shows in the sum, and a window with one is done again, with care.
+// The winners of `count` vectors. A place is kept as a T, relative to the window's first element. A lane takes x
+// where x > best. NaN is not seen by that: it shows in the sum, and a window with one is done again, with care.
 template <class V, int count>
 struct Winners {
     using T = typename V::T;
@@ -46,7 +46,8 @@ struct Winners {
         }
     }
 
-    // One row of the window: `taps` elements from `at` on, whose places start at `from`; `ahead` leads to what comes next.
+    // One row of the window: `taps` elements from `at` on, whose places start at `from`; `ahead` leads to what comes
+    // next.
     template <bool careful>
     FC_INLINE void see_row(const fc_pool_box* a, const T* at, int64_t from, int64_t taps, int n, int64_t ahead) {
         const int64_t step = a->axis[2].step * a->source_step[2], next = a->axis[2].step * a->axis[2].place;
@@ -79,7 +80,8 @@ struct Winners {
 
 // Row (i, j) of the window whose first element is *source: where it starts, and its place.
 template <class V>
-static FC_INLINE const typename V::T* window_row(const fc_pool_box* a, const typename V::T* source, int64_t i, int64_t j) {
+static FC_INLINE const typename V::T* window_row(const fc_pool_box* a, const typename V::T* source, int64_t i,
+                                                 int64_t j) {
     return source + i * a->source_step[0] + j * a->axis[1].step * a->source_step[1];
 }
 

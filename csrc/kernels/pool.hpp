@@ -13,8 +13,8 @@ namespace fastconv {
 template <int count>
 using Constant = std::integral_constant<int, count>;
 
-// f(vectors, n, c): blocks of `vectors` vectors of channels from c on, n lanes of each; constants where they can be. The
-// last vector may do channels again that the one before it has done.
+// f(vectors, n, c): blocks of `vectors` vectors of channels from c on, n lanes of each; constants where they can be.
+// The last vector may do channels again that the one before it has done.
 template <class V, class F>
 static inline void each_block(int64_t channels, F f) {
     constexpr int64_t width = V::width;
@@ -40,8 +40,8 @@ static inline int64_t run_end(const fc_pool_axis& axis, int64_t w, int64_t end) 
     return last;
 }
 
-// f(h, w, end, target, source) for each run [w, end) of targets that see the same columns; `target` is the first of them,
-// `source` the first source pixel that they see.
+// f(h, w, end, target, source) for each run [w, end) of targets that see the same columns; `target` is the first of
+// them, `source` the first source pixel that they see.
 template <class V, class F>
 static inline void each_run(const fc_pool_box* a, F f) {
     using T = typename V::T;

@@ -1,4 +1,5 @@
-// What compilers spell differently. FC_UNROLL before a loop over a register tile: its arrays live in registers only where the loop is unrolled whole.
+// What compilers spell differently. FC_UNROLL before a loop over a register tile: its arrays live in registers only
+// where the loop is unrolled whole.
 #pragma once
 #if defined(__clang__)
 #define FC_UNROLL _Pragma("clang loop unroll(full)")

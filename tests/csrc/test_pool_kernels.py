@@ -62,7 +62,7 @@ def backward_axes(windows, weighted=False):
     return lists
 
 
-def run(kernel, isa, dtype, lists, target, source, index=None, index_beside=None, divisor=1):
+def run(kernel, isa, dtype, lists, target, source, index=None, index_beside=None, divisor=1, stream=0):
     """Call the kernel for every plane of target (D, H, W, C), which sees source (D, H, W, C)."""
     channels = target.shape[-1]
     steps = [int(np.prod(source.shape[k + 1 :])) for k in range(3)]
@@ -75,7 +75,7 @@ def run(kernel, isa, dtype, lists, target, source, index=None, index_beside=None
              h_last=target.shape[1], columns=target.shape[2], channels=channels,
              target_step=(SIZE * 2)(target.shape[2] * channels, channels), source_step=(SIZE * 3)(*steps),
              index_step=(SIZE * 3)(*index_steps), divisor=divisor,
-             index_bytes=0 if index is None else index.itemsize, **at)  # fmt: skip
+             index_bytes=0 if index is None else index.itemsize, stream=stream, **at)  # fmt: skip
 
 
 def outputs(windows):
@@ -106,6 +106,7 @@ def winners(x, windows):
 def test_max_pooling_and_its_places(isa, dtype, windows):
     for channels in CHANNELS:
         x = np.round(values("x", (*IN, channels), dtype))  # ties everywhere
+        x[values("spots", x.shape, dtype) > 2.9] = np.nan
         wanted, flat, place = winners(x, windows)
         for form, places in ((flat, IN), (place, EXTENT), (None, EXTENT)):
             y, outer = guarded(wanted.shape, dtype)
@@ -176,3 +177,23 @@ def test_average_pooling_and_its_gradient(isa, dtype, windows):
             run("avg_pool", isa, dtype, backward_axes(windows, weighted), dx, dy, divisor=1 if weighted else 6)
             close(dx, wanted, dtype)
             assert untouched(outer)
+
+
+@by_dtype
+@by_isa
+def test_storing_past_the_caches_changes_nothing(isa, dtype):
+    channels = 144
+    x = values("x", (*IN, channels), dtype)
+    y, _, place = winners(x, (START, COUNT))
+    for kernel, lists, shape, source, beside in [
+        ("max_pool", forward_axes((START, COUNT)), y.shape, x, {}),
+        ("avg_pool", forward_axes((START, COUNT), divisors=True), y.shape, x, {}),
+        ("max_pool_backward", backward_axes((START, COUNT)), x.shape, y, {"index": place, "index_beside": y}),
+    ]:
+        plain = np.empty(shape, dtype)
+        memory = np.zeros(plain.nbytes + 64, np.uint8)
+        first = -memory.ctypes.data % 64
+        past = memory[first : first + plain.nbytes].view(dtype).reshape(shape)
+        run(kernel, isa, dtype, lists, plain, source, **beside)
+        run(kernel, isa, dtype, lists, past, source, stream=1, **beside)
+        np.testing.assert_array_equal(past, plain)

@@ -18,9 +18,9 @@ typedef struct fc_pool_axis {
  * plane d of targets, and of the first plane that d sees; source_step[0] leads from one plane that it sees to the next.
  *
  * The place of a source in the window that starts at `start` is the sum over the axes of place * (position - start).
- * max_pool writes the winner's as a byte (index_bytes 1), or, with `index_bytes` 8, as int64, counted from position 0 of
- * the axes instead; with 0 it writes none. Relative places are below 2^24. max_pool_backward reads bytes and adds up the
- * sources whose winner is the target. */
+ * max_pool writes the winner's as a byte (index_bytes 1), or, with `index_bytes` 8, as int64, counted from position 0
+ * of the axes instead; with 0 it writes none. Relative places are below 2^24. max_pool_backward reads bytes and adds up
+ * the sources whose winner is the target. */
 typedef struct fc_pool_box {
     void* target;
     const void* source;

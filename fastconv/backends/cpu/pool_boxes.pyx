@@ -22,7 +22,7 @@ cdef int64_t TASK_BYTES = 128 * 1024         # sources and targets of a task
 cdef int64_t CHANNELS = 16                   # a block of channels is a multiple of this
 cdef int64_t LANES = 128                     # of several images side by side
 cdef int64_t SIDE_BYTES = 64 * 1024          # of them, sources and targets
-cdef int64_t STREAM_BYTES = 32 * 1024 * 1024 # sources and targets beyond this do not stay in the caches
+cdef int64_t STREAM_BYTES = 32 * 1024 * 1024  # sources and targets beyond this do not stay in the caches
 
 
 cdef int64_t side_by_side(geometry, int itemsize) except -1:
