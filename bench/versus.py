@@ -5,9 +5,10 @@
 
 Every layer and direction is verified first, on one image (a volume's corner) against float64, then timed in turn with
 PyTorch in its two memory formats, at the same number of threads; the batch is scaled to a given amount of work, and a
-volume that is more work than that by far is cut in depth. fastconv gets
-channels-last arrays, the form that its own layers hand on. The shapes are in bench/shapes. Geometric means by group
-are printed, all samples go to bench/results.
+volume that is more work than that by far is cut in depth. fastconv gets channels-last arrays, the form that its own
+layers hand on; as no gradient of plain arrays is taken, its forward pass finds the weights packed from the call before.
+Pooling is timed as training runs it: both sides record the forward pass and keep what the gradient needs. The shapes
+are in bench/shapes. Geometric means by group are printed, all samples go to bench/results.
 """
 
 from __future__ import annotations
@@ -111,44 +112,44 @@ def pool(layer: dict[str, Any], work: float, peer: type) -> Iterator[tuple[str, 
     rng = np.random.default_rng(0)
     x = rng.standard_normal((n, layer["channels"], *layer["input"]), dtype=np.float32)
     cx = channels_last(x)
-    tensors = {layout: as_torch(x.astype(peer), layout) for layout in FORMATS}
+    inputs = {layout: as_torch(x.astype(peer), layout) for layout in FORMATS}
     for kind in ("max", "avg"):
         ours, theirs = (getattr(m, f"{kind}_pool{rank}d") for m in (functional, torch.nn.functional))
-        extra = {"return_indices": True} if kind == "max" else {}
-        y = ours(cx, **options)
-        bytes_moved = 4 * n * size + y.nbytes * (2 if kind == "max" else 1)
+        leaf = fastconv.Tensor(cx, requires_grad=True)
+        leaves = {layout: a.detach().requires_grad_() for layout, a in inputs.items()}
+        y = ours(leaf, **options)
+        bytes_moved = 4 * n * size + y.data.nbytes
         yield f"{kind} forward", bytes_moved, {
-            "fastconv": lambda ours=ours, extra=extra: ours(cx, **options, **extra),
-            **{f: lambda f=f, theirs=theirs, extra=extra: theirs(tensors[f], **options, **extra) for f in FORMATS},
+            "fastconv": lambda ours=ours, leaf=leaf: ours(leaf, **options),
+            **{f: lambda theirs=theirs, a=a: theirs(a, **options) for f, a in leaves.items()},
         }  # fmt: skip
         dy = rng.standard_normal(y.shape, dtype=np.float32)
-        yield f"{kind} backward", bytes_moved, pool_gradients(kind, rank, options, cx, tensors, dy)
+        cdy = channels_last(dy)
+        yield f"{kind} backward", bytes_moved, {
+            "fastconv": lambda y=y, leaf=leaf, cdy=cdy: gradient(y, leaf, cdy),
+            **{f: torch_gradient(theirs(a, **options), a, as_torch(dy.astype(peer), f)) for f, a in leaves.items()},
+        }  # fmt: skip
 
 
-def pool_gradients(kind: str, rank: int, options: dict, cx: np.ndarray, tensors: dict, dy: np.ndarray) -> Sides:
-    backward, cdy = getattr(functional, f"{kind}_pool{rank}d_backward"), channels_last(dy)
-    if kind == "max":
-        indices = getattr(functional, f"max_pool{rank}d")(cx, **options, return_indices=True)[1]
-        sides: Sides = {"fastconv": lambda: backward(cdy, indices, cx.shape, **options)}
-    else:
-        sides = {"fastconv": lambda: backward(cdy, cx.shape, **options)}
-    for layout, x in tensors.items():
-        dy = dy.astype(x.numpy().dtype)
-        leaf = x.detach().requires_grad_()
-        y = getattr(torch.nn.functional, f"{kind}_pool{rank}d")(leaf, **options)
-        tdy = as_torch(dy, layout)
-        sides[layout] = lambda y=y, leaf=leaf, tdy=tdy: torch.autograd.grad(y, leaf, tdy, retain_graph=True)[0]
-    return sides
+def gradient(y: fastconv.Tensor, leaf: fastconv.Tensor, dy: np.ndarray) -> np.ndarray:
+    """Walk the tape, as torch.autograd.grad does."""
+    leaf.grad = None
+    y.backward(dy, retain_graph=True)
+    return leaf.grad
 
 
-def first(result: Any) -> np.ndarray:
-    """The array of a side's result: the values of a (values, indices) pair."""
-    return np.asarray(result[0] if isinstance(result, tuple) else result)
+def torch_gradient(y: torch.Tensor, leaf: torch.Tensor, dy: torch.Tensor) -> Callable[[], Any]:
+    return lambda: torch.autograd.grad(y, leaf, dy, retain_graph=True)[0]
+
+
+def as_array(result: Any) -> np.ndarray:
+    """The array of a side's result, a Tensor of either side or an array."""
+    return np.asarray(result.detach() if isinstance(result, torch.Tensor) else result)
 
 
 def verify(where: str, sides: Sides) -> float:
     """Return the relative error against PyTorch in float64, and raise where it is beyond the bound."""
-    ours, expected = first(sides["fastconv"]()), first(sides["NCHW"]())
+    ours, expected = as_array(sides["fastconv"]()), as_array(sides["NCHW"]())
     error = float(np.linalg.norm(ours - expected) / max(float(np.linalg.norm(expected)), 1e-30))
     if not error <= BOUND:
         raise SystemExit(f"versus: {where}: the sides differ by {error:.2g}, nothing is timed")

@@ -15,6 +15,8 @@
 #include "kernels/pack.hpp"
 #include "kernels/philox.hpp"
 #include "kernels/pool.hpp"
+#include "kernels/avg_pool.hpp"
+#include "kernels/max_pool.hpp"
 #include "kernels/softmax.hpp"
 #include "kernels/unit.hpp"
 #include "kernels/winograd.hpp"

@@ -1,4 +1,5 @@
-// FC_UNROLL before a loop over a register tile: its arrays live in registers only where the loop is unrolled whole.
+// What compilers spell differently. FC_UNROLL before a loop over a register tile: its arrays live in registers only
+// where the loop is unrolled whole.
 #pragma once
 #if defined(__clang__)
 #define FC_UNROLL _Pragma("clang loop unroll(full)")
@@ -6,4 +7,18 @@
 #define FC_UNROLL _Pragma("GCC unroll 32")
 #else
 #define FC_UNROLL
+#endif
+
+// FC_INLINE: a piece of a kernel whose arrays are its caller's registers.
+#if defined(__GNUC__) || defined(__clang__)
+#define FC_INLINE inline __attribute__((always_inline))
+#else
+#define FC_INLINE inline
+#endif
+
+// FC_PREFETCH(p): memory at p will be read soon; p may be any address.
+#if defined(__GNUC__) || defined(__clang__)
+#define FC_PREFETCH(p) __builtin_prefetch(p)
+#else
+#define FC_PREFETCH(p) static_cast<void>(p)
 #endif

@@ -26,6 +26,8 @@ struct VecF32 {
     static void store(T* p, Reg a) { _mm256_storeu_ps(p, a); }
     static Reg load_n(const T* p, int n) { return _mm256_maskload_ps(p, first(n)); }
     static void store_n(T* p, Reg a, int n) { _mm256_maskstore_ps(p, first(n), a); }
+    static void stream(T* p, Reg a) { _mm256_stream_ps(p, a); }
+    static void fence() { _mm_sfence(); }
     static Reg add(Reg a, Reg b) { return _mm256_add_ps(a, b); }
     static Reg sub(Reg a, Reg b) { return _mm256_sub_ps(a, b); }
     static Reg mul(Reg a, Reg b) { return _mm256_mul_ps(a, b); }
@@ -85,6 +87,15 @@ struct VecF32 {
         _mm_storel_epi64(reinterpret_cast<__m128i*>(lanes), _mm_packus_epi16(half, half));
         std::memcpy(p, lanes, static_cast<size_t>(n));
     }
+    static void store_bytes(uint8_t* p, Reg a) {
+        const __m256i lanes = _mm256_cvtps_epi32(a);
+        const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256(lanes, 1));
+        _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packus_epi16(words, words));
+    }
+    static Mask bytes_equal(const uint8_t* p, uint8_t b) {
+        const __m256i lanes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+        return _mm256_castsi256_ps(_mm256_cmpeq_epi32(lanes, _mm256_set1_epi32(b)));
+    }
 
   private:
     static __m256i first(int n) {
@@ -104,6 +115,8 @@ struct VecF64 {
     static void store(T* p, Reg a) { _mm256_storeu_pd(p, a); }
     static Reg load_n(const T* p, int n) { return _mm256_maskload_pd(p, first(n)); }
     static void store_n(T* p, Reg a, int n) { _mm256_maskstore_pd(p, first(n), a); }
+    static void stream(T* p, Reg a) { _mm256_stream_pd(p, a); }
+    static void fence() { _mm_sfence(); }
     static Reg add(Reg a, Reg b) { return _mm256_add_pd(a, b); }
     static Reg sub(Reg a, Reg b) { return _mm256_sub_pd(a, b); }
     static Reg mul(Reg a, Reg b) { return _mm256_mul_pd(a, b); }
@@ -150,6 +163,17 @@ struct VecF64 {
         int32_t lanes[width];
         _mm_storeu_si128(reinterpret_cast<__m128i*>(lanes), _mm256_cvtpd_epi32(a));
         for (int i = 0; i < n; ++i) p[i] = static_cast<uint8_t>(lanes[i]);
+    }
+    static void store_bytes(uint8_t* p, Reg a) {
+        const __m128i words = _mm_packs_epi32(_mm256_cvtpd_epi32(a), _mm_setzero_si128());
+        const int bytes = _mm_cvtsi128_si32(_mm_packus_epi16(words, words));
+        std::memcpy(p, &bytes, sizeof(bytes));
+    }
+    static Mask bytes_equal(const uint8_t* p, uint8_t b) {
+        int bytes;
+        std::memcpy(&bytes, p, sizeof(bytes));
+        const __m256i lanes = _mm256_cvtepu8_epi64(_mm_cvtsi32_si128(bytes));
+        return _mm256_castsi256_pd(_mm256_cmpeq_epi64(lanes, _mm256_set1_epi64x(b)));
     }
 
   private:

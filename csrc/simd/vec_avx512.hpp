@@ -22,6 +22,8 @@ struct VecF32 {
     static void store(T* p, Reg a) { _mm512_storeu_ps(p, a); }
     static Reg load_n(const T* p, int n) { return _mm512_maskz_loadu_ps(first(n), p); }
     static void store_n(T* p, Reg a, int n) { _mm512_mask_storeu_ps(p, first(n), a); }
+    static void stream(T* p, Reg a) { _mm512_stream_ps(p, a); }
+    static void fence() { _mm_sfence(); }
     static Reg add(Reg a, Reg b) { return _mm512_add_ps(a, b); }
     static Reg sub(Reg a, Reg b) { return _mm512_sub_ps(a, b); }
     static Reg mul(Reg a, Reg b) { return _mm512_mul_ps(a, b); }
@@ -78,6 +80,13 @@ struct VecF32 {
         const Mask lanes = n < width ? first(n) : static_cast<Mask>(0xffff);
         _mm512_mask_cvtepi32_storeu_epi8(p, lanes, _mm512_cvtps_epi32(a));
     }
+    static void store_bytes(uint8_t* p, Reg a) {
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
+    }
+    static Mask bytes_equal(const uint8_t* p, uint8_t b) {
+        const __m512i lanes = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+        return _mm512_cmpeq_epi32_mask(lanes, _mm512_set1_epi32(b));
+    }
 
   private:
     static Reg unpacklo_pairs(Reg a, Reg b) {
@@ -101,6 +110,8 @@ struct VecF64 {
     static void store(T* p, Reg a) { _mm512_storeu_pd(p, a); }
     static Reg load_n(const T* p, int n) { return _mm512_maskz_loadu_pd(first(n), p); }
     static void store_n(T* p, Reg a, int n) { _mm512_mask_storeu_pd(p, first(n), a); }
+    static void stream(T* p, Reg a) { _mm512_stream_pd(p, a); }
+    static void fence() { _mm_sfence(); }
     static Reg add(Reg a, Reg b) { return _mm512_add_pd(a, b); }
     static Reg sub(Reg a, Reg b) { return _mm512_sub_pd(a, b); }
     static Reg mul(Reg a, Reg b) { return _mm512_mul_pd(a, b); }
@@ -149,6 +160,14 @@ struct VecF64 {
     static void store_bytes(uint8_t* p, Reg a, int n) {
         const __mmask16 lanes = static_cast<__mmask16>((1u << n) - 1u);
         _mm512_mask_cvtepi32_storeu_epi8(p, lanes, _mm512_castsi256_si512(_mm512_cvtpd_epi32(a)));
+    }
+    static void store_bytes(uint8_t* p, Reg a) {
+        const __m512i lanes = _mm512_castsi256_si512(_mm512_cvtpd_epi32(a));
+        _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(lanes));
+    }
+    static Mask bytes_equal(const uint8_t* p, uint8_t b) {
+        const __m512i lanes = _mm512_cvtepu8_epi64(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+        return _mm512_cmpeq_epi64_mask(lanes, _mm512_set1_epi64(b));
     }
 
   private:

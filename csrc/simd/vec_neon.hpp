@@ -3,6 +3,7 @@
 #include <arm_neon.h>
 
 #include <cstdint>
+#include <cstring>
 
 namespace fastconv {
 namespace neon {
@@ -17,6 +18,8 @@ struct VecF32 {
     static Reg set1(T a) { return vdupq_n_f32(a); }
     static Reg load(const T* p) { return vld1q_f32(p); }
     static void store(T* p, Reg a) { vst1q_f32(p, a); }
+    static void stream(T* p, Reg a) { store(p, a); }
+    static void fence() {}
     static Reg load_n(const T* p, int n) {
         T lanes[4] = {0, 0, 0, 0};
         for (int i = 0; i < n; ++i) lanes[i] = p[i];
@@ -73,6 +76,15 @@ struct VecF32 {
         store(lanes, a);
         for (int i = 0; i < n; ++i) p[i] = static_cast<uint8_t>(lanes[i]);
     }
+    static void store_bytes(uint8_t* p, Reg a) {
+        for (int i = 0; i < width; ++i) p[i] = static_cast<uint8_t>(a[i]);
+    }
+    static Mask bytes_equal(const uint8_t* p, uint8_t b) {
+        uint32_t bytes;
+        std::memcpy(&bytes, p, sizeof(bytes));
+        const uint16x8_t words = vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(bytes)));
+        return vceqq_u32(vmovl_u16(vget_low_u16(words)), vdupq_n_u32(b));
+    }
 };
 
 struct VecF64 {
@@ -85,6 +97,8 @@ struct VecF64 {
     static Reg set1(T a) { return vdupq_n_f64(a); }
     static Reg load(const T* p) { return vld1q_f64(p); }
     static void store(T* p, Reg a) { vst1q_f64(p, a); }
+    static void stream(T* p, Reg a) { store(p, a); }
+    static void fence() {}
     static Reg load_n(const T* p, int n) { return n > 0 ? vsetq_lane_f64(*p, zero(), 0) : zero(); }
     static void store_n(T* p, Reg a, int n) { if (n > 0) *p = vgetq_lane_f64(a, 0); }
     static Reg add(Reg a, Reg b) { return vaddq_f64(a, b); }
@@ -129,6 +143,13 @@ struct VecF64 {
         T lanes[width];
         store(lanes, a);
         for (int i = 0; i < n; ++i) p[i] = static_cast<uint8_t>(lanes[i]);
+    }
+    static void store_bytes(uint8_t* p, Reg a) {
+        for (int i = 0; i < width; ++i) p[i] = static_cast<uint8_t>(a[i]);
+    }
+    static Mask bytes_equal(const uint8_t* p, uint8_t b) {
+        const uint64x2_t lanes = vcombine_u64(vcreate_u64(p[0]), vcreate_u64(p[1]));
+        return vceqq_u64(lanes, vdupq_n_u64(b));
     }
 };
 

@@ -21,6 +21,8 @@ struct VecOne {
     static void store(T* p, Reg a) { *p = a; }
     static Reg load_n(const T* p, int n) { return n > 0 ? *p : T(0); }  // the first n lanes, 0 elsewhere; 0 <= n < width
     static void store_n(T* p, Reg a, int n) { if (n > 0) *p = a; }      // the first n lanes; the rest is not touched
+    static void stream(T* p, Reg a) { *p = a; }  // store past the caches; p aligned to the vector, `fence` afterwards
+    static void fence() {}
     static Reg add(Reg a, Reg b) { return a + b; }
     static Reg sub(Reg a, Reg b) { return a - b; }
     static Reg mul(Reg a, Reg b) { return a * b; }
@@ -45,6 +47,8 @@ struct VecOne {
     // The first n lanes (1 <= n <= width) as bytes; they are whole numbers in [0, 255].
     static Reg load_bytes(const uint8_t* p, int) { return static_cast<T>(*p); }
     static void store_bytes(uint8_t* p, Reg a, int) { *p = static_cast<uint8_t>(a); }
+    static void store_bytes(uint8_t* p, Reg a) { *p = static_cast<uint8_t>(a); }  // whole numbers in [0, 255]
+    static Mask bytes_equal(const uint8_t* p, uint8_t b) { return *p == b; }      // `width` bytes
 };
 
 using VecF32 = VecOne<float>;

@@ -86,16 +86,21 @@ class Backend:
 
     # ----------------------------------------------------------------------------------------- pooling
 
-    def max_pool_forward(self, x: Array, geometry: PoolGeometry) -> tuple[Array, Array]:
-        """x (N, C, D, H, W) -> y (N, C, OD, OH, OW) and indices, int32 or int64, of y's shape.
+    def max_pool_forward(self, x: Array, geometry: PoolGeometry, keep: str = "indices") -> tuple[Array, Any]:
+        """x (N, C, D, H, W) -> y (N, C, OD, OH, OW), and beside it what ``keep`` says.
 
-        An index is the flat position in the sample's (D, H, W) plane (D slowest). The first maximum in that order wins;
-        the first NaN wins over every number.
+        ``"indices"``: int32 or int64, of y's shape. An index is the flat position in the sample's (D, H, W) plane (D
+        slowest). The first maximum in that order wins; the first NaN wins over every number.
+        ``"winners"``: the same knowledge in any form that ``max_pool_backward`` takes. ``"nothing"``: anything.
         """
         raise self._missing("max_pool_forward")
 
-    def max_pool_backward(self, dy: Array, indices: Array, geometry: PoolGeometry) -> Array:
-        """Scatter-add dy at the indices -> dx (N, C, D, H, W). Indices (any integer dtype) were range-checked."""
+    def max_pool_backward(self, dy: Array, winners: Any, geometry: PoolGeometry) -> Array:
+        """Add dy up at the winners, or at indices of any integer dtype -> dx (N, C, D, H, W).
+
+        Raises:
+            IndexError: an index outside the plane.
+        """
         raise self._missing("max_pool_backward")
 
     def avg_pool_forward(self, x: Array, geometry: PoolGeometry) -> Array:

@@ -15,6 +15,7 @@ from ..arguments import flag
 from ..backends.base import Array
 from ..errors import DataError, ShapeError, mismatch
 from ..geometry import adaptive_pool_geometry, check_same_shape, pool_geometry
+from ..tape import is_grad_enabled
 from ..tensor import Tensor, operand, operands, record
 from ._common import RANKS, check_gradient, integers, named, remembered, shape_of, sizes_of
 
@@ -26,16 +27,19 @@ def _max(op: str, rank: int, input: Any, sizes: Callable, options: tuple, return
     backend, x = operand(op, "input", input)
     x_shape = x.shape
     geometry, y_shape = sizes(op, rank, x_shape, *options)
-    y, indices = backend.max_pool_forward(backend.reshape(x, geometry.input_shape), geometry)
+    return_indices = flag(op, "return_indices", return_indices)
+    tracked = isinstance(input, Tensor) and input.requires_grad and is_grad_enabled()
+    keep = "indices" if return_indices else "winners" if tracked else "nothing"
+    y, winners = backend.max_pool_forward(backend.reshape(x, geometry.input_shape), geometry, keep)
 
     def backward(dy: Array, needs: Sequence[bool]) -> tuple:
         dy = backend.reshape(dy, geometry.output_shape)
-        return (backend.reshape(backend.max_pool_backward(dy, indices, geometry), x_shape),)
+        return (backend.reshape(backend.max_pool_backward(dy, winners, geometry), x_shape),)
 
     out = record(backend.reshape(y, y_shape), (input,), backward)
-    if not flag(op, "return_indices", return_indices):
+    if not return_indices:
         return out
-    where = backend.reshape(indices, y_shape).astype(np.int64, copy=False)
+    where = backend.reshape(winners, y_shape).astype(np.int64, copy=False)
     return out, Tensor(where) if isinstance(out, Tensor) else where
 
 
@@ -48,11 +52,13 @@ def _max_gradient(
     check_gradient(op, y_shape, dy)
     where = integers(op, "indices", indices)
     check_same_shape(op, "dy", dy.shape, "indices", where.shape)
-    size = geometry.input[0] * geometry.input[1] * geometry.input[2]
-    if where.size and not 0 <= (worst := where.min() if where.min() < 0 else where.max()) < size:
-        raise DataError(mismatch(op, f"indices in [0, {size})", worst))
-    where = backend.reshape(backend.from_numpy(where), geometry.output_shape)
-    dx = backend.max_pool_backward(backend.reshape(dy, geometry.output_shape), where, geometry)
+    at = backend.reshape(backend.from_numpy(where), geometry.output_shape)
+    try:
+        dx = backend.max_pool_backward(backend.reshape(dy, geometry.output_shape), at, geometry)
+    except IndexError:
+        size = geometry.input[0] * geometry.input[1] * geometry.input[2]
+        worst = where.min() if where.min() < 0 else where.max()
+        raise DataError(mismatch(op, f"indices in [0, {size})", worst)) from None
     return backend.reshape(dx, shape)
 
 

@@ -125,6 +125,33 @@ def test_indices_do_not_depend_on_memory_order(backend, case, layout):
     oracle.assert_close(backend.max_pool_backward(y, LAYOUTS[layout](plain), case.geometry), dx)
 
 
+@by_dtype
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("case", [case for case in LAYOUT_CASES if case.maximum], ids=lambda case: case.id)
+def test_winners_do_what_indices_do(backend, case, layout, dtype):
+    for n in (2, 37):  # more images than lie side by side, and a rest
+        many = replace(case, n=n)
+        x, dy = problem(many, dtype)
+        x, dy = LAYOUTS[layout](x.reshape(lift(x.shape))), LAYOUTS[layout](dy)
+        y, indices = backend.max_pool_forward(x, many.geometry)
+        again, winners = backend.max_pool_forward(x, many.geometry, "winners")
+        alone, _ = backend.max_pool_forward(x, many.geometry, "nothing")
+        oracle.assert_same_bits(again, y)
+        oracle.assert_same_bits(alone, y)
+        dx = backend.max_pool_backward(dy, winners, many.geometry)
+        oracle.assert_same_bits(dx, backend.max_pool_backward(dy, indices, many.geometry))
+
+
+@by_dtype
+def test_backward_tells_an_index_outside_the_plane(backend, dtype):
+    geometry = pool_geometry("pool", 2, (1, 2, 3, 3), 2, stride=1)
+    for wrong in (-1, 9):
+        indices = np.full(geometry.output_shape, 4)
+        indices[0, 1, 0, 1, 1] = wrong
+        with pytest.raises(IndexError):
+            backend.max_pool_backward(np.ones(indices.shape, dtype), indices, geometry)
+
+
 @pytest.mark.parametrize("axis", range(5))
 @by_layout_case
 def test_takes_zero_strides(backend, case, axis):

@@ -38,15 +38,6 @@ Normalise = struct(
     y=POINTER, x=POINTER, dy=POINTER, mean=POINTER, scale=POINTER, shift=POINTER, slope=POINTER, rows=SIZE,
     columns=SIZE, ldy=SIZE, ldx=SIZE, lddy=SIZE,
 )  # fmt: skip
-PoolRow = struct(
-    large=POINTER, small=POINTER, index=POINTER, w_start=POINTER, w_count=POINTER, w_divisor=POINTER, channels=SIZE,
-    pixels=SIZE, pixel=SIZE, d_count=SIZE, h_count=SIZE, w_pixel=SIZE, step=SIZE * 3, plane_first=SIZE,
-    plane_step=SIZE * 3, divisor=SIZE, wide=FLAG,
-)  # fmt: skip
-ScatterRow = struct(
-    dx=POINTER, dy=POINTER, index=POINTER, pixels=SIZE, channels=SIZE, pixel=SIZE, dy_pixel=SIZE, dy_channel=SIZE,
-    index_pixel=SIZE, index_channel=SIZE, wide=FLAG,
-)  # fmt: skip
 Step = struct(
     p=POINTER, g=POINTER, first=POINTER, second=POINTER, count=SIZE, lr=REAL, weight_decay=REAL, momentum=REAL,
     dampening=REAL, beta1=REAL, beta2=REAL, eps=REAL, correction=REAL, shrink=REAL, nesterov=FLAG, start=FLAG,
@@ -232,47 +223,6 @@ def test_normalisation_of_rows(isa, dtype):
                  rows=3, columns=columns, ldy=columns, ldx=columns, lddy=columns)  # fmt: skip
             close(y, wanted, dtype)
             assert untouched(outer)
-
-
-@by_dtype
-@by_isa
-@pytest.mark.parametrize("wide", [False, True])
-def test_pooling_rows(isa, dtype, wide):
-    start, count, divisor = (np.array(a, np.int64) for a in ([0, 1, 4], [2, 3, 1], [2, 3, 1]))
-    index_dtype = np.int64 if wide else np.int32
-    for channels in COUNTS:
-        x = values("x", (2, 3, 5, channels), dtype)  # (D, H, W, C), every window sees all of D and H
-        common = {
-            "w_start": start, "w_count": count, "w_divisor": divisor, "channels": channels, "pixels": 3,
-            "pixel": channels, "d_count": 2, "h_count": 3, "w_pixel": channels, "plane_first": 100, "divisor": 6,
-            "step": (SIZE * 3)(15 * channels, 5 * channels, channels), "plane_step": (SIZE * 3)(15, 5, 1), "wide": wide,
-        }  # fmt: skip
-        windows = [x[:, :, s : s + n].astype(np.float64) for s, n in zip(start, count, strict=True)]
-        y, outer = guarded((3, channels), dtype)
-        index, index_outer = guarded((3, channels), index_dtype)
-        call("max_pool_row", isa, dtype, PoolRow, large=x, small=y, index=index, **common)
-        np.testing.assert_array_equal(y, [w.max((0, 1, 2)) for w in windows])
-        np.testing.assert_array_equal(x.reshape(30, channels)[index - 100, np.arange(channels)], y)
-        assert untouched(index_outer)
-        call("avg_pool_row", isa, dtype, PoolRow, large=x, small=y, **common)
-        close(y, np.array([w.mean((0, 1, 2)) for w in windows]), dtype)
-        assert untouched(outer)
-        dx, outer = guarded(x.shape, dtype)
-        dx[...] = 0
-        call("avg_pool_backward_row", isa, dtype, PoolRow, large=dx, small=y, **common)
-        wanted = np.zeros(x.shape)
-        for o, (s, n) in enumerate(zip(start, count, strict=True)):
-            wanted[:, :, s : s + n] += y[o].astype(np.float64) / (6 * n)
-        close(dx, wanted, dtype)
-        dx[...] = 0
-        index -= 100
-        call("max_pool_backward_row", isa, dtype, ScatterRow, dx=dx, dy=y, index=index, pixels=3, channels=channels,
-             pixel=channels, dy_pixel=channels, dy_channel=1, index_pixel=channels, index_channel=1,
-             wide=wide)  # fmt: skip
-        wanted = np.zeros((30, channels))
-        np.add.at(wanted, (index, np.arange(channels)), y)
-        close(dx.reshape(30, channels), wanted, dtype)
-        assert untouched(outer)
 
 
 @by_dtype

@@ -1,31 +1,45 @@
-/* Arguments of the pooling kernels: one row of output pixels, channels side by side. Strides count elements. */
+/* Arguments of the pooling kernels. Strides count elements. Forward and backward are the same walk: each target pixel
+ * (an output forward, an input position backward) is made of a box of source pixels; channels lie side by side. */
 #pragma once
 #include <stdint.h>
 
-/* Output pixel o < pixels is element o of the small side and sees a window of the large side: d_count x h_count x
- * w_count[o] elements, from large + w_start[o] * w_pixel on, `step` apart along d, h and w. Forward, `large` is read
- * and `small` written; backward, small / divisor is added to the window in `large`. */
-typedef struct fc_pool_row {
-    void* large;
-    void* small;
-    void* index;             /* max: (pixels, channels) as `small`, int64 if `wide`, else int32 */
-    const int64_t* w_start;  /* (pixels,) */
-    const int64_t* w_count;  /* (pixels,) */
-    const int64_t* w_divisor; /* average: (pixels,) or NULL; times `divisor` */
-    int64_t channels, pixels, pixel; /* pixel: from one output pixel to the next */
-    int64_t d_count, h_count, w_pixel;
-    int64_t step[3];
-    int64_t plane_first, plane_step[3]; /* the same window in the (D, H, W) plane of indices; its w_pixel is 1 */
-    int64_t divisor;
-    int32_t wide;
-} fc_pool_row;
+/* One axis: target t sees the sources first[t] + step * i, 0 <= i < count[t]. */
+typedef struct fc_pool_axis {
+    const int64_t* first;   /* (targets,) */
+    const int64_t* count;   /* (targets,) */
+    const int64_t* start;   /* (sources,) max backward: where the window of each source begins among the targets */
+    const int64_t* divisor; /* (targets,) average: what the sum is divided by; NULL: 1 */
+    const double* weight;   /* (sources,) average: what each source is multiplied with; NULL: 1 */
+    int64_t step;
+    int64_t place;          /* max: what one position along this axis adds to a place */
+} fc_pool_axis;
 
-/* dx[index[o, c] * pixel + c] += dy[o, c] for 0 <= o < pixels, 0 <= c < channels, o by o. */
+/* The targets (h, w), h_first <= h < h_last, 0 <= w < columns, of plane d. Pointers stand at position (0, 0) of the
+ * plane d of targets, and of the first plane that d sees; source_step[0] leads from one plane that it sees to the next.
+ *
+ * The place of a source in the window that starts at `start` is the sum over the axes of place * (position - start).
+ * max_pool writes the winner's as a byte (index_bytes 1), or, with `index_bytes` 8, as int64, counted from position 0
+ * of the axes instead; with 0 it writes none. Relative places are below 2^24. max_pool_backward reads bytes and adds up
+ * the sources whose winner is the target. */
+typedef struct fc_pool_box {
+    void* target;
+    const void* source;
+    void* index;
+    fc_pool_axis axis[3];
+    int64_t d, h_first, h_last, columns, channels;
+    int64_t target_step[2], source_step[3], index_step[3]; /* max_pool leaves index_step[0] alone */
+    int64_t divisor; /* average: of every target, times the axes' */
+    int64_t index_bytes;
+    int64_t stream;  /* store past the caches: channels are whole vectors, and the target is aligned to them */
+} fc_pool_box;
+
+/* dx[index[o, c] * pixel + c] += dy[o, c] for 0 <= o < pixels, 0 <= c < channels, o by o. An index outside
+ * [0, plane) adds nothing and sets *outside. */
 typedef struct fc_scatter_row {
     void* dx;
     const void* dy;
-    const void* index; /* int64 if `wide`, else int32 */
-    int64_t pixels, channels, pixel;
+    const int64_t* index;
+    int32_t* outside;
+    int64_t pixels, channels, pixel, plane;
     int64_t dy_pixel, dy_channel, index_pixel, index_channel;
-    int32_t wide;
 } fc_scatter_row;

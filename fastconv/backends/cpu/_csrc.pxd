@@ -128,28 +128,32 @@ cdef extern from "fastconv/kernels.h" nogil:
         const void* slope
         int64_t rows, columns, ldy, ldx, lddy
 
-    ctypedef struct fc_pool_row:
-        void* large
-        void* small
+    ctypedef struct fc_pool_axis:
+        const int64_t* first
+        const int64_t* count
+        const int64_t* start
+        const int64_t* divisor
+        const double* weight
+        int64_t step, place
+
+    ctypedef struct fc_pool_box:
+        void* target
+        const void* source
         void* index
-        const int64_t* w_start
-        const int64_t* w_count
-        const int64_t* w_divisor
-        int64_t channels, pixels, pixel
-        int64_t d_count, h_count, w_pixel
-        int64_t step[3]
-        int64_t plane_first
-        int64_t plane_step[3]
-        int64_t divisor
-        int32_t wide
+        fc_pool_axis axis[3]
+        int64_t d, h_first, h_last, columns, channels
+        int64_t target_step[2]
+        int64_t source_step[3]
+        int64_t index_step[3]
+        int64_t divisor, index_bytes, stream
 
     ctypedef struct fc_scatter_row:
         void* dx
         const void* dy
-        const void* index
-        int64_t pixels, channels, pixel
+        const int64_t* index
+        int32_t* outside
+        int64_t pixels, channels, pixel, plane
         int64_t dy_pixel, dy_channel, index_pixel, index_channel
-        int32_t wide
 
     ctypedef struct fc_pool_windows:
         const void* large
@@ -302,10 +306,6 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*gradient_rows)(const fc_reduce*) noexcept nogil
         void (*normalise_rows)(const fc_normalise*) noexcept nogil
         void (*normalise_gradient_rows)(const fc_normalise*) noexcept nogil
-        void (*max_pool_row)(const fc_pool_row*) noexcept nogil
-        void (*avg_pool_row)(const fc_pool_row*) noexcept nogil
-        void (*avg_pool_backward_row)(const fc_pool_row*) noexcept nogil
-        void (*max_pool_backward_row)(const fc_scatter_row*) noexcept nogil
         void (*pool_windows)(const fc_pool_windows*) noexcept nogil
         void (*conv_pool)(const fc_conv_pool*) noexcept nogil
         void (*unpool_windows)(const fc_unpool_windows*) noexcept nogil
@@ -314,6 +314,10 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*live_outer)(const fc_live_outer*) noexcept nogil
         void (*live_scatter)(const fc_live_scatter*) noexcept nogil
         void (*masked_outer)(const fc_masked_outer*) noexcept nogil
+        void (*max_pool)(const fc_pool_box*) noexcept nogil
+        void (*max_pool_backward)(const fc_pool_box*) noexcept nogil
+        void (*max_pool_scatter)(const fc_scatter_row*) noexcept nogil
+        void (*avg_pool)(const fc_pool_box*) noexcept nogil
         void (*sgd_step)(const fc_step*) noexcept nogil
         void (*adam_step)(const fc_step*) noexcept nogil
 

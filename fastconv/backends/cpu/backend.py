@@ -5,9 +5,7 @@ from __future__ import annotations
 from ...geometry import ConvGeometry
 from ..base import Array
 from ..reference.backend import ReferenceBackend
-from . import (
-    activation, arithmetic, arrays, dropout, loss, norm, optim, plan, pool, pool_backward, reduce, softmax, unit_plan,
-)  # fmt: skip
+from . import activation, arithmetic, arrays, dropout, loss, norm, optim, plan, pool, reduce, softmax, unit_plan
 from .linear import linear_backward_input, linear_backward_weight, linear_forward
 
 
@@ -63,9 +61,9 @@ class CpuBackend(ReferenceBackend):
     adam_step = staticmethod(optim.adam_step)
 
     max_pool_forward = staticmethod(pool.max_pool_forward)
-    max_pool_backward = staticmethod(pool_backward.max_pool_backward)
+    max_pool_backward = staticmethod(pool.max_pool_backward)
     avg_pool_forward = staticmethod(pool.avg_pool_forward)
-    avg_pool_backward = staticmethod(pool_backward.avg_pool_backward)
+    avg_pool_backward = staticmethod(pool.avg_pool_backward)
 
     softmax_forward = staticmethod(softmax.softmax_forward)
     softmax_backward = staticmethod(softmax.softmax_backward)

@@ -48,7 +48,7 @@ def _scatter(values: np.ndarray, positions: np.ndarray, geometry: PoolGeometry, 
     np.add.at(dx, (np.arange(rows[0])[:, None], flat), values.reshape(rows))
 
 
-def max_pool_forward(x: np.ndarray, geometry: PoolGeometry) -> tuple[np.ndarray, np.ndarray]:
+def max_pool_forward(x: np.ndarray, geometry: PoolGeometry, keep: str = "indices") -> tuple[np.ndarray, np.ndarray]:
     plane = prod(geometry.input)
     index_dtype = np.int32 if plane <= np.iinfo(np.int32).max else np.int64
     y = best = None
@@ -64,9 +64,12 @@ def max_pool_forward(x: np.ndarray, geometry: PoolGeometry) -> tuple[np.ndarray,
     return y, best
 
 
-def max_pool_backward(dy: np.ndarray, indices: np.ndarray, geometry: PoolGeometry) -> np.ndarray:
-    dx = np.zeros((geometry.n * geometry.c, prod(geometry.input)))
-    _scatter(widen(dy), indices, geometry, dx)
+def max_pool_backward(dy: np.ndarray, winners: np.ndarray, geometry: PoolGeometry) -> np.ndarray:
+    plane = prod(geometry.input)
+    if winners.size and not 0 <= winners.min() <= winners.max() < plane:
+        raise IndexError("max pooling: an index outside the plane")
+    dx = np.zeros((geometry.n * geometry.c, plane))
+    _scatter(widen(dy), winners, geometry, dx)
     return narrow(dx.reshape(geometry.input_shape), dy)
 
 

@@ -1,0 +1,132 @@
+// Average pooling, forward and backward. Contracts in include/fastconv/pool.h, the walk in pool.hpp.
+#pragma once
+#include <cstdint>
+
+#include "fastconv/pool.h"
+#include "kernels/partial.hpp"
+#include "kernels/pool.hpp"
+#include "simd/unroll.hpp"
+
+namespace fastconv {
+
+static inline int64_t divisor_at(const fc_pool_axis& axis, int64_t t) {
+    return axis.divisor ? axis.divisor[t] : 1;
+}
+
+// A sum an axis, so that the rounding error grows with the window's edges and not with its volume.
+template <class V, bool Weighted>
+struct Average {
+    using T = typename V::T;
+    using Reg = typename V::Reg;
+    const fc_pool_box* a;
+    int64_t h, w;
+
+    FC_INLINE Reg weight(int i, int64_t t, int64_t k) const {
+        const fc_pool_axis& axis = a->axis[i];
+        return Weighted ? V::set1(static_cast<T>(axis.weight[axis.first[t] + k * axis.step])) : V::zero();
+    }
+    static FC_INLINE Reg plus(Reg sum, Reg x, Reg factor) { return Weighted ? V::fma(x, factor, sum) : V::add(sum, x); }
+
+    // plane += weight * the sum over row j of the window's plane, which starts at `from`; `ahead` leads to what comes
+    // next.
+    template <int count>
+    FC_INLINE void add_row(const T* from, int64_t j, int n, int64_t ahead, Reg (&plane)[count]) const {
+        const int64_t step = a->axis[2].step * a->source_step[2];
+        const T* at = from + j * a->axis[1].step * a->source_step[1];
+        Reg row[count];
+        FC_UNROLL
+        for (int v = 0; v < count; ++v) row[v] = V::zero();
+        for (int64_t k = 0; k < a->axis[2].count[w]; ++k, at += step) {
+            const Reg factor = weight(2, w, k);
+            FC_UNROLL
+            for (int v = 0; v < count; ++v) {
+                if (ahead) FC_PREFETCH(at + ahead + v * V::width);
+                row[v] = plus(row[v], load_some<V>(at, v * V::width, n), factor);
+            }
+        }
+        const Reg factor = weight(1, h, j);
+        FC_UNROLL
+        for (int v = 0; v < count; ++v) plane[v] = plus(plane[v], row[v], factor);
+    }
+
+    template <int count>
+    FC_INLINE void add_plane(const T* from, int64_t i, int n, Reg (&volume)[count]) const {
+        Reg plane[count];
+        FC_UNROLL
+        for (int v = 0; v < count; ++v) plane[v] = V::zero();
+        for (int64_t j = 0; j < a->axis[1].count[h]; ++j) add_row(from, j, n, 0, plane);
+        const Reg factor = weight(0, a->d, i);
+        FC_UNROLL
+        for (int v = 0; v < count; ++v) volume[v] = plus(volume[v], plane[v], factor);
+    }
+
+    // The same, row by row of all channels.
+    void add_long_plane(const T* from, int64_t i, int64_t channels, T* volume) const {
+        T waiting[kWaiting] = {};
+        for (int64_t j = 0; j < a->axis[1].count[h]; ++j) {
+            each_block<V>(channels, [&](auto vectors, auto n, int64_t c) {
+                Reg plane[decltype(vectors)::value];
+                load_block<V>(waiting + c, plane);
+                add_row(from + c, j, n, a->axis[1].step * a->source_step[1], plane);
+                store_block<V>(waiting + c, plane);
+            });
+        }
+        const Reg factor = weight(0, a->d, i);
+        for (int64_t c = 0; c < channels; c += V::width) {
+            V::store(volume + c, plus(V::load(volume + c), V::load(waiting + c), factor));
+        }
+    }
+};
+
+template <class V, bool Weighted>
+static inline void average(const fc_pool_box* a) {
+    using T = typename V::T;
+    using Reg = typename V::Reg;
+    each_run<V>(a, [a](int64_t h, int64_t w, int64_t end, T* target, const T* source) {
+        const Average<V, Weighted> sum{a, h, w};
+        const int64_t planes = a->axis[0].count[a->d], step = a->target_step[1];
+        const int64_t divisor = divisor_at(a->axis[0], a->d) * divisor_at(a->axis[1], h) * divisor_at(a->axis[2], w);
+        const Reg by = V::set1(static_cast<T>(a->divisor * divisor));
+        if (!reads_rows<V>(a, h, w)) {
+            each_block<V>(a->channels, [=](auto vectors, auto n, int64_t c) {
+                constexpr int count = decltype(vectors)::value;
+                Reg volume[count];
+                FC_UNROLL
+                for (int v = 0; v < count; ++v) volume[v] = V::zero();
+                for (int64_t i = 0; i < planes; ++i) sum.add_plane(source + c + i * a->source_step[0], i, n, volume);
+                FC_UNROLL
+                for (int v = 0; v < count; ++v) volume[v] = V::div(volume[v], by);
+                for (int64_t t = w; t < end; ++t) {
+                    FC_UNROLL
+                    for (int v = 0; v < count; ++v) put<V>(a, target + (t - w) * step + c + v * V::width, volume[v], n);
+                }
+            });
+            return;
+        }
+        for (int64_t at = 0; at < a->channels; at += kWaiting) {
+            const int64_t channels = a->channels - at < kWaiting ? a->channels - at : kWaiting;
+            T volume[kWaiting] = {};
+            for (int64_t i = 0; i < planes; ++i) {
+                sum.add_long_plane(source + at + i * a->source_step[0], i, channels, volume);
+            }
+            for (int64_t t = w; t < end; ++t) {
+                T* out = target + (t - w) * step + at;
+                for (int64_t c = 0; c < channels; c += V::width) {
+                    put<V>(a, out + c, V::div(V::load(volume + c), by), V::width);
+                }
+            }
+        }
+    });
+    if (a->stream) V::fence();
+}
+
+template <class V>
+void avg_pool(const fc_pool_box* a) {
+    if (a->axis[0].weight) {
+        average<V, true>(a);
+    } else {
+        average<V, false>(a);
+    }
+}
+
+}  // namespace fastconv
