@@ -11,147 +11,140 @@
 namespace fastconv {
 
 template <class T>
-struct OuterBlock {  // N sets of products: N channels in of one block, or N blocks of one channel
+struct OuterBlock {  // one channel in of one block's groups
     const T *x, *dy;
     T* dw;
     const int32_t* lane;
     int64_t r, first_tap, xlanes, ylanes;
 };
 
-// The N source vectors at x, under their output lanes.
-template <class V, class L, bool Mixed, int N>
-static inline void grouped_outer_sources(const typename V::T* x, int64_t lanes, const typename V::Index (&index)[N],
-                                 typename V::Reg (&value)[N]) {
-    FC_UNROLL
-    for (int i = 0; i < N; ++i) {
-        value[i] = Mixed ? L::spread(L::load(x, lanes), index[i]) : L::load(x + i * V::width, lanes);
-    }
-}
+// R source rows under one row of dy; a null one is padding.
+template <class T, int R>
+struct OuterLine {
+    const T* x[R];
+    const T* dy;
+};
 
-// Taps of the row from first_tap on, at one pixel after the other.
-template <class V, class L, bool Mixed, int N, int Taps>
-static inline void grouped_outer_pixels(const fc_grouped_outer& a, const OuterBlock<typename V::T>& at,
-                                const typename V::Index (&index)[N], const typename V::T* x, const typename V::T* dy,
-                                int64_t p, int64_t end, typename V::Reg (&acc)[N][Taps]) {
+// Taps of the rows from first_tap on, at one pixel after the other.
+template <class V, class L, int R, int Taps>
+static inline void outer_pixels(const fc_grouped_outer& a, const OuterBlock<typename V::T>& at,
+                                const OuterLine<typename V::T, R>& line, typename V::Index index, int64_t p,
+                                typename V::Reg (&acc)[R][Taps]) {
     const uint64_t count = static_cast<uint64_t>(a.high - a.low);
-    for (; p < end; ++p) {
-        typename V::Reg gradient[N], value[N];
-        FC_UNROLL
-        for (int i = 0; i < N; ++i) {
-            gradient[i] = Mixed && i ? gradient[0] : L::load(dy + p * a.ypixel + (Mixed ? 0 : i * V::width), at.ylanes);
-        }
+    for (; p < a.pixels; ++p) {
+        const typename V::Reg gradient = L::load(line.dy + p * a.ypixel, at.ylanes);
         FC_UNROLL
         for (int t = 0; t < Taps; ++t) {
             const int64_t position = p * a.step + (at.first_tap + t) * a.spread;
             if (static_cast<uint64_t>(position - a.low) >= count) continue;
-            grouped_outer_sources<V, L, Mixed, N>(x + position * a.xpixel, at.xlanes, index, value);
             FC_UNROLL
-            for (int i = 0; i < N; ++i) acc[i][t] = V::fma(value[i], gradient[i], acc[i][t]);
+            for (int r = 0; r < R; ++r) {
+                if (!line.x[r]) continue;
+                const typename V::Reg value = L::spread(L::load(line.x[r] + position * a.xpixel, at.xlanes), index);
+                acc[r][t] = V::fma(value, gradient, acc[r][t]);
+            }
         }
     }
 }
 
-// A run of M pixels whose source positions follow each other: each is read once for all taps.
-template <class V, class L, bool Mixed, int N, int Taps, int Step, int M, bool Edge>
-static inline void grouped_outer_run(const fc_grouped_outer& a, const OuterBlock<typename V::T>& at,
-                             const typename V::Index (&index)[N], const typename V::T* x, const typename V::T* dy,
-                             int64_t p, typename V::Reg (&acc)[N][Taps]) {
+// A run of M pixels from p whose source positions follow each other: each is read once for all taps. Edge: some of the
+// positions or rows may be padding.
+template <class V, class L, int R, int Taps, int Step, int M, bool Edge>
+static inline void outer_run(const fc_grouped_outer& a, const OuterBlock<typename V::T>& at,
+                             const OuterLine<typename V::T, R>& line, typename V::Index index, int64_t p,
+                             typename V::Reg (&acc)[R][Taps]) {
     const int64_t low = a.low - p * Step;
     const uint64_t count = static_cast<uint64_t>(a.high - a.low);
-    typename V::Reg gradient[M][N], value[N];
-    x += p * Step * a.xpixel;
-    dy += p * a.ypixel;
+    typename V::Reg gradient[M];
+    int64_t x = p * Step * a.xpixel;
+    const typename V::T* dy = line.dy + p * a.ypixel;
     FC_UNROLL
     for (int j = 0; j < (M - 1) * Step + Taps; ++j, x += a.xpixel) {
         if (j % Step == 0 && j / Step < M) {
-            FC_UNROLL
-            for (int i = 0; i < N; ++i) {
-                const int m = j / Step < M ? j / Step : 0;
-                gradient[m][i] = Mixed && i ? gradient[m][0] : L::load(dy + m * a.ypixel + (Mixed ? 0 : i * V::width), at.ylanes);
-            }
+            gradient[j / Step < M ? j / Step : 0] = L::load(dy, at.ylanes);
+            dy += a.ypixel;
         }
         if (Edge && static_cast<uint64_t>(j - low) >= count) continue;
-        grouped_outer_sources<V, L, Mixed, N>(x, at.xlanes, index, value);
         FC_UNROLL
-        for (int t = 0; t < Taps; ++t) {
-            const int m = (j - t) / Step;
-            if (j < t || (j - t) % Step || m >= M) continue;
+        for (int r = 0; r < R; ++r) {
+            if (Edge && !line.x[r]) continue;
+            const typename V::Reg value = L::spread(L::load(line.x[r] + x, at.xlanes), index);
             FC_UNROLL
-            for (int i = 0; i < N; ++i) acc[i][t] = V::fma(value[i], gradient[m][i], acc[i][t]);
-        }
-    }
-}
-
-// Step 0: any step and spread. Else they are Step and 1, and Taps are all taps of the row.
-template <class V, class L, bool Mixed, int N, int Taps, int Step>
-static void grouped_outer_row(const fc_grouped_outer& a, const OuterBlock<typename V::T>& at, int64_t next) {
-    using T = typename V::T;
-    constexpr int M = 7, S = Step ? Step : 1;
-    typename V::Reg acc[N][Taps];
-    typename V::Index index[N];
-    FC_UNROLL
-    for (int i = 0; i < N; ++i) {
-        index[i] = L::index(at.lane + i * V::width);
-        FC_UNROLL
-        for (int t = 0; t < Taps; ++t) acc[i][t] = V::zero();
-    }
-    for (int64_t line = 0; line < a.lines; ++line) {
-        const int64_t start = a.row[line * a.rows + at.r];
-        if (start == INT64_MIN) continue;
-        const T *x = at.x + start, *dy = at.dy + a.yrow[line];
-        int64_t p = 0;
-        for (; Step && p + M <= a.pixels; p += M) {
-            if (p * S >= a.low && (p + M - 1) * S + Taps <= a.high) {
-                grouped_outer_run<V, L, Mixed, N, Taps, S, M, false>(a, at, index, x, dy, p, acc);
-            } else {
-                grouped_outer_run<V, L, Mixed, N, Taps, S, M, true>(a, at, index, x, dy, p, acc);
+            for (int t = 0; t < Taps; ++t) {
+                const int m = (j - t) / Step;
+                if (j < t || (j - t) % Step || m >= M) continue;
+                acc[r][t] = V::fma(value, gradient[m], acc[r][t]);
             }
         }
-        grouped_outer_pixels<V, L, Mixed, N, Taps>(a, at, index, x, dy, p, a.pixels, acc);
+    }
+}
+
+// Kernel rows r to r + R - 1. Step 0: any step and spread. Else they are Step and 1, and Taps are all taps of a row.
+template <class V, class L, int R, int Taps, int Step>
+static void outer_rows(const fc_grouped_outer& a, const OuterBlock<typename V::T>& at) {
+    using T = typename V::T;
+    constexpr int M = 7, S = Step ? Step : 1;
+    const typename V::Index index = L::index(at.lane);
+    typename V::Reg acc[R][Taps];
+    FC_UNROLL
+    for (int r = 0; r < R; ++r) {
+        FC_UNROLL
+        for (int t = 0; t < Taps; ++t) acc[r][t] = V::zero();
+    }
+    for (int64_t i = 0; i < a.lines; ++i) {
+        OuterLine<T, R> line;
+        bool some = false, all = true;
+        FC_UNROLL
+        for (int r = 0; r < R; ++r) {
+            const int64_t start = a.row[i * a.rows + at.r + r];
+            line.x[r] = start == INT64_MIN ? nullptr : at.x + start;
+            start == INT64_MIN ? all = false : some = true;
+        }
+        if (!some) continue;
+        line.dy = at.dy + a.yrow[i];
+        int64_t p = 0;
+        for (; Step && p + M <= a.pixels; p += M) {
+            if (all && p * S >= a.low && (p + M - 1) * S + Taps <= a.high) {
+                outer_run<V, L, R, Taps, S, M, false>(a, at, line, index, p, acc);
+            } else {
+                outer_run<V, L, R, Taps, S, M, true>(a, at, line, index, p, acc);
+            }
+        }
+        outer_pixels<V, L, R, Taps>(a, at, line, index, p, acc);
     }
     FC_UNROLL
-    for (int i = 0; i < N; ++i) {
+    for (int r = 0; r < R; ++r) {
         FC_UNROLL
         for (int t = 0; t < Taps; ++t) {
-            T* to = at.dw + i * next + (at.first_tap + t) * V::width;
-            V::store(to, V::add(V::load(to), acc[i][t]));
+            T* to = at.dw + (r * a.blocks.depth * a.taps + at.first_tap + t) * V::width;
+            V::store(to, V::add(V::load(to), acc[r][t]));
         }
     }
 }
 
-// All taps of kernel row r. `next`: from one of the N sets of products to the next.
-template <class V, class L, bool Mixed, int N, bool Runs>
-static void grouped_outer_taps(const fc_grouped_outer& a, OuterBlock<typename V::T> at, int64_t next) {
-    if constexpr (Runs) {
-        if (a.spread == 1 && a.taps == 3 && a.step == 1) return grouped_outer_row<V, L, Mixed, N, 3, 1>(a, at, next);
-        if (a.spread == 1 && a.taps == 3 && a.step == 2) return grouped_outer_row<V, L, Mixed, N, 3, 2>(a, at, next);
-        if (a.spread == 1 && a.taps == 5 && a.step == 1) return grouped_outer_row<V, L, Mixed, N, 5, 1>(a, at, next);
-    }
-    for (at.first_tap = 0; at.first_tap + 4 <= a.taps; at.first_tap += 4) grouped_outer_row<V, L, Mixed, N, 4, 0>(a, at, next);
-    for (; at.first_tap < a.taps; ++at.first_tap) grouped_outer_row<V, L, Mixed, N, 1, 0>(a, at, next);
+// All taps of kernel rows r to r + R - 1.
+template <class V, class L, int R>
+static void outer_taps(const fc_grouped_outer& a, OuterBlock<typename V::T> at) {
+    at.dw += at.r * a.blocks.depth * a.taps * V::width;
+    at.first_tap = 0;
+    if (a.spread == 1 && a.taps == 3 && a.step == 1) return outer_rows<V, L, R, 3, 1>(a, at);
+    if (a.spread == 1 && a.taps == 3 && a.step == 2) return outer_rows<V, L, R, 3, 2>(a, at);
+    if (a.spread == 1 && a.taps == 5 && a.step == 1) return outer_rows<V, L, R, 5, 1>(a, at);
+    for (; at.first_tap + 4 <= a.taps; at.first_tap += 4) outer_rows<V, L, R, 4, 0>(a, at);
+    for (; at.first_tap < a.taps; ++at.first_tap) outer_rows<V, L, R, 1, 0>(a, at);
 }
 
-// One block, all channels in of its groups, or N whole blocks of one channel: all kernel rows.
-template <class V, bool Whole, bool Mixed, int N, bool Runs>
-static void grouped_outer_block(const fc_grouped_outer& a, OuterBlock<typename V::T> at) {
+// All kernel rows and channels in of one block.
+template <class V, bool Whole, bool Mixed>
+static void outer_channels(const fc_grouped_outer& a, OuterBlock<typename V::T> at) {
     using L = BlockLanes<V, Whole, Mixed>;
+    constexpr int R = 3;
     typename V::T* dw = at.dw;
-    const int64_t size = a.taps * V::width, depth = a.blocks.depth;
-    for (at.r = 0; at.r < a.rows; ++at.r) {
-        int64_t k = 0;
-        for (; Mixed && k + N <= depth; k += N) {
-            at.dw = dw + (at.r * depth + k) * size;
-            at.lane = a.blocks.lane + k * V::width;
-            grouped_outer_taps<V, L, Mixed, N, Runs>(a, at, size);
-        }
-        for (; Mixed && k < depth; ++k) {
-            at.dw = dw + (at.r * depth + k) * size;
-            at.lane = a.blocks.lane + k * V::width;
-            grouped_outer_taps<V, L, Mixed, 1, false>(a, at, size);
-        }
-        if (Mixed) continue;
-        at.dw = dw + at.r * size;
-        grouped_outer_taps<V, L, Mixed, N, Runs>(a, at, a.wblock);
+    for (int64_t k = 0; k < a.blocks.depth; ++k) {
+        at.dw = dw + k * a.taps * V::width;
+        at.lane = a.blocks.lane + k * V::width;
+        for (at.r = 0; at.r + R <= a.rows; at.r += R) outer_taps<V, L, R>(a, at);
+        for (; at.r < a.rows; ++at.r) outer_taps<V, L, 1>(a, at);
     }
 }
 
@@ -162,27 +155,19 @@ void grouped_outer(const fc_grouped_outer* a) {
     FC_CHECK(a->lines >= 0 && a->rows >= 0 && a->taps >= 0 && a->pixels >= 0 && a->low <= a->high && a->dw);
     FC_CHECK(blocks.count > 0 && blocks.depth > 0 && (blocks.lane || blocks.depth == 1));
     FC_CHECK(blocks.xlanes <= V::width && blocks.ylanes <= V::width);
-    for (int64_t b = 0; b < blocks.count;) {
-        const bool last = b == blocks.count - 1, last_but_one = b == blocks.count - 2;
-        OuterBlock<T> at{};
-        at.x = static_cast<const T*>(a->x) + b * blocks.xlanes;
-        at.dy = static_cast<const T*>(a->dy) + b * blocks.ylanes;
-        at.dw = static_cast<T*>(a->dw) + b * a->wblock;
-        at.xlanes = last ? blocks.last_xlanes : blocks.xlanes;
-        at.ylanes = last ? blocks.last_ylanes : blocks.ylanes;
+    OuterBlock<T> at{static_cast<const T*>(a->x), static_cast<const T*>(a->dy), static_cast<T*>(a->dw), nullptr, 0, 0,
+                     blocks.xlanes, blocks.ylanes};
+    for (int64_t b = 0; b < blocks.count; ++b) {
+        if (b == blocks.count - 1) at.xlanes = blocks.last_xlanes, at.ylanes = blocks.last_ylanes;
         const bool whole = at.xlanes == V::width && at.ylanes == V::width;
-        int64_t done = 1;
         if (blocks.lane) {
-            whole ? grouped_outer_block<V, true, true, 2, true>(*a, at) : grouped_outer_block<V, false, true, 2, false>(*a, at);
-        } else if (!whole) {
-            grouped_outer_block<V, false, false, 1, false>(*a, at);
-        } else if (last || (last_but_one && blocks.last_xlanes < V::width)) {
-            grouped_outer_block<V, true, false, 1, true>(*a, at);
+            whole ? outer_channels<V, true, true>(*a, at) : outer_channels<V, false, true>(*a, at);
         } else {
-            grouped_outer_block<V, true, false, 2, true>(*a, at);
-            done = 2;
+            whole ? outer_channels<V, true, false>(*a, at) : outer_channels<V, false, false>(*a, at);
         }
-        b += done;
+        at.x += blocks.xlanes;
+        at.dy += blocks.ylanes;
+        at.dw += a->wblock;
     }
 }
 

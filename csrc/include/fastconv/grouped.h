@@ -18,7 +18,8 @@ typedef struct fc_blocks {
 } fc_blocks;
 
 /* y[p * ypixel + b * ylanes + l] = bias[b * W + l] (or 0) + sum over kernel rows r, depth k and taps t of
- * x[row[r] + (p * step + t * spread) * xpixel + b * xlanes + lane[k][l]] * w[b * wblock + ((wrow[r] * depth + k) * taps + t) * W + l]
+ * x[row[r] + (p * step + t * spread) * xpixel + b * xlanes + lane[k][l]]
+ * times w[b * wblock + ((wrow[r] * depth + k) * taps + t) * W + l]
  * for 0 <= p < pixels and each block b. The sum runs over r, then k, then t, one fused multiply-add after the other. */
 typedef struct fc_grouped_row {
     const void* x;
@@ -33,7 +34,8 @@ typedef struct fc_grouped_row {
 } fc_grouped_row;
 
 /* dw[b * wblock + ((r * depth + k) * taps + t) * W + l] += sum over lines i and 0 <= p < pixels of
- * x[row[i * rows + r] + (p * step + t * spread) * xpixel + b * xlanes + lane[k][l]] * dy[yrow[i] + p * ypixel + b * ylanes + l]
+ * x[row[i * rows + r] + (p * step + t * spread) * xpixel + b * xlanes + lane[k][l]]
+ * times dy[yrow[i] + p * ypixel + b * ylanes + l]
  * for each block b and kernel row r; a row that is INT64_MIN counts as zero. The sum starts from 0 and is added last:
  * a sum over very many pixels is a sum of sums, which rounds less than one long chain. */
 typedef struct fc_grouped_outer {

@@ -49,10 +49,11 @@ cdef int64_t set_lanes(Lanes* lanes, Reader* x, int64_t columns) noexcept nogil:
 
 cdef void fill_lanes(Lanes* lanes, int64_t width) noexcept nogil:
     """Which channel of a source block each lane reads, for each channel in of its group."""
-    cdef int64_t columns = lanes.blocks.ylanes // lanes.block_groups, k, i
+    cdef int64_t columns = lanes.blocks.ylanes // lanes.block_groups, k, i, lane
     for k in range(lanes.blocks.depth):
         for i in range(width):
-            lanes.lane[k * width + i] = <int32_t> (i // columns * lanes.blocks.depth + k) if i < lanes.blocks.ylanes else 0
+            lane = i // columns * lanes.blocks.depth + k if i < lanes.blocks.ylanes else 0
+            lanes.lane[k * width + i] = <int32_t> lane
     lanes.blocks.lane = lanes.lane
 
 

@@ -20,8 +20,8 @@ from fastconv.backends.cpu.tiles cimport (
 )
 
 cdef int64_t CHUNK_CHANNELS = 64            # of arrays that are copied
-cdef int64_t TILE_PIXELS = 64
-cdef int64_t TILE_SOURCES = 1024            # source pixels
+cdef int64_t TILE_PIXELS = 128              # whole rows of them are read a vector of channels at a time
+cdef int64_t TILE_SOURCES = 4096            # source pixels
 cdef int64_t TASKS = 32                     # that suffice for any machine of moderate size
 cdef int64_t PARTIAL_BYTES = 2 * 1024 * 1024  # of all partial sums
 
