@@ -18,6 +18,7 @@ struct VecF32 {
     using T = float;
     using Reg = __m256;
     using Mask = __m256;
+    using Index = __m256i;
     static constexpr int width = 8;
 
     static Reg zero() { return _mm256_setzero_ps(); }
@@ -66,6 +67,8 @@ struct VecF32 {
             r[4 + q] = _mm256_permute2f128_ps(b[q], b[4 + q], 0x31);
         }
     }
+    static Index index(const int32_t* lanes) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(lanes)); }
+    static Reg permute(Reg a, Index i) { return _mm256_permutevar8x32_ps(a, i); }
     static Mask greater(Reg a, Reg b) { return _mm256_cmp_ps(a, b, _CMP_GT_OQ); }
     static Mask not_less_equal(Reg a, Reg b) { return _mm256_cmp_ps(a, b, _CMP_NLE_UQ); }
     static Mask ordered(Reg a) { return _mm256_cmp_ps(a, a, _CMP_ORD_Q); }
@@ -107,6 +110,7 @@ struct VecF64 {
     using T = double;
     using Reg = __m256d;
     using Mask = __m256d;
+    using Index = __m256i;
     static constexpr int width = 4;
 
     static Reg zero() { return _mm256_setzero_pd(); }
@@ -145,6 +149,14 @@ struct VecF64 {
         r[1] = _mm256_permute2f128_pd(a1, a3, 0x20);
         r[2] = _mm256_permute2f128_pd(a0, a2, 0x31);
         r[3] = _mm256_permute2f128_pd(a1, a3, 0x31);
+    }
+    static Index index(const int32_t* lanes) {  // each lane as its two halves, 2 i and 2 i + 1
+        const __m256i wide = _mm256_cvtepi32_epi64(_mm_loadu_si128(reinterpret_cast<const __m128i*>(lanes)));
+        const __m256i even = _mm256_slli_epi64(wide, 1);
+        return _mm256_or_si256(even, _mm256_slli_epi64(_mm256_add_epi64(even, _mm256_set1_epi64x(1)), 32));
+    }
+    static Reg permute(Reg a, Index i) {
+        return _mm256_castps_pd(_mm256_permutevar8x32_ps(_mm256_castpd_ps(a), i));
     }
     static Mask greater(Reg a, Reg b) { return _mm256_cmp_pd(a, b, _CMP_GT_OQ); }
     static Mask not_less_equal(Reg a, Reg b) { return _mm256_cmp_pd(a, b, _CMP_NLE_UQ); }

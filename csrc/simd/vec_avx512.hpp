@@ -14,6 +14,7 @@ struct VecF32 {
     using T = float;
     using Reg = __m512;
     using Mask = __mmask16;
+    using Index = __m512i;
     static constexpr int width = 16;
 
     static Reg zero() { return _mm512_setzero_ps(); }
@@ -62,6 +63,8 @@ struct VecF32 {
             r[12 + q] = _mm512_shuffle_f32x4(odd, odd2, 0xdd);
         }
     }
+    static Index index(const int32_t* lanes) { return _mm512_loadu_si512(lanes); }
+    static Reg permute(Reg a, Index i) { return _mm512_permutexvar_ps(i, a); }
     static Mask greater(Reg a, Reg b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
     static Mask not_less_equal(Reg a, Reg b) { return _mm512_cmp_ps_mask(a, b, _CMP_NLE_UQ); }
     static Mask ordered(Reg a) { return _mm512_cmp_ps_mask(a, a, _CMP_ORD_Q); }
@@ -102,6 +105,7 @@ struct VecF64 {
     using T = double;
     using Reg = __m512d;
     using Mask = __mmask8;
+    using Index = __m512i;
     static constexpr int width = 8;
 
     static Reg zero() { return _mm512_setzero_pd(); }
@@ -143,6 +147,10 @@ struct VecF64 {
             r[6 + q] = _mm512_shuffle_f64x2(odd, odd2, 0xdd);
         }
     }
+    static Index index(const int32_t* lanes) {
+        return _mm512_cvtepi32_epi64(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(lanes)));
+    }
+    static Reg permute(Reg a, Index i) { return _mm512_permutexvar_pd(i, a); }
     static Mask greater(Reg a, Reg b) { return _mm512_cmp_pd_mask(a, b, _CMP_GT_OQ); }
     static Mask not_less_equal(Reg a, Reg b) { return _mm512_cmp_pd_mask(a, b, _CMP_NLE_UQ); }
     static Mask ordered(Reg a) { return _mm512_cmp_pd_mask(a, a, _CMP_ORD_Q); }

@@ -12,6 +12,7 @@ struct VecF32 {
     using T = float;
     using Reg = float32x4_t;
     using Mask = uint32x4_t;
+    using Index = uint8x16_t;  // bytes
     static constexpr int width = 4;
 
     static Reg zero() { return vdupq_n_f32(0.0f); }
@@ -58,6 +59,12 @@ struct VecF32 {
         r[2] = vreinterpretq_f32_f64(vtrn2q_f64(a0, a2));
         r[3] = vreinterpretq_f32_f64(vtrn2q_f64(a1, a3));
     }
+    static Index index(const int32_t* lanes) {
+        uint8_t bytes[16];
+        for (int i = 0; i < 16; ++i) bytes[i] = static_cast<uint8_t>(4 * lanes[i / 4] + i % 4);
+        return vld1q_u8(bytes);
+    }
+    static Reg permute(Reg a, Index i) { return vreinterpretq_f32_u8(vqtbl1q_u8(vreinterpretq_u8_f32(a), i)); }
     static Mask greater(Reg a, Reg b) { return vcgtq_f32(a, b); }
     static Mask not_less_equal(Reg a, Reg b) { return vmvnq_u32(vcleq_f32(a, b)); }
     static Mask ordered(Reg a) { return vceqq_f32(a, a); }
@@ -91,6 +98,7 @@ struct VecF64 {
     using T = double;
     using Reg = float64x2_t;
     using Mask = uint64x2_t;
+    using Index = uint8x16_t;  // bytes
     static constexpr int width = 2;
 
     static Reg zero() { return vdupq_n_f64(0.0); }
@@ -124,6 +132,12 @@ struct VecF64 {
         r[1] = vtrn2q_f64(r[0], r[1]);
         r[0] = a0;
     }
+    static Index index(const int32_t* lanes) {
+        uint8_t bytes[16];
+        for (int i = 0; i < 16; ++i) bytes[i] = static_cast<uint8_t>(8 * lanes[i / 8] + i % 8);
+        return vld1q_u8(bytes);
+    }
+    static Reg permute(Reg a, Index i) { return vreinterpretq_f64_u8(vqtbl1q_u8(vreinterpretq_u8_f64(a), i)); }
     static Mask greater(Reg a, Reg b) { return vcgtq_f64(a, b); }
     static Mask not_less_equal(Reg a, Reg b) {
         return vreinterpretq_u64_u32(vmvnq_u32(vreinterpretq_u32_u64(vcleq_f64(a, b))));

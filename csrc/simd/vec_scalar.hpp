@@ -13,6 +13,7 @@ struct VecOne {
     using T = Element;
     using Reg = Element;
     using Mask = bool;
+    using Index = int;
     static constexpr int width = 1;
 
     static Reg zero() { return 0; }
@@ -36,6 +37,8 @@ struct VecOne {
     static Reg ldexp(Reg a, Reg n) { return std::ldexp(a, static_cast<int>(n)); }  // a * 2^n, n whole, 2^n normal
     static Reg exponent(Reg a) { return std::logb(a); }        // e of a = m * 2^e, 1 <= m < 2; a positive and normal
     static void transpose(Reg (&)[width]) {}                   // a square of `width` vectors
+    static Index index(const int32_t*) { return 0; }           // `width` lane numbers, 0 <= number < width
+    static Reg permute(Reg a, Index) { return a; }             // lane l is lane number l of a
     static Mask greater(Reg a, Reg b) { return a > b; }
     static Mask not_less_equal(Reg a, Reg b) { return !(a <= b); }
     static Mask ordered(Reg a) { return a == a; }              // not NaN

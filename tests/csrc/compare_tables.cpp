@@ -75,26 +75,45 @@ bool compare_once(const fc_kernels& tested, const fc_kernels& scalar) {
 
     for (int i = 0; i < 2; ++i) {
         y[i] = start;
-        const fc_depthwise_tile call{x.data(), pixel.data(), tap.data(), x.data(), x.data(), y[i].data(), ypixel.data(),
-                                     pixels, taps, channels, 64};
-        (i ? scalar : tested).depthwise_tile(&call);
-    }
-    good &= agree("depthwise_tile", y[0], y[1]);
-
-    for (int i = 0; i < 2; ++i) {
-        y[i] = start;
-        const fc_depthwise_outer call{x.data(), pixel.data(), tap.data(), x.data(), ypixel.data(), y[i].data(), pixels,
-                                      taps, channels, 64, 1};
-        (i ? scalar : tested).depthwise_outer(&call);
-    }
-    good &= agree("depthwise_outer", y[0], y[1]);
-
-    for (int i = 0; i < 2; ++i) {
-        y[i] = start;
         const fc_accumulate call{y[i].data(), x.data(), channels};
         (i ? scalar : tested).accumulate(&call);
     }
     return good && agree("accumulate", y[0], y[1]);
+}
+
+// Rows of groups of `depth` channels in and out, one block, against plain loops: forward and weight gradient.
+template <class T>
+bool compare_grouped(const fc_kernels& tested) {
+    const int64_t W = tested.width, depth = 1 + source() % W, lanes = W / depth * depth;
+    const int64_t pixels = 1 + source() % 20, taps = 1 + source() % 5, step = 1 + source() % 2, none = 0;
+    const int64_t positions = (pixels - 1) * step + taps - 2;  // the first and the last one are padding
+    const auto x = random_values<T>(64 * (pixels * 2 + 8)), w = random_values<T>(depth * taps * W);
+    std::vector<int32_t> lane(depth * W, 0);
+    for (int64_t k = 0; k < depth; ++k)
+        for (int64_t l = 0; l < lanes; ++l) lane[k * W + l] = int32_t(l / depth * depth + k);
+    const fc_blocks blocks{depth > 1 ? lane.data() : nullptr, 1, depth, lanes, lanes, lanes, lanes};
+    std::vector<T> y[2] = {std::vector<T>(64 * pixels), std::vector<T>(64 * pixels)}, dw[2] = {w, w};
+    for (int64_t p = 0; p < pixels; ++p) {
+        for (int64_t k = 0; k < depth; ++k) {
+            for (int64_t t = 0; t < taps; ++t) {
+                const int64_t at = p * step + t;
+                for (int64_t l = 0; l < lanes && at >= 1 && at < 1 + positions; ++l) {
+                    const T value = x[64 * at + lane[k * W + l] * (depth > 1) + l * (depth == 1)];
+                    y[1][64 * p + l] += value * w[(k * taps + t) * W + l];
+                    dw[1][(k * taps + t) * W + l] += value * x[64 * p + l];
+                }
+            }
+        }
+    }
+    const int64_t low = 1, high = positions > 0 ? 1 + positions : 1;
+    const fc_grouped_row row{x.data(), &none, &none, w.data(), nullptr, y[0].data(), 1, taps, pixels, step, 1,
+                             low, high, 64, 64, depth * taps * W, blocks};
+    tested.grouped_row(&row);
+    const fc_grouped_outer outer{x.data(), &none, x.data(), &none, dw[0].data(), 1, 1, taps, pixels, step, 1,
+                                 low, high, 64, 64, depth * taps * W, blocks};
+    tested.grouped_outer(&outer);
+    for (int64_t i = 0; i < depth * taps * W; ++i) dw[0][i] = i % W < lanes ? dw[0][i] : dw[1][i];
+    return agree("grouped_row", y[0], y[1]) & agree("grouped_outer", dw[0], dw[1]);
 }
 
 template <class T>
@@ -105,7 +124,7 @@ bool compare(int isa, int dtype) {
         return false;
     }
     for (int i = 0; i < 500; ++i)
-        if (!compare_once<T>(*tested, *scalar)) return false;
+        if (!compare_once<T>(*tested, *scalar) || !compare_grouped<T>(*tested)) return false;
     return true;
 }
 

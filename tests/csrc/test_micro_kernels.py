@@ -26,14 +26,6 @@ OuterTile = struct(
     "OuterTile", x=POINTER, xpixel=POINTER, row=POINTER, dy=POINTER, ypixel=POINTER, dw=POINTER, pixels=SIZE, rows=SIZE,
     columns=SIZE, ld=SIZE, accumulate=FLAG,
 )  # fmt: skip
-DepthwiseTile = struct(
-    "DepthwiseTile", x=POINTER, pixel=POINTER, tap=POINTER, w=POINTER, bias=POINTER, y=POINTER, ypixel=POINTER,
-    pixels=SIZE, taps=SIZE, channels=SIZE, ld=SIZE,
-)  # fmt: skip
-DepthwiseOuter = struct(
-    "DepthwiseOuter", x=POINTER, xpixel=POINTER, tap=POINTER, dy=POINTER, ypixel=POINTER, dw=POINTER, pixels=SIZE,
-    taps=SIZE, channels=SIZE, ld=SIZE, accumulate=FLAG,
-)  # fmt: skip
 Copy2d = struct(
     "Copy2d", dst=POINTER, src=POINTER, rows=SIZE, columns=SIZE, padded=SIZE, ld=SIZE, dj=SIZE, si=SIZE, sj=SIZE
 )  # fmt: skip
@@ -48,8 +40,6 @@ Accumulate = struct("Accumulate", dst=POINTER, src=POINTER, count=SIZE)
 STRUCTS = {
     "conv_tile": ConvTile,
     "outer_tile": OuterTile,
-    "depthwise_tile": DepthwiseTile,
-    "depthwise_outer": DepthwiseOuter,
     "copy2d": Copy2d,
     "accumulate": Accumulate,
     "few_rows": FewRows,
@@ -151,47 +141,6 @@ def test_outer_tile(isa, dtype, rng, accumulate):
                 call(
                     "outer_tile", isa, dtype, x=x, xpixel=np.arange(pixels) * rows, row=row, dy=dy,
                     ypixel=np.arange(pixels) * columns, dw=dw, pixels=pixels, rows=rows, columns=columns, ld=columns,
-                    accumulate=accumulate,
-                )  # fmt: skip
-                np.testing.assert_allclose(dw, expected, rtol=0, atol=tolerance(dtype))
-                assert edges_untouched(memory)
-
-
-@pytest.mark.parametrize("bias", [False, True])
-def test_depthwise_tile(isa, dtype, rng, bias):
-    width, _, _ = _lab.block_sizes(ISAS[isa], DTYPES[dtype])
-    for channels in sizes_around(width):
-        for pixels in sizes_around(8):
-            x = rng.standard_normal((3 * pixels + 2, channels)).astype(dtype)
-            pixel, tap = 3 * rng.permutation(pixels), np.array([0, 2, 1, 4])
-            w = rng.standard_normal((4, channels)).astype(dtype)
-            b = rng.standard_normal(channels).astype(dtype)
-            memory, y = guarded((pixels, channels), dtype, rng)
-            expected = np.einsum("ptc,tc->pc", x.astype(np.float64)[pixel[:, None] + tap], w.astype(np.float64))
-            call(
-                "depthwise_tile", isa, dtype, x=x, pixel=pixel * channels, tap=tap * channels, w=w,
-                bias=b if bias else None, y=y, ypixel=np.arange(pixels) * channels, pixels=pixels, taps=4,
-                channels=channels, ld=channels,
-            )  # fmt: skip
-            np.testing.assert_allclose(y, expected + b if bias else expected, rtol=0, atol=tolerance(dtype))
-            assert edges_untouched(memory)
-
-
-@pytest.mark.parametrize("accumulate", [0, 1])
-def test_depthwise_outer(isa, dtype, rng, accumulate):
-    width, _, _ = _lab.block_sizes(ISAS[isa], DTYPES[dtype])
-    for channels in sizes_around(width):
-        for taps in (1, 2, 3, 9, 14):
-            for pixels in (0, 1, 6):
-                x = rng.standard_normal((pixels + taps, channels)).astype(dtype)
-                dy = rng.standard_normal((pixels + 1, channels)).astype(dtype)
-                memory, dw = guarded((taps, channels), dtype, rng)
-                p, tap = np.arange(pixels), rng.permutation(taps)
-                windows = x.astype(np.float64)[p[:, None] + tap]
-                expected = np.einsum("ptc,pc->tc", windows, dy[:pixels].astype(np.float64)) + (dw if accumulate else 0)
-                call(
-                    "depthwise_outer", isa, dtype, x=x, xpixel=p * channels, tap=tap * channels, dy=dy,
-                    ypixel=p * channels, dw=dw, pixels=pixels, taps=taps, channels=channels, ld=channels,
                     accumulate=accumulate,
                 )  # fmt: skip
                 np.testing.assert_allclose(dw, expected, rtol=0, atol=tolerance(dtype))

@@ -35,31 +35,6 @@ typedef struct fc_outer_tile {
     int32_t accumulate;
 } fc_outer_tile;
 
-/* The same for one channel in, one channel out: y[ypixel[p] + c] = bias[c] (or 0) + sum over taps t of
- * x[pixel[p] + tap[t] + c] * w[t * ld + c] for 0 <= p < pixels, 0 <= c < channels. */
-typedef struct fc_depthwise_tile {
-    const void* x;
-    const int64_t* pixel;
-    const int64_t* tap;
-    const void* w;    /* (taps, ld) */
-    const void* bias; /* (channels,) or NULL */
-    void* y;
-    const int64_t* ypixel;
-    int64_t pixels, taps, channels, ld;
-} fc_depthwise_tile;
-
-/* dw[t * ld + c] = start + sum over pixels p of x[xpixel[p] + tap[t] + c] * dy[ypixel[p] + c]; `start` as in outer_tile. */
-typedef struct fc_depthwise_outer {
-    const void* x;
-    const int64_t* xpixel;
-    const int64_t* tap;
-    const void* dy;
-    const int64_t* ypixel;
-    void* dw;
-    int64_t pixels, taps, channels, ld;
-    int32_t accumulate;
-} fc_depthwise_outer;
-
 /* dst[i * ld + j * dj] = src[i * si + j * sj] for 0 <= i < rows, 0 <= j < columns; 0 for columns <= j < padded. */
 typedef struct fc_copy2d {
     void* dst;

@@ -4,6 +4,7 @@
 
 #include "fastconv/conv.h"
 #include "fastconv/elementwise.h"
+#include "fastconv/grouped.h"
 #include "fastconv/loss.h"
 #include "fastconv/norm.h"
 #include "fastconv/optim.h"

@@ -27,25 +27,31 @@ cdef extern from "fastconv/kernels.h" nogil:
         int64_t pixels, rows, columns, ld
         int32_t accumulate
 
-    ctypedef struct fc_depthwise_tile:
+    ctypedef struct fc_blocks:
+        const int32_t* lane
+        int64_t count, depth
+        int64_t xlanes, ylanes, last_xlanes, last_ylanes
+
+    ctypedef struct fc_grouped_row:
         const void* x
-        const int64_t* pixel
-        const int64_t* tap
+        const int64_t* row
+        const int64_t* wrow
         const void* w
         const void* bias
         void* y
-        const int64_t* ypixel
-        int64_t pixels, taps, channels, ld
+        int64_t rows, taps, pixels, step, spread, low, high
+        int64_t xpixel, ypixel, wblock
+        fc_blocks blocks
 
-    ctypedef struct fc_depthwise_outer:
+    ctypedef struct fc_grouped_outer:
         const void* x
-        const int64_t* xpixel
-        const int64_t* tap
+        const int64_t* row
         const void* dy
-        const int64_t* ypixel
+        const int64_t* yrow
         void* dw
-        int64_t pixels, taps, channels, ld
-        int32_t accumulate
+        int64_t lines, rows, taps, pixels, step, spread, low, high
+        int64_t xpixel, ypixel, wblock
+        fc_blocks blocks
 
     ctypedef struct fc_copy2d:
         void* dst
@@ -263,9 +269,9 @@ cdef extern from "fastconv/kernels.h" nogil:
         int64_t width, mr, nr
         void (*conv_tile)(const fc_conv_tile*) noexcept nogil
         void (*outer_tile)(const fc_outer_tile*) noexcept nogil
-        void (*depthwise_tile)(const fc_depthwise_tile*) noexcept nogil
-        void (*depthwise_outer)(const fc_depthwise_outer*) noexcept nogil
         void (*few_rows)(const fc_few_rows*) noexcept nogil
+        void (*grouped_row)(const fc_grouped_row*) noexcept nogil
+        void (*grouped_outer)(const fc_grouped_outer*) noexcept nogil
         void (*copy2d)(const fc_copy2d*) noexcept nogil
         void (*pack_panel)(const fc_pack_panel*) noexcept nogil
         void (*accumulate)(const fc_accumulate*) noexcept nogil

@@ -12,7 +12,7 @@ from libc.stdlib cimport free, malloc
 
 from fastconv.backends.cpu.arrays cimport View, view
 from fastconv.backends.cpu.conv_tiles cimport Correlation, correlate
-from fastconv.backends.cpu.depthwise cimport depthwise_correlate
+from fastconv.backends.cpu.grouped cimport grouped_correlate
 from fastconv.backends.cpu.tiles cimport TileAxis
 from fastconv.backends.cpu.winograd cimport winograd_correlate
 
@@ -39,7 +39,7 @@ cdef int64_t set_phase(TileAxis* axis, int64_t residue, int64_t size, int64_t ke
     return taps
 
 
-def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, bint depthwise=False, int winograd=-1,
+def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, bint lanes=False, int winograd=-1,
                         bint adjoint=False):
     """dy (N, OC, OD, OH, OW), w (OC, IC/G, KD, KH, KW), b (IC,) or None -> dx (N, IC, ID, IH, IW), channels-last."""
     cdef cnp.ndarray dx = empty(geometry.input_shape, dy.dtype, "channels_last")
@@ -80,8 +80,8 @@ def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, bint depthwi
                                       stride[i], padding[i], dilation[i], wv.stride[2 + i], lists + used,
                                       lists + taps + used)
                     residue //= stride[i]
-                if depthwise:
-                    depthwise_correlate(&problem)
+                if lanes:
+                    grouped_correlate(&problem)
                 elif winograd >= 0:
                     winograd_correlate(&problem, winograd, adjoint)
                 else:

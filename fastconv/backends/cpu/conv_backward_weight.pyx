@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
 from fastconv.backends.cpu.arrays cimport View, view
-from fastconv.backends.cpu.depthwise cimport depthwise_products
+from fastconv.backends.cpu.grouped_weight cimport grouped_products
 from fastconv.backends.cpu.tiles cimport set_forward_axes
 from fastconv.backends.cpu.weight_tiles cimport Outer, outer_products
 from fastconv.backends.cpu.winograd_weight cimport winograd_products
@@ -15,7 +15,7 @@ from fastconv.backends.cpu.runtime import empty
 cnp.import_array()
 
 
-def conv_backward_weight(cnp.ndarray dy, cnp.ndarray x, geometry, bint depthwise=False, int winograd=-1):
+def conv_backward_weight(cnp.ndarray dy, cnp.ndarray x, geometry, bint lanes=False, int winograd=-1):
     """dy (N, OC, OD, OH, OW), x (N, IC, ID, IH, IW) -> dw (OC, IC/G, KD, KH, KW), C-contiguous."""
     cdef cnp.ndarray dw = empty(geometry.weight_shape, x.dtype, "C")
     cdef View yv = view(dy), xv = view(x), wv = view(dw)
@@ -32,8 +32,8 @@ def conv_backward_weight(cnp.ndarray dy, cnp.ndarray x, geometry, bint depthwise
     try:
         set_forward_axes(&problem.x, geometry, xv.size, wv.size, wv.stride, lists)
         with nogil:
-            if depthwise:
-                depthwise_products(&problem)
+            if lanes:
+                grouped_products(&problem)
             elif winograd >= 0:
                 winograd_products(&problem, winograd)
             else:

@@ -6,7 +6,7 @@ from libc.stdlib cimport free, malloc
 
 from fastconv.backends.cpu.arrays cimport View, view
 from fastconv.backends.cpu.conv_tiles cimport Correlation, correlate, kept_weights
-from fastconv.backends.cpu.depthwise cimport depthwise_correlate
+from fastconv.backends.cpu.grouped cimport grouped_correlate
 from fastconv.backends.cpu.tiles cimport set_forward_axes
 from fastconv.backends.cpu.winograd cimport winograd_correlate
 
@@ -15,8 +15,7 @@ from fastconv.backends.cpu.runtime import empty
 cnp.import_array()
 
 
-def conv_forward(cnp.ndarray x, cnp.ndarray w, b, geometry, bint frozen=False, bint depthwise=False,
-                 int winograd=-1):
+def conv_forward(cnp.ndarray x, cnp.ndarray w, b, geometry, bint frozen=False, bint lanes=False, int winograd=-1):
     """x (N, IC, ID, IH, IW), w (OC, IC/G, KD, KH, KW), b (OC,) or None -> y (N, OC, OD, OH, OW), channels-last.
 
     ``frozen``: packed weights are worth keeping for the next call.
@@ -41,11 +40,11 @@ def conv_forward(cnp.ndarray x, cnp.ndarray w, b, geometry, bint frozen=False, b
         raise MemoryError("conv_forward: no memory for the list of taps")
     try:
         set_forward_axes(&problem.x, geometry, xv.size, wv.size, wv.stride, lists)
-        if frozen and not depthwise and winograd < 0:
+        if frozen and not lanes and winograd < 0:
             _kept = kept_weights(&problem, w, "forward")  # lives as long as the call
         with nogil:
-            if depthwise:
-                depthwise_correlate(&problem)
+            if lanes:
+                grouped_correlate(&problem)
             elif winograd >= 0:
                 winograd_correlate(&problem, winograd, False)
             else:

@@ -29,6 +29,11 @@ def isa():
     return _NAMES[_isa]
 
 
+def lanes(int itemsize):
+    """Return how many numbers of this size, 4 or 8 bytes, a vector holds."""
+    return kernels(itemsize).width
+
+
 def set_max_isa(name):
     """Use the widest available instruction set up to ``name`` (None: no limit); return the one chosen.
 

@@ -17,7 +17,7 @@ from . import winograd_rule
 from .conv_backward_input import conv_backward_input
 from .conv_backward_weight import conv_backward_weight
 from .conv_forward import conv_forward
-from .dispatch import isa
+from .dispatch import isa, lanes
 
 
 class Candidate(NamedTuple):
@@ -34,6 +34,15 @@ def _depthwise_declines(geometry: ConvGeometry, itemsize: int) -> str | None:
     if geometry.groups != geometry.ic or geometry.groups != geometry.oc:
         per_group = f"{geometry.ic // geometry.groups} channels in and {geometry.oc // geometry.groups} out"
         return f"a group has {per_group}, not 1 and 1"
+    return None
+
+
+def _grouped_declines(geometry: ConvGeometry, itemsize: int) -> str | None:
+    if geometry.groups == 1:
+        return "one group"
+    channels = max(geometry.ic, geometry.oc) // geometry.groups
+    if 2 * channels > lanes(itemsize):
+        return f"{channels} channels a group, no two groups in a vector of {lanes(itemsize)}"
     return None
 
 
@@ -54,7 +63,8 @@ def _winograd(kernel: Callable) -> Callable:
 
 def _candidates(kernel: Callable, specification: Callable) -> tuple[Candidate, ...]:
     return (
-        Candidate("depthwise", partial(kernel, depthwise=True), _depthwise_declines),
+        Candidate("depthwise", partial(kernel, lanes=True), _depthwise_declines),
+        Candidate("grouped", partial(kernel, lanes=True), _grouped_declines),
         Candidate("winograd", _winograd(kernel), partial(winograd_rule.declines, kernel.__name__)),
         Candidate("tiles", kernel, _never),
         Candidate("reference", specification, _never),
@@ -68,9 +78,13 @@ CANDIDATES = {
 }
 
 
-@lru_cache(maxsize=4096)
 def choose(verb: str, geometry: ConvGeometry, itemsize: int) -> Callable:
     """Return the first candidate that does not decline; ``itemsize`` is that of the operands, bytes."""
+    return _choose(verb, geometry, itemsize, isa())
+
+
+@lru_cache(maxsize=4096)
+def _choose(verb: str, geometry: ConvGeometry, itemsize: int, _isa: str) -> Callable:
     return next(c.run for c in CANDIDATES[verb] if c.declines(geometry, itemsize) is None)
 
 

@@ -5,6 +5,7 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
+from fastconv.backends.cpu.dispatch import lanes
 from oracle import relative_error
 
 from fastconv import backends
@@ -20,6 +21,15 @@ DEPTHWISE = [
     ((3, 64, 5, 6), (64, 1, 5, 5), {"padding": 2, "dilation": (1, 2), "stride": (2, 1)}),
     ((0, 4, 5, 5), (4, 1, 3, 3), {}),
     ((2, 130, 1, 1), (130, 1, 1, 1), {"stride": 3}),
+]
+
+
+GROUPED = [
+    ((2, 8, 9, 8), (8, 2, 3, 3), 4, {"padding": 1}),
+    ((1, 24, 7, 7), (24, 4, 3, 2), 6, {"stride": 2, "padding": (1, 0)}),
+    ((3, 12, 5, 6), (24, 1, 5, 5), 12, {"padding": 2, "dilation": (1, 2), "stride": (2, 1)}),
+    ((0, 4, 5, 5), (4, 2, 3, 3), 2, {}),
+    ((2, 9, 16, 15), (12, 3, 3, 3), 3, {"padding": (0, 3), "stride": (1, 2)}),
 ]
 
 
@@ -55,9 +65,35 @@ def test_depthwise_and_tiles_agree_with_the_reference(isa, verb, x, w, options):
         assert relative_error(actual, expected) <= 1e-13, name
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("x, w, groups, options", GROUPED)
+def test_few_channels_a_group_agree_with_the_reference(isa, verb, x, w, groups, options, dtype):
+    geometry = conv_geometry("conv2d", 2, x, w, groups=groups, **options)
+    itemsize = np.dtype(dtype).itemsize
+    fits = 2 * (max(x[1], w[0]) // groups) <= lanes(itemsize)
+    run = plan.choose(verb, geometry, itemsize)
+    assert run is candidate(verb, "grouped" if fits else "tiles").run
+    arrays = operands(verb, geometry, dtype, np.random.default_rng(1))
+    wide = [None if a is None else a.astype(np.float64) for a in arrays]
+    expected = candidate(verb, "reference").run(*wide, geometry)
+    actual = run(*arrays, geometry)
+    assert actual.shape == expected.shape
+    assert relative_error(actual, expected) <= {"float32": 1e-6, "float64": 1e-13}[dtype]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_grouped_gives_the_same_bits_for_any_memory_order(isa, verb):
+    geometry = conv_geometry("conv2d", 2, (3, 24, 17, 30), (24, 1, 3, 3), groups=24, padding=1, stride=(1, 2))
+    arrays = operands(verb, geometry, np.float32, np.random.default_rng(1))
+    expected = plan.choose(verb, geometry, 4)(*arrays, geometry)
+    last = [a if a is None or a.ndim != 5 else np.moveaxis(np.moveaxis(a, 1, -1).copy(), -1, 1) for a in arrays]
+    np.testing.assert_array_equal(plan.choose(verb, geometry, 4)(*last, geometry), expected)
+
+
 def test_channels_that_mix_are_not_depthwise():
-    for w, groups in (((4, 4, 3, 3), 1), ((8, 1, 3, 3), 4), ((4, 2, 3, 3), 2)):
-        geometry = conv_geometry("conv2d", 2, (1, 4, 5, 5), w, groups=groups)
+    for w, groups in (((64, 64, 3, 3), 1), ((64, 32, 3, 3), 2)):
+        geometry = conv_geometry("conv2d", 2, (1, 64, 5, 5), w, groups=groups, stride=2)
         assert plan.choose("conv_forward", geometry, 4) is candidate("conv_forward", "tiles").run
 
 
@@ -106,6 +142,7 @@ def workspace_of_all_verbs(x, w, options):
         ((1, 2048, 1, 7, 7), (64, 2048, 1, 3, 3), {"padding": (0, 1, 1)}),  # many channels
         ((1, 3, 1, 256, 256), (8, 3, 1, 31, 31), {}),  # many taps
         ((2, 512, 1, 30, 30), (512, 1, 1, 3, 3), {"padding": (0, 1, 1), "groups": 512}),
+        ((2, 256, 1, 30, 30), (256, 4, 1, 5, 5), {"padding": (0, 2, 2), "groups": 64}),
     ],
 )
 def test_workspace_stays_below_four_megabytes_a_thread(x, w, options):

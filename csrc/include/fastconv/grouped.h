@@ -1,0 +1,50 @@
+/* Arguments of the micro-kernels for convolutions of few channels a group, depthwise ones among them. Sizes and offsets
+ * count elements, not bytes; pointers are to the table's dtype; W is the vector width.
+ *
+ * Channels are cut into blocks of whole groups, one vector each: a lane is an output channel. What a lane reads of a
+ * source pixel's block is lane number lane[k][l], for each k of the `depth` channels in of a group; without `lane` (one
+ * channel in and out) lane l reads lane l. A source position is a pixel of a row: output p and tap t read position
+ * p * step + t * spread, and one outside [low, high) counts as zero. */
+#pragma once
+#include <stdint.h>
+
+/* Where the channels lie. The last block may have fewer lanes than the others. */
+typedef struct fc_blocks {
+    const int32_t* lane;            /* (depth, W) or NULL: then depth is 1 */
+    int64_t count;                  /* blocks */
+    int64_t depth;
+    int64_t xlanes, ylanes;         /* of a block: channels in, channels out */
+    int64_t last_xlanes, last_ylanes;
+} fc_blocks;
+
+/* y[p * ypixel + b * ylanes + l] = bias[b * W + l] (or 0) + sum over kernel rows r, depth k and taps t of
+ * x[row[r] + (p * step + t * spread) * xpixel + b * xlanes + lane[k][l]]
+ * times w[b * wblock + ((wrow[r] * depth + k) * taps + t) * W + l]
+ * for 0 <= p < pixels and each block b. The sum runs over r, then k, then t, one fused multiply-add after the other. */
+typedef struct fc_grouped_row {
+    const void* x;
+    const int64_t* row;  /* (rows,) where each kernel row's source row starts */
+    const int64_t* wrow; /* (rows,) which row of the kernel it is */
+    const void* w;
+    const void* bias;    /* (blocks, W) or NULL */
+    void* y;
+    int64_t rows, taps, pixels, step, spread, low, high;
+    int64_t xpixel, ypixel, wblock;
+    fc_blocks blocks;
+} fc_grouped_row;
+
+/* dw[b * wblock + ((r * depth + k) * taps + t) * W + l] += sum over lines i and 0 <= p < pixels of
+ * x[row[i * rows + r] + (p * step + t * spread) * xpixel + b * xlanes + lane[k][l]]
+ * times dy[yrow[i] + p * ypixel + b * ylanes + l]
+ * for each block b and kernel row r; a row that is INT64_MIN counts as zero. The sum starts from 0 and is added last:
+ * a sum over very many pixels is a sum of sums, which rounds less than one long chain. */
+typedef struct fc_grouped_outer {
+    const void* x;
+    const int64_t* row;  /* (lines, rows) */
+    const void* dy;
+    const int64_t* yrow; /* (lines,) */
+    void* dw;
+    int64_t lines, rows, taps, pixels, step, spread, low, high;
+    int64_t xpixel, ypixel, wblock;
+    fc_blocks blocks;
+} fc_grouped_outer;

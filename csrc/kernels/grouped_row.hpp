@@ -1,0 +1,161 @@
+// Convolution of few channels a group, forward and input gradient: a vector holds the output channels of whole groups,
+// a register tile is a run of pixels of one row. A source vector is read once for all taps of a kernel row that see it,
+// and brought under the output lanes by a permutation. Contract in include/fastconv/grouped.h.
+#pragma once
+#include <cstdint>
+
+#include "fastconv/grouped.h"
+#include "kernels/check.hpp"
+#include "simd/unroll.hpp"
+
+namespace fastconv {
+
+// How a block's vectors are read and written. Whole: all lanes. Mixed: groups have several channels.
+template <class V, bool Whole, bool Mixed>
+struct BlockLanes {
+    using T = typename V::T;
+    using Reg = typename V::Reg;
+    static Reg load(const T* p, int64_t lanes) {
+        return Whole || lanes == V::width ? V::load(p) : V::load_n(p, static_cast<int>(lanes));
+    }
+    static void store(T* p, Reg a, int64_t lanes) {
+        if (Whole || lanes == V::width) {
+            V::store(p, a);
+        } else {
+            V::store_n(p, a, static_cast<int>(lanes));
+        }
+    }
+    static Reg spread(Reg a, typename V::Index i) { return Mixed ? V::permute(a, i) : a; }
+    static typename V::Index index(const int32_t* lane) { return Mixed ? V::index(lane) : typename V::Index{}; }
+};
+
+template <class T>
+struct RowBlock {  // one block of channels at a run of pixels
+    const T *x, *w, *bias;
+    T* y;
+    int64_t p, xlanes, ylanes;
+};
+
+// M pixels; Edge: some of their positions may lie outside the row, some of the pixels beyond its end. Taps and Step are
+// those of the row, with spread 1.
+template <class V, class L, int M, int Taps, int Step, bool Edge>
+static void grouped_row_block(const fc_grouped_row& a, const RowBlock<typename V::T>& at) {
+    using T = typename V::T;
+    const int64_t depth = a.blocks.depth, low = a.low - at.p * Step;
+    const uint64_t count = static_cast<uint64_t>(a.high - a.low);
+    typename V::Reg acc[M];
+    FC_UNROLL
+    for (int m = 0; m < M; ++m) acc[m] = at.bias ? V::load(at.bias) : V::zero();
+    for (int64_t r = 0; r < a.rows; ++r) {
+        const T* row = at.x + a.row[r] + at.p * Step * a.xpixel;
+        const T* w = at.w + a.wrow[r] * depth * Taps * V::width;
+        for (int64_t k = 0; k < depth; ++k, w += Taps * V::width) {
+            const typename V::Index index = L::index(a.blocks.lane + k * V::width);
+            typename V::Reg weight[Taps];
+            FC_UNROLL
+            for (int t = 0; t < Taps; ++t) weight[t] = V::load(w + t * V::width);
+            const T* x = row;
+            FC_UNROLL
+            for (int j = 0; j < (M - 1) * Step + Taps; ++j, x += a.xpixel) {
+                if (Edge && static_cast<uint64_t>(j - low) >= count) continue;
+                const typename V::Reg value = L::spread(L::load(x, at.xlanes), index);
+                FC_UNROLL
+                for (int t = 0; t < Taps; ++t) {
+                    const int m = (j - t) / Step;
+                    if (j < t || (j - t) % Step || m >= M) continue;
+                    acc[m] = V::fma(value, weight[t], acc[m]);
+                }
+            }
+        }
+    }
+    FC_UNROLL
+    for (int m = 0; m < M; ++m) {
+        if (!Edge || at.p + m < a.pixels) L::store(at.y + m * a.ypixel, acc[m], at.ylanes);
+    }
+}
+
+// The same for any taps, step and spread.
+template <class V, class L, int M, bool Edge>
+static void grouped_row_any(const fc_grouped_row& a, const RowBlock<typename V::T>& at) {
+    using T = typename V::T;
+    const int64_t depth = a.blocks.depth, pixel = a.step * a.xpixel;
+    const uint64_t count = static_cast<uint64_t>(a.high - a.low);
+    typename V::Reg acc[M];
+    FC_UNROLL
+    for (int m = 0; m < M; ++m) acc[m] = at.bias ? V::load(at.bias) : V::zero();
+    for (int64_t r = 0; r < a.rows; ++r) {
+        const T* w = at.w + a.wrow[r] * depth * a.taps * V::width;
+        for (int64_t k = 0; k < depth; ++k) {
+            const typename V::Index index = L::index(a.blocks.lane + k * V::width);
+            int64_t position = at.p * a.step;
+            for (int64_t t = 0; t < a.taps; ++t, position += a.spread, w += V::width) {
+                const typename V::Reg weight = V::load(w);
+                const T* x = at.x + a.row[r] + position * a.xpixel;
+                FC_UNROLL
+                for (int m = 0; m < M; ++m, x += pixel) {
+                    if (Edge && static_cast<uint64_t>(position + m * a.step - a.low) >= count) continue;
+                    acc[m] = V::fma(L::spread(L::load(x, at.xlanes), index), weight, acc[m]);
+                }
+            }
+        }
+    }
+    FC_UNROLL
+    for (int m = 0; m < M; ++m) {
+        if (!Edge || at.p + m < a.pixels) L::store(at.y + m * a.ypixel, acc[m], at.ylanes);
+    }
+}
+
+template <class V, class L, int M, bool Edge>
+static void grouped_row_choose(const fc_grouped_row& a, const RowBlock<typename V::T>& at) {
+    if (a.spread == 1 && a.taps == 3 && a.step == 1) return grouped_row_block<V, L, M, 3, 1, Edge>(a, at);
+    if (a.spread == 1 && a.taps == 3 && a.step == 2) return grouped_row_block<V, L, M, 3, 2, Edge>(a, at);
+    if (a.spread == 1 && a.taps == 5 && a.step == 1) return grouped_row_block<V, L, M, 5, 1, Edge>(a, at);
+    grouped_row_any<V, L, M, Edge>(a, at);
+}
+
+template <class V, int M, bool Edge>
+static void grouped_row_blocks(const fc_grouped_row& a, int64_t p) {
+    using T = typename V::T;
+    const fc_blocks& blocks = a.blocks;
+    RowBlock<T> at{static_cast<const T*>(a.x), static_cast<const T*>(a.w), static_cast<const T*>(a.bias),
+                   static_cast<T*>(a.y) + p * a.ypixel, p, blocks.xlanes, blocks.ylanes};
+    for (int64_t b = 0; b < blocks.count; ++b) {
+        if (b == blocks.count - 1) at.xlanes = blocks.last_xlanes, at.ylanes = blocks.last_ylanes;
+        const bool whole = at.xlanes == V::width && at.ylanes == V::width;
+        if (!blocks.lane && whole) {
+            grouped_row_choose<V, BlockLanes<V, true, false>, M, Edge>(a, at);
+        } else if (!blocks.lane) {
+            grouped_row_any<V, BlockLanes<V, false, false>, M, Edge>(a, at);
+        } else if (whole) {
+            grouped_row_choose<V, BlockLanes<V, true, true>, M, Edge>(a, at);
+        } else {
+            grouped_row_any<V, BlockLanes<V, false, true>, M, Edge>(a, at);
+        }
+        at.x += blocks.xlanes;
+        at.y += blocks.ylanes;
+        at.w += a.wblock;
+        if (at.bias) at.bias += V::width;
+    }
+}
+
+template <class V>
+void grouped_row(const fc_grouped_row* a) {
+    FC_CHECK(a->rows >= 0 && a->taps >= 0 && a->pixels >= 0 && a->low <= a->high && a->y);
+    FC_CHECK(a->blocks.count > 0 && a->blocks.depth > 0 && (a->blocks.lane || a->blocks.depth == 1));
+    FC_CHECK(a->blocks.xlanes <= V::width && a->blocks.ylanes <= V::width);
+    constexpr int most = 7, few = 4;  // the sizes of most networks' images are multiples of 7
+    int64_t p = 0;
+    while (p < a->pixels) {
+        const bool inside = p * a->step >= a->low && (p + most - 1) * a->step + (a->taps - 1) * a->spread < a->high;
+        if (p + few >= a->pixels) {
+            grouped_row_blocks<V, few, true>(*a, p);
+            p += few;
+        } else {
+            inside && p + most <= a->pixels ? grouped_row_blocks<V, most, false>(*a, p)
+                                            : grouped_row_blocks<V, most, true>(*a, p);
+            p += most;
+        }
+    }
+}
+
+}  // namespace fastconv

@@ -1,0 +1,31 @@
+# Convolution of few channels a group, and what its loop nests share: see grouped.pyx.
+
+from libc.stdint cimport int32_t, int64_t
+
+from fastconv.backends.cpu._csrc cimport fc_blocks
+from fastconv.backends.cpu.conv_tiles cimport Correlation
+from fastconv.backends.cpu.tiles cimport Reader, Tile
+
+
+cdef struct Lanes:
+    # How the channels of all groups are cut into vectors of whole groups.
+    fc_blocks blocks
+    int64_t groups          # of the problem
+    int64_t block_groups    # of a block
+    int64_t chunk_blocks    # blocks of a reader's chunk
+    int64_t rows            # of the kernel, over depth and height
+    int64_t wblock          # elements of a packed block: (rows, depth, taps of a row, width)
+    int32_t* lane
+
+
+cdef int64_t set_lanes(Lanes* lanes, Reader* x, int64_t columns) noexcept nogil
+cdef void fill_lanes(Lanes* lanes, int64_t width) noexcept nogil
+cdef bint beside(const Reader* x) noexcept nogil
+cdef void set_chunks(Lanes* lanes, Reader* x, int64_t chunk_blocks) noexcept nogil
+cdef void finish_lanes(Reader* x) noexcept nogil
+cdef void share_of_chunk(const Lanes* lanes, const Reader* x, int64_t chunk, fc_blocks* blocks) noexcept nogil
+cdef int64_t lanes_of(const Lanes* lanes, int64_t block) noexcept nogil
+cdef int64_t source_row(const Reader* x, const Tile* tile, int64_t n, int64_t d, int64_t h, int64_t kd,
+                        int64_t kh) noexcept nogil
+
+cdef int grouped_correlate(Correlation* problem) except -1 nogil

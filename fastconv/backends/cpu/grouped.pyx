@@ -1,0 +1,241 @@
+"""The loop nests of convolutions with few channels a group, depthwise ones among them: forward and input gradient.
+
+A vector holds the output channels of whole groups (a block), so that every lane has work; the problems are those of
+conv_tiles.pyx. Rows of destination pixels are handed to the micro-kernel with the source rows that they see: where the
+channels of the source lie side by side it is read in place, and padding is left out by bounds instead of being copied.
+A task is a tile of pixels and a chunk of blocks.
+"""
+
+from libc.stdint cimport INT64_MIN, int32_t, int64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+from fastconv.backends.cpu._csrc cimport fc_copy2d, fc_grouped_row
+from fastconv.backends.cpu.dispatch cimport kernels
+from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
+from fastconv.backends.cpu.tiles cimport (
+    TileAxis, ceil_div, choose_chunk, choose_tile, count_tiles, fetch, finish, halve_tile, locate, source_at,
+    tile_bytes,
+)
+
+cdef int64_t CHUNK_CHANNELS = 64            # of a source that is copied
+cdef int64_t TILE_PIXELS = 1024
+cdef int64_t TILE_BYTES = 256 * 1024
+cdef int64_t SMALL_TILE = 64                # pixels; not worth sharing out
+cdef int64_t TASKS_PER_THREAD = 4
+
+
+# -------------------------------------------------------------------------------------------- blocks of groups
+
+
+cdef int64_t set_lanes(Lanes* lanes, Reader* x, int64_t columns) noexcept nogil:
+    """Cut the groups into blocks, make them the channels of one group, and return the lanes of the table to allocate.
+
+    ``columns`` is the number of channels out of a group, x.depth that of channels in; both are at most a vector.
+    """
+    cdef fc_blocks* blocks = &lanes.blocks
+    lanes.groups = x.groups
+    lanes.block_groups = max(<int64_t>1, x.kernel.width // max(x.depth, columns))
+    blocks.count = ceil_div(x.groups, lanes.block_groups)
+    blocks.depth = x.depth
+    blocks.xlanes, blocks.ylanes = lanes.block_groups * x.depth, lanes.block_groups * columns
+    blocks.lane = lanes.lane = NULL
+    x.depth, x.groups = x.groups * x.depth, 1
+    choose_chunk(x, x.depth * max(<int64_t>1, x.axis[0].taps * x.axis[1].taps * x.axis[2].taps))
+    lanes.rows = x.axis[0].taps * x.axis[1].taps
+    lanes.wblock = lanes.rows * blocks.depth * x.axis[2].taps * x.kernel.width
+    return 0 if blocks.depth == 1 and columns == 1 else blocks.depth * x.kernel.width
+
+
+cdef void fill_lanes(Lanes* lanes, int64_t width) noexcept nogil:
+    """Which channel of a source block each lane reads, for each channel in of its group."""
+    cdef int64_t columns = lanes.blocks.ylanes // lanes.block_groups, k, i, lane
+    for k in range(lanes.blocks.depth):
+        for i in range(width):
+            lane = i // columns * lanes.blocks.depth + k if i < lanes.blocks.ylanes else 0
+            lanes.lane[k * width + i] = <int32_t> lane
+    lanes.blocks.lane = lanes.lane
+
+
+cdef bint beside(const Reader* x) noexcept nogil:
+    """Whether the channels of the source lie side by side: then it is read in place."""
+    return x.stride[1] == 1 or x.depth == 1
+
+
+cdef void set_chunks(Lanes* lanes, Reader* x, int64_t chunk_blocks) noexcept nogil:
+    """Cut the blocks into chunks, each a task's or a copy's."""
+    x.chunks = ceil_div(lanes.blocks.count, max(<int64_t>1, min(chunk_blocks, lanes.blocks.count)))
+    lanes.chunk_blocks = ceil_div(lanes.blocks.count, x.chunks)
+    x.chunks = ceil_div(lanes.blocks.count, lanes.chunk_blocks)
+    x.chunk = min(lanes.chunk_blocks * lanes.blocks.xlanes, x.depth)
+
+
+cdef void finish_lanes(Reader* x) noexcept nogil:
+    """As finish, but a source in place may be padded: the rows and bounds that the kernel gets leave padding out."""
+    cdef int i
+    finish(x)
+    if beside(x):
+        x.direct = True
+        for i in range(5):
+            x.step[i] = x.stride[i]
+
+
+cdef int64_t lanes_of(const Lanes* lanes, int64_t block) noexcept nogil:
+    """The number of channels out in a block."""
+    cdef int64_t columns = lanes.blocks.ylanes // lanes.block_groups
+    return min(lanes.block_groups, lanes.groups - block * lanes.block_groups) * columns
+
+
+cdef void share_of_chunk(const Lanes* lanes, const Reader* x, int64_t chunk, fc_blocks* blocks) noexcept nogil:
+    cdef int64_t first = chunk * lanes.chunk_blocks
+    blocks[0] = lanes.blocks
+    blocks.count = min(lanes.chunk_blocks, lanes.blocks.count - first)
+    blocks.last_ylanes = lanes_of(lanes, first + blocks.count - 1)
+    blocks.last_xlanes = blocks.last_ylanes * lanes.blocks.xlanes // lanes.blocks.ylanes
+
+
+cdef int64_t source_row(const Reader* x, const Tile* tile, int64_t n, int64_t d, int64_t h, int64_t kd,
+                        int64_t kh) noexcept nogil:
+    """Where the source row of a kernel row starts for the outputs (n, d, h) of a tile, in what the tile reads.
+
+    INT64_MIN where it is padding.
+    """
+    cdef const TileAxis* ax = &x.axis[0]
+    cdef int64_t sd = ax[0].src_base + ax[0].src_step * d + ax[0].shift[kd]
+    cdef int64_t sh = ax[1].src_base + ax[1].src_step * h + ax[1].shift[kh]
+    if sd < 0 or sd >= ax[0].src_size or sh < 0 or sh >= ax[1].src_size:
+        return INT64_MIN
+    return ((n - tile.first[0]) * x.step[0] + (sd - source_at(&ax[0], tile.first[1])) * x.step[2]
+            + (sh - source_at(&ax[1], tile.first[2])) * x.step[3])
+
+
+# ---------------------------------------------------------------------------------- forward and input gradient
+
+
+cdef struct Plan:
+    Correlation* problem
+    Lanes lanes
+    char* packed            # (blocks, rows, depth, taps of a row, width), then the bias (blocks, width)
+    bint failed
+
+
+cdef void pack_block(void* context, int64_t index) noexcept nogil:
+    """Pack the weights and the bias of one block."""
+    cdef Plan* plan = <Plan*> context
+    cdef Correlation* problem = plan.problem
+    cdef Reader* x = &problem.x
+    cdef TileAxis* ax = &x.axis[0]
+    cdef Lanes* lanes = &plan.lanes
+    cdef int64_t size = x.itemsize, width = x.kernel.width, group = index * lanes.block_groups
+    cdef int64_t columns = problem.columns, groups = lanes_of(lanes, index) // columns, d, h, k, g
+    cdef const char* w
+    cdef fc_copy2d copy
+    copy.dst = plan.packed + index * lanes.wblock * size
+    memset(copy.dst, 0, lanes.wblock * size)
+    copy.rows, copy.ld, copy.dj = ax[2].taps, width, 1
+    copy.si = ax[2].weight[1] - ax[2].weight[0] if ax[2].taps > 1 else 1
+    if columns == 1:
+        copy.columns, copy.sj = groups, problem.w_group
+    else:
+        copy.columns, copy.sj = columns, problem.w_column
+    copy.padded = copy.columns
+    for d in range(ax[0].taps if x.taps else 0):
+        for h in range(ax[1].taps):
+            for k in range(lanes.blocks.depth):
+                w = problem.w + (ax[0].weight[d] + ax[1].weight[h] + ax[2].weight[0] + k * problem.w_depth
+                                 + group * problem.w_group) * size
+                for g in range(1 if columns == 1 else groups):
+                    copy.src = w + g * problem.w_group * size
+                    x.kernel.copy2d(&copy)
+                    copy.dst = <char*> copy.dst + columns * size
+                copy.dst = <char*> copy.dst + (width * ax[2].taps - (1 if columns == 1 else groups) * columns) * size
+    if problem.bias != NULL:
+        copy.rows, copy.columns, copy.padded, copy.ld, copy.si = 1, groups * columns, width, width, 0
+        copy.src = problem.bias + group * columns * problem.bias_stride * size
+        copy.sj = problem.bias_stride
+        copy.dst = plan.packed + (lanes.blocks.count * lanes.wblock + index * width) * size
+        x.kernel.copy2d(&copy)
+
+
+cdef void run_tile(void* context, int64_t index) noexcept nogil:
+    """One task: index = tile * chunks + chunk."""
+    cdef Plan* plan = <Plan*> context
+    cdef Correlation* problem = plan.problem
+    cdef Lanes* lanes = &plan.lanes
+    cdef Reader* x = &problem.x
+    cdef TileAxis* ax = &x.axis[0]
+    cdef int64_t size = x.itemsize, chunk = index % x.chunks, first = chunk * lanes.chunk_blocks, n, d, h, kd, kh, at
+    cdef int64_t list_bytes = ceil_div(2 * lanes.rows * sizeof(int64_t), 64) * 64
+    cdef int64_t* row = <int64_t*> workspace(list_bytes + tile_bytes(x))
+    cdef Tile tile
+    cdef fc_grouped_row call
+    if row == NULL:
+        plan.failed = True
+        return
+    locate(x, index // x.chunks, &tile)
+    share_of_chunk(lanes, x, chunk, &call.blocks)
+    call.x = fetch(x, &tile, 0, chunk, <char*> row + list_bytes)
+    call.row, call.wrow = row, row + lanes.rows
+    call.w = plan.packed + first * lanes.wblock * size
+    call.bias = NULL
+    if problem.bias != NULL:
+        call.bias = plan.packed + (lanes.blocks.count * lanes.wblock + first * x.kernel.width) * size
+    call.wblock = lanes.wblock
+    call.taps, call.pixels, call.step = ax[2].taps, tile.count[3], ax[2].src_step
+    call.spread = ax[2].shift[1] - ax[2].shift[0] if ax[2].taps > 1 else 1
+    call.low = -source_at(&ax[2], tile.first[3])
+    call.high = call.low + ax[2].src_size
+    call.xpixel, call.ypixel = x.step[4], ax[2].dst_step * problem.ys[4]
+    for n in range(tile.first[0], tile.first[0] + tile.count[0]):
+        for d in range(tile.first[1], tile.first[1] + tile.count[1]):
+            for h in range(tile.first[2], tile.first[2] + tile.count[2]):
+                call.rows = 0
+                for kd in range(ax[0].taps):
+                    for kh in range(ax[1].taps):
+                        row[call.rows] = source_row(x, &tile, n, d, h, kd, kh)
+                        if row[call.rows] != INT64_MIN:
+                            row[lanes.rows + call.rows] = kd * ax[1].taps + kh
+                            call.rows += 1
+                at = n * problem.ys[0] + (ax[0].dst_base + ax[0].dst_step * d) * problem.ys[2]
+                at += (ax[1].dst_base + ax[1].dst_step * h) * problem.ys[3]
+                at += (ax[2].dst_base + ax[2].dst_step * tile.first[3]) * problem.ys[4]
+                call.y = problem.y + (at + first * lanes.blocks.ylanes) * size
+                x.kernel.grouped_row(&call)
+
+
+cdef int grouped_correlate(Correlation* problem) except -1 nogil:
+    """Solve a correlation of few channels in and out of each group: at most a vector. Raises MemoryError."""
+    cdef Reader* x = &problem.x
+    cdef Plan plan
+    cdef Lanes* lanes = &plan.lanes
+    cdef int64_t bytes, table, wanted = TASKS_PER_THREAD * num_threads() if num_threads() > 1 else 1
+    if x.n * x.axis[0].count * x.axis[1].count * x.axis[2].count == 0:
+        return 0
+    plan.problem = problem
+    plan.failed = False
+    x.kernel = kernels(x.itemsize)
+    table = set_lanes(lanes, x, problem.columns)
+    set_chunks(lanes, x, lanes.blocks.count if beside(x) else CHUNK_CHANNELS // lanes.blocks.xlanes)
+    choose_tile(x, TILE_PIXELS, TILE_BYTES * (1 if not beside(x) else 16))
+    while count_tiles(x) * x.chunks < wanted:  # neither tiles nor chunks change a bit
+        if not halve_tile(x, SMALL_TILE):
+            if lanes.chunk_blocks == 1:
+                break
+            set_chunks(lanes, x, ceil_div(lanes.chunk_blocks, 2))
+    finish_lanes(x)
+    bytes = lanes.blocks.count * (lanes.wblock + x.kernel.width) * x.itemsize
+    plan.packed = <char*> allocate(bytes)
+    lanes.lane = <int32_t*> malloc((table + 1) * sizeof(int32_t))
+    if lanes.lane == NULL or plan.packed == NULL:
+        plan.failed = True
+    else:
+        if table:
+            fill_lanes(lanes, x.kernel.width)
+        parallel_for(lanes.blocks.count, pack_block, &plan)
+        parallel_for(count_tiles(x) * x.chunks, run_tile, &plan)
+    free(lanes.lane)
+    release(plan.packed, bytes)
+    if plan.failed:
+        with gil:
+            raise MemoryError("grouped convolution: no memory for packed weights or a workspace")
+    return 0

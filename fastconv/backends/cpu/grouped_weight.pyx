@@ -1,0 +1,173 @@
+"""The loop nest of the weight gradient of convolutions with few channels a group, depthwise ones among them.
+
+Blocks, rows and reading are those of grouped.pyx. A task adds up one of S consecutive parts of the tiles for a chunk
+of blocks; the S partial sums of each element are then added pairwise. S and the tiles depend on the shape only, so the
+bits do not depend on threads.
+"""
+
+from libc.stdint cimport int32_t, int64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+from fastconv.backends.cpu._csrc cimport fc_accumulate, fc_copy2d, fc_grouped_outer
+from fastconv.backends.cpu.dispatch cimport kernels
+from fastconv.backends.cpu.grouped cimport (
+    Lanes, beside, fill_lanes, finish_lanes, lanes_of, set_chunks, set_lanes, share_of_chunk, source_row,
+)
+from fastconv.backends.cpu.runtime cimport allocate, parallel_for, release, workspace
+from fastconv.backends.cpu.tiles cimport (
+    Reader, Tile, TileAxis, ceil_div, choose_tile, count_tiles, fetch, locate, source_at, tile_bytes, tile_pixels,
+)
+
+cdef int64_t CHUNK_CHANNELS = 64            # of arrays that are copied
+cdef int64_t TILE_PIXELS = 128              # whole rows of them are read a vector of channels at a time
+cdef int64_t TILE_SOURCES = 4096            # source pixels
+cdef int64_t TASKS = 32                     # that suffice for any machine of moderate size
+cdef int64_t PARTIAL_BYTES = 2 * 1024 * 1024  # of all partial sums
+
+
+cdef struct Plan:
+    Outer* problem
+    Lanes lanes
+    int64_t tiles, splits, width, size
+    char* partial           # (splits, blocks, rows, depth, taps of a row, width)
+    bint failed
+
+
+cdef int64_t list_rows(const Reader* x, const Tile* tile, const int64_t* ys, int64_t* row,
+                       int64_t* yrow) noexcept nogil:
+    """Where the source rows and the row of dy lie for each line of a tile. Returns the number of lines."""
+    cdef int64_t n, d, h, kd, kh, lines = 0
+    for n in range(tile.first[0], tile.first[0] + tile.count[0]):
+        for d in range(tile.first[1], tile.first[1] + tile.count[1]):
+            for h in range(tile.first[2], tile.first[2] + tile.count[2]):
+                for kd in range(x.axis[0].taps):
+                    for kh in range(x.axis[1].taps):
+                        row[0] = source_row(x, tile, n, d, h, kd, kh)
+                        row += 1
+                yrow[lines] = n * ys[0] + d * ys[2] + h * ys[3] + tile.first[3] * ys[4]
+                lines += 1
+    return lines
+
+
+cdef void run_split(void* context, int64_t index) noexcept nogil:
+    """One task: index = split * chunks + chunk."""
+    cdef Plan* plan = <Plan*> context
+    cdef Outer* problem = plan.problem
+    cdef Lanes* lanes = &plan.lanes
+    cdef Reader* x = &problem.x
+    cdef TileAxis* ax = &x.axis[0]
+    cdef int64_t size = x.itemsize, chunk = index % x.chunks, split = index // x.chunks, n, i
+    cdef int64_t first = chunk * lanes.chunk_blocks, most = tile_pixels(x) // ax[2].tile
+    cdef int64_t list_bytes = ceil_div(most * (lanes.rows + 1) * sizeof(int64_t), 64) * 64
+    cdef int64_t source = ceil_div(tile_bytes(x), 64) * 64, channels
+    cdef bint copies = problem.ys[1] != 1 and lanes.groups * problem.columns > 1
+    cdef int64_t* row
+    cdef int64_t* yrow
+    cdef Tile tile
+    cdef fc_grouped_outer call
+    cdef fc_copy2d copy
+    share_of_chunk(lanes, x, chunk, &call.blocks)
+    channels = (call.blocks.count - 1) * call.blocks.ylanes + call.blocks.last_ylanes
+    row = <int64_t*> workspace(list_bytes + source + (tile_pixels(x) * channels * size if copies else 0))
+    if row == NULL:
+        plan.failed = True
+        return
+    yrow = row + most * lanes.rows
+    call.row, call.yrow = row, yrow
+    call.rows, call.wblock = lanes.rows, lanes.wblock
+    call.dw = plan.partial + (split * plan.size + first * lanes.wblock) * size
+    memset(call.dw, 0, call.blocks.count * lanes.wblock * size)
+    call.taps, call.step = ax[2].taps, ax[2].src_step
+    call.spread = ax[2].shift[1] - ax[2].shift[0] if ax[2].taps > 1 else 1
+    call.xpixel, call.ypixel = x.step[4], channels if copies else problem.ys[4]
+    copy.columns = copy.padded = copy.ld = channels
+    copy.dj, copy.si, copy.sj = 1, problem.ys[4], problem.ys[1]
+    for n in range(plan.tiles * split // plan.splits, plan.tiles * (split + 1) // plan.splits):
+        locate(x, n, &tile)
+        call.x = fetch(x, &tile, 0, chunk, <char*> row + list_bytes)
+        call.dy = problem.dy + first * lanes.blocks.ylanes * problem.ys[1] * size
+        call.lines = list_rows(x, &tile, problem.ys, row, yrow)
+        call.pixels = tile.count[3]
+        call.low = -source_at(&ax[2], tile.first[3])
+        call.high = call.low + ax[2].src_size
+        if copies:
+            copy.rows = call.pixels
+            for i in range(call.lines):
+                copy.src = <const char*> call.dy + yrow[i] * size
+                yrow[i] = i * call.pixels * channels
+                copy.dst = <char*> row + list_bytes + source + yrow[i] * size
+                x.kernel.copy2d(&copy)
+            call.dy = <char*> row + list_bytes + source
+        x.kernel.grouped_outer(&call)
+
+
+cdef void finish_block(void* context, int64_t index) noexcept nogil:
+    """Add up the partial sums of a block and store them as dw."""
+    cdef Plan* plan = <Plan*> context
+    cdef Outer* problem = plan.problem
+    cdef Lanes* lanes = &plan.lanes
+    cdef Reader* x = &problem.x
+    cdef int64_t size = x.itemsize, taps = x.axis[2].taps, step = 1, split, r, k
+    cdef char* block = plan.partial + index * lanes.wblock * size
+    cdef char* dw = problem.dw + index * lanes.blocks.ylanes * problem.dw_column * size
+    cdef fc_accumulate add
+    cdef fc_copy2d copy
+    add.count = lanes.wblock
+    while step < plan.splits:
+        split = 0
+        while split + step < plan.splits:
+            add.dst = block + split * plan.size * size
+            add.src = block + (split + step) * plan.size * size
+            x.kernel.accumulate(&add)
+            split += 2 * step
+        step *= 2
+    copy.rows, copy.ld, copy.dj = lanes_of(lanes, index), problem.dw_column, 1
+    copy.columns = copy.padded = taps
+    copy.si, copy.sj = 1, plan.width
+    for r in range(lanes.rows):
+        for k in range(lanes.blocks.depth):
+            copy.src = block + (r * lanes.blocks.depth + k) * taps * plan.width * size
+            copy.dst = dw + (r * taps + k * problem.dw_depth) * size
+            x.kernel.copy2d(&copy)
+
+
+cdef int grouped_products(Outer* problem) except -1 nogil:
+    """Solve a weight gradient of few channels in and out of each group: at most a vector. Raises MemoryError."""
+    cdef Reader* x = &problem.x
+    cdef Plan plan
+    cdef Lanes* lanes = &plan.lanes
+    cdef int64_t bytes, table
+    cdef bint copies = problem.ys[1] != 1 and x.groups * problem.columns > 1
+    plan.problem = problem
+    plan.failed = False
+    x.kernel = kernels(x.itemsize)
+    plan.width = x.kernel.width
+    table = set_lanes(lanes, x, problem.columns)
+    if beside(x) and not copies:
+        set_chunks(lanes, x, lanes.blocks.count)
+    else:
+        set_chunks(lanes, x, CHUNK_CHANNELS // lanes.blocks.ylanes)
+    choose_tile(x, TILE_PIXELS, TILE_SOURCES * x.itemsize * x.chunk)  # the same tiles for any memory order
+    plan.tiles = count_tiles(x)
+    plan.size = lanes.blocks.count * lanes.wblock
+    plan.splits = max(<int64_t>1, min(min(plan.tiles // 2, TASKS), PARTIAL_BYTES // (plan.size * x.itemsize)))
+    if plan.splits * x.chunks < TASKS:
+        set_chunks(lanes, x, ceil_div(lanes.chunk_blocks * plan.splits * x.chunks, TASKS))
+    finish_lanes(x)
+    bytes = plan.splits * plan.size * x.itemsize
+    plan.partial = <char*> allocate(bytes)
+    lanes.lane = <int32_t*> malloc((table + 1) * sizeof(int32_t))
+    if plan.partial == NULL or lanes.lane == NULL:
+        plan.failed = True
+    else:
+        if table:
+            fill_lanes(lanes, plan.width)
+        parallel_for(plan.splits * x.chunks, run_split, &plan)
+        parallel_for(lanes.blocks.count, finish_block, &plan)
+    free(lanes.lane)
+    release(plan.partial, bytes)
+    if plan.failed:
+        with gil:
+            raise MemoryError("grouped weight gradient: no memory for partial sums or a workspace")
+    return 0
