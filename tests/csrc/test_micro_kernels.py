@@ -37,6 +37,7 @@ DepthwiseOuter = struct(
 Copy2d = struct(
     "Copy2d", dst=POINTER, src=POINTER, rows=SIZE, columns=SIZE, padded=SIZE, ld=SIZE, dj=SIZE, si=SIZE, sj=SIZE
 )  # fmt: skip
+Gather = struct("Gather", dst=POINTER, src=POINTER, pixel=POINTER, pixels=SIZE, channels=SIZE, ld=SIZE, channel=SIZE)
 Accumulate = struct("Accumulate", dst=POINTER, src=POINTER, count=SIZE)
 STRUCTS = {
     "conv_tile": ConvTile,
@@ -44,6 +45,7 @@ STRUCTS = {
     "depthwise_tile": DepthwiseTile,
     "depthwise_outer": DepthwiseOuter,
     "copy2d": Copy2d,
+    "gather": Gather,
     "accumulate": Accumulate,
 }
 

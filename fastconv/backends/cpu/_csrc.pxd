@@ -52,6 +52,12 @@ cdef extern from "fastconv/kernels.h" nogil:
         const void* src
         int64_t rows, columns, padded, ld, dj, si, sj
 
+    ctypedef struct fc_gather:
+        void* dst
+        const void* src
+        const int64_t* pixel
+        int64_t pixels, channels, ld, channel
+
     ctypedef struct fc_accumulate:
         void* dst
         const void* src
@@ -164,6 +170,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*depthwise_tile)(const fc_depthwise_tile*) noexcept nogil
         void (*depthwise_outer)(const fc_depthwise_outer*) noexcept nogil
         void (*copy2d)(const fc_copy2d*) noexcept nogil
+        void (*gather)(const fc_gather*) noexcept nogil
         void (*accumulate)(const fc_accumulate*) noexcept nogil
         void (*winograd_input)(const fc_winograd*) noexcept nogil
         void (*winograd_filter)(const fc_winograd*) noexcept nogil
