@@ -130,11 +130,24 @@ cdef int64_t list_pairs(const Reader* x, const Tile* tile, int64_t** place, cons
     return pairs
 
 
+cdef void add_tap(const Reader* x, const Block* block, char* sums, const char* lanes, fc_outer_tile* call) noexcept nogil:
+    """Add the pixels of a tap to the sums that begin at ``sums``; vectors along ``lanes``."""
+    cdef int64_t lane = 0
+    if call.pixels == 0 and call.accumulate:
+        return
+    while lane < block.lanes:
+        call.columns = min(x.kernel.nr, block.lanes - lane)
+        call.dw, call.dy = sums + lane * x.itemsize, lanes + lane * x.itemsize
+        x.kernel.outer_tile(call)
+        lane += x.kernel.nr
+
+
 cdef void add_wide(const Plan* plan, const Block* block, char* memory) noexcept nogil:
     cdef Outer* problem = plan.problem
     cdef const Reader* x = &problem.x
-    cdef int64_t size = x.itemsize, most = tile_pixels(x), nr = x.kernel.nr, n, lane, pixels
+    cdef int64_t size = x.itemsize, most = tile_pixels(x), n
     cdef int64_t ldx = copied_row(x, plan.lane_block), ldy = copied_row(x, plan.line_block)
+    cdef bint direct = x.taps == 1 and x.stride[1] == 1 and problem.ys[1] == 1
     cdef int64_t[3] positions
     cdef int64_t[3] tap
     cdef int64_t* place[3]
@@ -161,28 +174,27 @@ cdef void add_wide(const Plan* plan, const Block* block, char* memory) noexcept 
     xpixel, ypixel, row = list + most, list + 2 * most, list + 3 * most
     for n in range(block.lines):
         row[n] = n
-    call.x, call.xpixel, call.ypixel, call.row, call.rows, call.ld = dys, ypixel, xpixel, row, block.lines, block.ld
+    call.row, call.rows, call.ld = row, block.lines, block.ld
     for n in range(block.first, block.last):
         locate(x, n, &tile)
         for i in range(3):
             positions[i] = number_positions(&x.axis[i], tile.first[i + 1], tile.count[i + 1], place[i])
         take_x.pixels = list_positions(x, &tile, place, <int64_t*> take_x.pixel)
-        x.kernel.gather(&take_x)
         take_dy.pixels = list_outputs(x, &tile, problem.ys, <int64_t*> take_dy.pixel)
-        x.kernel.gather(&take_dy)
         call.accumulate = n > block.first
+        if direct and take_x.pixels == take_dy.pixels:  # the only tap sees no padding: pair by pair as listed
+            call.x, call.xpixel, call.ypixel, call.pixels = take_dy.src, take_dy.pixel, take_x.pixel, take_x.pixels
+            add_tap(x, block, block.sums, <const char*> take_x.src, &call)
+            continue
+        x.kernel.gather(&take_x)
+        x.kernel.gather(&take_dy)
+        call.x, call.xpixel, call.ypixel = dys, ypixel, xpixel
         sums = block.sums
         for tap[0] in range(x.axis[0].taps):
             for tap[1] in range(x.axis[1].taps):
                 for tap[2] in range(x.axis[2].taps):
                     call.pixels = list_pairs(x, &tile, place, positions, tap, ldx, ldy, xpixel, ypixel)
-                    lane = 0
-                    while lane < block.lanes:
-                        call.columns = min(nr, block.lanes - lane)
-                        call.dw, call.dy = sums + lane * size, xs + lane * size
-                        if call.pixels > 0 or not call.accumulate:
-                            x.kernel.outer_tile(&call)
-                        lane += nr
+                    add_tap(x, block, sums, xs, &call)
                     sums += block.tap * size
 
 
@@ -203,7 +215,7 @@ cdef size_t narrow_memory(const Plan* plan) noexcept nogil:
 cdef void add_narrow(const Plan* plan, const Block* block, char* memory) noexcept nogil:
     cdef Outer* problem = plan.problem
     cdef const Reader* x = &problem.x
-    cdef int64_t size = x.itemsize, most = tile_pixels(x), nr = x.kernel.nr, n, k, t, lane, p
+    cdef int64_t size = x.itemsize, most = tile_pixels(x), n, k, t, p
     cdef int64_t ldy = copied_row(x, plan.lane_block)
     cdef bint near = problem.ys[1] == 1 and 0 <= problem.ys[4] * size <= NEAR
     cdef int64_t* xpixel = <int64_t*> memory
@@ -233,10 +245,4 @@ cdef void add_narrow(const Plan* plan, const Block* block, char* memory) noexcep
         if not near:
             x.kernel.gather(&take)
         call.accumulate = n > block.first
-        lane = 0
-        while lane < block.lanes:
-            call.columns = min(nr, block.lanes - lane)
-            call.dw = block.sums + lane * size
-            call.dy = (dy if near else dys) + lane * size
-            x.kernel.outer_tile(&call)
-            lane += nr
+        add_tap(x, block, block.sums, dy if near else dys, &call)
