@@ -224,6 +224,22 @@ def test_copy2d_writes_with_a_stride(isa, dtype, rng):
     assert edges_untouched(memory)
 
 
+@pytest.mark.parametrize("layout", ["rows", "transposed", "scattered", "dense"])
+def test_gather(isa, dtype, rng, layout):
+    for pixels in (0, 1, 15, 16, 17, 40):
+        for channels in (1, 15, 16, 17, 33):
+            source = matrix(layout, 64, channels, dtype, rng)
+            step, channel = (stride // source.itemsize for stride in source.strides)
+            for chosen in (np.arange(pixels), 3 + np.sort(rng.permutation(60)[:pixels]), np.zeros(pixels, np.int64)):
+                memory, dst = guarded((max(pixels, 1), channels + 5), dtype, rng)
+                expected = dst.copy()
+                expected[:pixels, :channels] = source[chosen]
+                call("gather", isa, dtype, dst=dst, src=source, pixel=chosen * step, pixels=pixels, channels=channels,
+                     ld=channels + 5, channel=channel)  # fmt: skip
+                np.testing.assert_array_equal(dst, expected)
+                assert edges_untouched(memory)
+
+
 def test_accumulate(isa, dtype, rng):
     width, _, _ = _lab.block_sizes(ISAS[isa], DTYPES[dtype])
     for count in sizes_around(width):
