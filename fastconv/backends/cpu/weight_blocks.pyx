@@ -1,9 +1,10 @@
 """What one task of a weight gradient adds up: a block of lines and lanes, over its tiles, in two ways.
 
-Wide: x has channels enough for vectors. Both sides of a tile are copied, each pixel's channels side by side, those of x
-without padding or positions that no tap reads; a tap is then two lists of pixels, which leave out those that see only
-padding. Lines are channels of dy. Narrow: x has few channels, as in a first layer. Vectors run along dy's, and the lines
-of all taps, read from one padded tile, are broadcast.
+Wide: x has channels enough for vectors; lines are channels of dy. Both sides of a tile are copied, each pixel's channels
+side by side, those of x without padding or positions that no tap reads; a tap is then two lists of pixels, which leave
+out those that see only padding. A single tap reads both sides where they lie, if their channels do so. Narrow: x has
+few channels, as in a first layer. Vectors run along dy's, and the lines of all taps, read from one padded tile, are
+broadcast.
 """
 
 from libc.stdint cimport int64_t
@@ -130,7 +131,8 @@ cdef int64_t list_pairs(const Reader* x, const Tile* tile, int64_t** place, cons
     return pairs
 
 
-cdef void add_tap(const Reader* x, const Block* block, char* sums, const char* lanes, fc_outer_tile* call) noexcept nogil:
+cdef void add_tap(const Reader* x, const Block* block, char* sums, const char* lanes,
+                  fc_outer_tile* call) noexcept nogil:
     """Add the pixels of a tap to the sums that begin at ``sums``; vectors along ``lanes``."""
     cdef int64_t lane = 0
     if call.pixels == 0 and call.accumulate:
@@ -235,7 +237,8 @@ cdef void add_narrow(const Plan* plan, const Block* block, char* memory) noexcep
             row[k * x.taps + t] = each[t] + k
     for p in range(most):
         packed[p] = p * ldy
-    take.dst, take.src, take.pixel, take.channels, take.ld, take.channel = dys, dy, pixel, block.lanes, ldy, problem.ys[1]
+    take.dst, take.src, take.pixel, take.channels, take.ld = dys, dy, pixel, block.lanes, ldy
+    take.channel = problem.ys[1]
     call.xpixel, call.ypixel = xpixel, pixel if near else packed
     call.row, call.rows, call.ld = row, x.taps * block.lines, block.ld if x.taps == 1 else block.tap
     for n in range(block.first, block.last):

@@ -16,8 +16,8 @@ cdef struct Outer:
 
 
 cdef struct Plan:
-    # Sums are kept as (line, tap, lane): lanes are the channels along vectors, of x where it is `wide`, else of dy; lines
-    # are those of the other side, which is broadcast.
+    # Sums are kept as (line, tap, lane): lanes are the channels along vectors, of x where it is `wide`, else of dy;
+    # lines are those of the other side, which is broadcast.
     Outer* problem
     bint wide
     int64_t lines, lanes                        # a group

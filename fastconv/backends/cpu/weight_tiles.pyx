@@ -2,8 +2,8 @@
 
 A task takes a block of the weights and one of S consecutive parts of the tiles, and adds its pixels in their order; the
 S partial sums of each element are then added pairwise. S and the tiles depend on the shape only, so the bits do not
-depend on threads. Partial sums stay below a bound: large weights have blocks enough and need none, and their tasks store
-the weights themselves.
+depend on threads. Partial sums stay below a bound: large weights have blocks enough and need none, and their tasks
+store the weights themselves.
 """
 
 from libc.stdint cimport int64_t
@@ -38,15 +38,17 @@ cdef inline int64_t padded(int64_t size, int64_t width) noexcept nogil:
 
 
 cdef void choose_roles(Plan* plan) noexcept nogil:
-    """Vectors run along the channels of x, whose sums are nearer to dw's order, unless they fill clearly fewer lanes."""
+    """Vectors run along the channels of x, whose sums are nearer to dw's order, unless they fill fewer lanes."""
     cdef Outer* problem = plan.problem
     cdef Reader* x = &problem.x
     cdef int64_t width = x.kernel.width
     plan.wide = padded(x.depth, width) * problem.columns * 10 <= padded(problem.columns, width) * x.depth * 11
     if plan.wide:
-        plan.lines, plan.dw_line, plan.lanes, plan.dw_lane = problem.columns, problem.dw_column, x.depth, problem.dw_depth
+        plan.lines, plan.dw_line = problem.columns, problem.dw_column
+        plan.lanes, plan.dw_lane = x.depth, problem.dw_depth
     else:
-        plan.lines, plan.dw_line, plan.lanes, plan.dw_lane = x.depth, problem.dw_depth, problem.columns, problem.dw_column
+        plan.lines, plan.dw_line = x.depth, problem.dw_depth
+        plan.lanes, plan.dw_lane = problem.columns, problem.dw_column
     plan.in_place = x.taps == 1 and plan.dw_lane == 1
 
 
@@ -67,7 +69,7 @@ cdef void choose_blocks(Plan* plan) noexcept nogil:
             lines //= 2
         elif plan.splits == 0:
             parts = min(ceil_div(TASKS, x.groups * plan.line_blocks * plan.lane_blocks), PARTIAL_BYTES // weights)
-            plan.splits = max(<int64_t>1, min(parts, plan.tiles // 2))  # adding parts should cost little beside making them
+            plan.splits = max(<int64_t>1, min(parts, plan.tiles // 2))  # adding parts up should cost little
         elif plan.splits * x.groups * plan.line_blocks * plan.lane_blocks < TASKS and block > SMALL_BLOCK:
             block //= 2
         else:
@@ -88,7 +90,8 @@ cdef void store_line(const Plan* plan, const char* sums, int64_t tap, int64_t gr
     cdef const Reader* x = &plan.problem.x
     cdef fc_copy2d copy
     copy.src = sums
-    copy.dst = plan.problem.dw + (group * plan.problem.dw_group + line * plan.dw_line + lane * plan.dw_lane) * x.itemsize
+    copy.dst = plan.problem.dw + (group * plan.problem.dw_group + line * plan.dw_line) * x.itemsize
+    copy.dst = <char*> copy.dst + lane * plan.dw_lane * x.itemsize
     copy.rows, copy.si, copy.ld = lanes, 1, plan.dw_lane
     copy.columns = copy.padded = x.taps
     copy.sj, copy.dj = tap, 1
