@@ -11,8 +11,6 @@
 
 namespace fastconv {
 
-// ------------------------------------------------------------------------- forward and input gradient
-
 // `next` lists M pixels whose first taps are brought near meanwhile, `ynext` M whose destination is; either may be null.
 template <class V, int M, int NV>
 static void conv_block(const fc_conv_tile& a, const int64_t* pixel, const int64_t* ypixel, const int64_t* next,
@@ -114,86 +112,6 @@ void conv_tile(const fc_conv_tile* a) {
     FC_CHECK(a->columns > 0 && a->columns <= Blocks<V>::nv * V::width);
     FC_CHECK(a->y && a->pixel && a->ypixel && (a->taps == 0 || (a->x && a->w && a->tap && a->wtap)));
     conv_columns<V, Blocks<V>::nv>(*a);
-}
-
-// ------------------------------------------------------------------------------------ weight gradient
-
-template <class V, int M, int NV, bool Whole>
-static void outer_block(const fc_outer_tile& a, int64_t r, int64_t c) {
-    using T = typename V::T;
-    T* dw = static_cast<T*>(a.dw) + r * a.ld + c;
-    const int last = static_cast<int>(a.columns - c - (NV - 1) * V::width);  // valid lanes of the last vector
-    auto load = [last](const T* p, int j) { return Whole || j < NV - 1 ? V::load(p) : V::load_n(p, last); };
-
-    typename V::Reg acc[M][NV];
-    const T* x[M];
-    FC_UNROLL
-    for (int m = 0; m < M; ++m) {
-        x[m] = static_cast<const T*>(a.x) + a.row[r + m];
-        FC_UNROLL
-        for (int j = 0; j < NV; ++j) acc[m][j] = V::zero();
-    }
-    const T* dy = static_cast<const T*>(a.dy) + c;
-    const int64_t *xpixel = a.xpixel, *ypixel = a.ypixel, *end = a.xpixel + a.pixels;
-    for (; xpixel < end; ++xpixel, ++ypixel) {
-        const int64_t at = *xpixel;
-        const T* from = dy + *ypixel;
-        typename V::Reg columns[NV];
-        FC_UNROLL
-        for (int j = 0; j < NV; ++j) columns[j] = load(from + j * V::width, j);
-        FC_UNROLL
-        for (int m = 0; m < M; ++m) {
-            const typename V::Reg value = V::set1(x[m][at]);
-            FC_UNROLL
-            for (int j = 0; j < NV; ++j) acc[m][j] = V::fma(value, columns[j], acc[m][j]);
-        }
-    }
-    FC_UNROLL
-    for (int m = 0; m < M; ++m) {
-        FC_UNROLL
-        for (int j = 0; j < NV; ++j) {
-            T* to = dw + m * a.ld + j * V::width;
-            const typename V::Reg sum = a.accumulate ? V::add(load(to, j), acc[m][j]) : acc[m][j];
-            if (Whole || j < NV - 1) {
-                V::store(to, sum);
-            } else {
-                V::store_n(to, sum, last);
-            }
-        }
-    }
-}
-
-template <class V, int M, int NV, bool Whole>
-static void outer_rest(const fc_outer_tile& a, int64_t r, int64_t c) {
-    if constexpr (M > 0) {
-        if (a.rows - r == M) return outer_block<V, M, NV, Whole>(a, r, c);
-        outer_rest<V, M - 1, NV, Whole>(a, r, c);
-    }
-}
-
-template <class V, int NV, bool Whole>
-static void outer_rows(const fc_outer_tile& a, int64_t c) {
-    constexpr int mr = Blocks<V>::mr;
-    int64_t r = 0;
-    for (; r + mr <= a.rows; r += mr) outer_block<V, mr, NV, Whole>(a, r, c);
-    outer_rest<V, mr - 1, NV, Whole>(a, r, c);
-}
-
-template <class V, int NV>
-static void outer_columns(const fc_outer_tile& a, int64_t c) {
-    if constexpr (NV > 0) {
-        const int64_t columns = a.columns - c;
-        if (columns <= (NV - 1) * V::width) return outer_columns<V, NV - 1>(a, c);
-        columns >= NV * V::width ? outer_rows<V, NV, true>(a, c) : outer_rows<V, NV, false>(a, c);
-    }
-}
-
-template <class V>
-void outer_tile(const fc_outer_tile* a) {
-    constexpr int nr = Blocks<V>::nv * V::width;
-    FC_CHECK(a->pixels >= 0 && a->rows > 0 && a->columns > 0 && a->ld >= a->columns && a->dw && a->row);
-    FC_CHECK(a->pixels == 0 || (a->x && a->xpixel && a->dy && a->ypixel));
-    for (int64_t c = 0; c < a->columns; c += nr) outer_columns<V, Blocks<V>::nv>(*a, c);
 }
 
 }  // namespace fastconv

@@ -36,11 +36,13 @@ FewRows = struct(
 PackPanel = struct(
     "PackPanel", dst=POINTER, src=POINTER, taps=SIZE, depth=SIZE, columns=SIZE, column=SIZE, reversed=FLAG
 )  # fmt: skip
+Gather = struct("Gather", dst=POINTER, src=POINTER, pixel=POINTER, pixels=SIZE, channels=SIZE, ld=SIZE, channel=SIZE)
 Accumulate = struct("Accumulate", dst=POINTER, src=POINTER, count=SIZE)
 STRUCTS = {
     "conv_tile": ConvTile,
     "outer_tile": OuterTile,
     "copy2d": Copy2d,
+    "gather": Gather,
     "accumulate": Accumulate,
     "few_rows": FewRows,
     "pack_panel": PackPanel,
@@ -178,6 +180,22 @@ def test_copy2d_writes_with_a_stride(isa, dtype, rng):
     call("copy2d", isa, dtype, dst=dst, src=source, rows=5, columns=20, padded=20, ld=1, dj=5, si=20, sj=1)
     np.testing.assert_array_equal(dst, source.T)
     assert edges_untouched(memory)
+
+
+@pytest.mark.parametrize("layout", ["rows", "transposed", "scattered", "dense"])
+def test_gather(isa, dtype, rng, layout):
+    for pixels in (0, 1, 15, 16, 17, 40):
+        for channels in (1, 15, 16, 17, 33):
+            source = matrix(layout, 64, channels, dtype, rng)
+            step, channel = (stride // source.itemsize for stride in source.strides)
+            for chosen in (np.arange(pixels), 3 + np.sort(rng.permutation(60)[:pixels]), np.zeros(pixels, np.int64)):
+                memory, dst = guarded((max(pixels, 1), channels + 5), dtype, rng)
+                expected = dst.copy()
+                expected[:pixels, :channels] = source[chosen]
+                call("gather", isa, dtype, dst=dst, src=source, pixel=chosen * step, pixels=pixels, channels=channels,
+                     ld=channels + 5, channel=channel)  # fmt: skip
+                np.testing.assert_array_equal(dst, expected)
+                assert edges_untouched(memory)
 
 
 def test_accumulate(isa, dtype, rng):

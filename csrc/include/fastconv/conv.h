@@ -63,6 +63,14 @@ typedef struct fc_pack_panel {
     int32_t reversed;
 } fc_pack_panel;
 
+/* dst[p * ld + c] = src[pixel[p] + c * channel] for 0 <= p < pixels, 0 <= c < channels. */
+typedef struct fc_gather {
+    void* dst;
+    const void* src;
+    const int64_t* pixel; /* (pixels,) */
+    int64_t pixels, channels, ld, channel;
+} fc_gather;
+
 /* dst[i] += src[i] for 0 <= i < count. */
 typedef struct fc_accumulate {
     void* dst;

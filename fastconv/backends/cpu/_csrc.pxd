@@ -74,6 +74,12 @@ cdef extern from "fastconv/kernels.h" nogil:
         int64_t taps, depth, columns, column
         int32_t reversed
 
+    ctypedef struct fc_gather:
+        void* dst
+        const void* src
+        const int64_t* pixel
+        int64_t pixels, channels, ld, channel
+
     ctypedef struct fc_accumulate:
         void* dst
         const void* src
@@ -274,6 +280,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*grouped_outer)(const fc_grouped_outer*) noexcept nogil
         void (*copy2d)(const fc_copy2d*) noexcept nogil
         void (*pack_panel)(const fc_pack_panel*) noexcept nogil
+        void (*gather)(const fc_gather*) noexcept nogil
         void (*accumulate)(const fc_accumulate*) noexcept nogil
         void (*winograd_input)(const fc_winograd*) noexcept nogil
         void (*winograd_filter)(const fc_winograd*) noexcept nogil

@@ -122,13 +122,12 @@ def linear_backward_weight(cnp.ndarray dy, cnp.ndarray x):
     cdef View yv = view(dy), xv = view(x), wv = view(dw)
     cdef Outer problem
     cdef int i
-    set_rows(&problem.x, &yv)  # dy is broadcast, so that dw comes out row by row
+    set_rows(&problem.x, &xv)
     for i in range(5):
         problem.ys[i] = 0
-    problem.dy, problem.ys[1], problem.ys[4] = xv.data, xv.stride[1], xv.stride[0]
-    problem.columns = xv.size[1]
-    problem.dw, problem.dw_group, problem.dw_column, problem.dw_depth = wv.data, 0, 1, xv.size[1]
-    if wv.size[0] > 0 and wv.size[1] > 0:
-        with nogil:
-            outer_products(&problem)
+    problem.dy, problem.ys[1], problem.ys[4] = yv.data, yv.stride[1], yv.stride[0]
+    problem.columns = yv.size[1]
+    problem.dw, problem.dw_group, problem.dw_column, problem.dw_depth = wv.data, 0, wv.stride[0], 1
+    with nogil:
+        outer_products(&problem)
     return dw

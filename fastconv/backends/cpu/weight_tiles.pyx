@@ -1,154 +1,202 @@
 """The loop nest of a weight gradient: outer products over pixels, summed by a tree that the shape alone fixes.
 
-The rows of a block are (tap, input channel), its columns output channels. A task takes a block of rows and columns and
-one of S consecutive parts of the tiles, and adds its pixels in their order; the S partial sums of each element are then
-added pairwise. S and the tiles depend on the shape only, so the bits do not depend on threads. S partial results stay
-below a bound; large weights have blocks enough and need no partial results.
+A task takes a block of the weights and one of S consecutive parts of the tiles, and adds its pixels in their order; the
+S partial sums of each element are then added pairwise. S and the tiles depend on the shape only, so the bits do not
+depend on threads. Partial sums stay below a bound: large weights have blocks enough and need none, and their tasks
+store the weights themselves.
 """
 
 from libc.stdint cimport int64_t
-from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from fastconv.backends.cpu._csrc cimport fc_accumulate, fc_copy2d, fc_outer_tile
+from fastconv.backends.cpu._csrc cimport fc_accumulate, fc_copy2d
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport allocate, parallel_for, release, workspace
-from fastconv.backends.cpu.tiles cimport (
-    Reader, Tile, ceil_div, choose_chunk, choose_tile, count_tiles, fetch, finish, gather_pixels, list_pixels,
-    list_taps, locate, tile_bytes, tile_pixels,
-)
+from fastconv.backends.cpu.tiles cimport Reader, ceil_div, choose_chunk, choose_tile, count_tiles, finish
+from fastconv.backends.cpu.weight_blocks cimport add_narrow, add_wide, narrow_memory, wide_memory
 
-cdef int64_t ROWS = 1024                    # rows of a block
-cdef int64_t COLUMNS = 64                   # columns of a block
-cdef int64_t TILE_PIXELS = 128              # with nr columns of dy they stay in a first-level cache
-cdef int64_t TILE_BYTES = 128 * 1024
+cdef int64_t CHANNELS = 256                 # at most, of a block, on either side
+cdef int64_t BLOCK = 64 * 1024              # elements of a block's sums: they stay in a second-level cache
+cdef int64_t SMALL_BLOCK = 4 * 1024         # not worth sharing out
+cdef int64_t ROWS = 1024                    # taps x channels of x in a narrow block
+cdef int64_t TILE_PIXELS = 128              # with nr lanes they stay in a first-level cache
+cdef int64_t WIDE_BYTES = 1024 * 1024       # of a tile of x
+cdef int64_t NARROW_BYTES = 128 * 1024
 cdef int64_t TASKS = 32                     # tasks that suffice for any machine of moderate size
-cdef int64_t PARTIAL_BYTES = 4 * 1024 * 1024  # of all partial results
+cdef int64_t PARTIAL_BYTES = 4 * 1024 * 1024  # of all partial sums
+cdef int64_t FINISH = 8 * 1024              # elements a task, at the end
 
 
-cdef struct Plan:
-    Outer* problem
-    int64_t blocks          # blocks of columns a group
-    int64_t tiles, splits
-    int64_t* each           # (taps,) tap offsets
-    char* partial           # (splits, groups, taps * depth, columns)
-    int64_t partial_size    # elements of one split
-    bint failed
+cdef inline int64_t even_block(int64_t size, int64_t most, int64_t unit) noexcept nogil:
+    """The size of equal blocks, at most ``most`` if that is a multiple of ``unit``, each a multiple of ``unit``."""
+    cdef int64_t blocks = ceil_div(size, most)
+    return ceil_div(ceil_div(size, blocks), unit) * unit
 
 
-cdef inline char* partial_rows(const Plan* plan, int64_t split, int64_t group, int64_t chunk) noexcept nogil:
-    cdef int64_t rows = (group * plan.problem.x.depth + chunk * plan.problem.x.chunk) * plan.problem.x.taps
-    return plan.partial + (split * plan.partial_size + rows * plan.problem.columns) * plan.problem.x.itemsize
+cdef inline int64_t padded(int64_t size, int64_t width) noexcept nogil:
+    return ceil_div(size, width) * width
+
+
+cdef void choose_roles(Plan* plan) noexcept nogil:
+    """Vectors run along the channels of x, whose sums are nearer to dw's order, unless they fill fewer lanes."""
+    cdef Outer* problem = plan.problem
+    cdef Reader* x = &problem.x
+    cdef int64_t width = x.kernel.width
+    plan.wide = padded(x.depth, width) * problem.columns * 10 <= padded(problem.columns, width) * x.depth * 11
+    if plan.wide:
+        plan.lines, plan.dw_line = problem.columns, problem.dw_column
+        plan.lanes, plan.dw_lane = x.depth, problem.dw_depth
+    else:
+        plan.lines, plan.dw_line = x.depth, problem.dw_depth
+        plan.lanes, plan.dw_lane = problem.columns, problem.dw_column
+    plan.in_place = x.taps == 1 and plan.dw_lane == 1
+
+
+cdef void choose_blocks(Plan* plan) noexcept nogil:
+    """Cut lines and lanes into blocks, and tiles into parts: from the shape alone."""
+    cdef Reader* x = &plan.problem.x
+    cdef int64_t mr = x.kernel.mr, nr = x.kernel.nr, lines = CHANNELS, lanes = CHANNELS, parts
+    cdef int64_t weights = x.groups * plan.lines * x.taps * plan.lanes * x.itemsize, block = BLOCK
+    plan.splits = 0
+    while True:
+        plan.line_block = even_block(plan.lines, lines, mr) if plan.wide else x.chunk
+        plan.lane_block = even_block(plan.lanes, lanes, nr)
+        plan.line_blocks = ceil_div(plan.lines, plan.line_block)
+        plan.lane_blocks = ceil_div(plan.lanes, plan.lane_block)
+        if plan.line_block * x.taps * plan.lane_block > block and lanes > nr and (lanes >= lines or lines <= mr):
+            lanes //= 2
+        elif plan.line_block * x.taps * plan.lane_block > block and lines > mr:
+            lines //= 2
+        elif plan.splits == 0:
+            parts = min(ceil_div(TASKS, x.groups * plan.line_blocks * plan.lane_blocks), PARTIAL_BYTES // weights)
+            plan.splits = max(<int64_t>1, min(parts, plan.tiles // 2))  # adding parts up should cost little
+        elif plan.splits * x.groups * plan.line_blocks * plan.lane_blocks < TASKS and block > SMALL_BLOCK:
+            block //= 2
+        else:
+            return
+
+
+cdef inline char* partial_sums(const Plan* plan, int64_t split, int64_t group, int64_t line) noexcept nogil:
+    cdef const Reader* x = &plan.problem.x
+    if plan.in_place and split == 0:
+        return plan.problem.dw + (group * plan.problem.dw_group + line * plan.dw_line) * x.itemsize
+    split -= plan.in_place
+    return plan.partial + ((split * x.groups + group) * plan.lines + line) * x.taps * plan.lanes * x.itemsize
+
+
+cdef void store_line(const Plan* plan, const char* sums, int64_t tap, int64_t group, int64_t line, int64_t lane,
+                     int64_t lanes) noexcept nogil:
+    """Store a line's sums, (taps, lanes) with ``tap`` from tap to tap, as dw."""
+    cdef const Reader* x = &plan.problem.x
+    cdef fc_copy2d copy
+    copy.src = sums
+    copy.dst = plan.problem.dw + (group * plan.problem.dw_group + line * plan.dw_line) * x.itemsize
+    copy.dst = <char*> copy.dst + lane * plan.dw_lane * x.itemsize
+    copy.rows, copy.si, copy.ld = lanes, 1, plan.dw_lane
+    copy.columns = copy.padded = x.taps
+    copy.sj, copy.dj = tap, 1
+    x.kernel.copy2d(&copy)
 
 
 cdef void run_block(void* context, int64_t index) noexcept nogil:
-    """One task: index = ((split * groups + group) * chunks + chunk) * blocks + block."""
+    """One task: index = ((split * groups + group) * line_blocks + line block) * lane_blocks + lane block."""
     cdef Plan* plan = <Plan*> context
-    cdef Outer* problem = plan.problem
-    cdef Reader* x = &problem.x
-    cdef int64_t block = index % plan.blocks, chunk = index // plan.blocks % x.chunks
-    cdef int64_t group = index // plan.blocks // x.chunks % x.groups
-    cdef int64_t split = index // plan.blocks // x.chunks // x.groups
-    cdef int64_t depth = min(x.chunk, x.depth - chunk * x.chunk)
-    cdef int64_t first = plan.tiles * split // plan.splits, last = plan.tiles * (split + 1) // plan.splits
-    cdef int64_t begin = block * COLUMNS, end = min(problem.columns, begin + COLUMNS)
-    cdef int64_t most = tile_pixels(x), column, t, k, n
-    cdef int64_t lists = ceil_div((3 * most + x.taps * depth) * sizeof(int64_t), 64) * 64
-    cdef int64_t source = ceil_div(tile_bytes(x), 64) * 64
-    cdef int64_t* memory = <int64_t*> workspace(lists + source + most * x.kernel.nr * x.itemsize)
-    cdef char* gradient = <char*> memory + lists + source
-    cdef int64_t* row = memory + 3 * most
-    cdef Tile tile
-    cdef fc_outer_tile call
+    cdef Reader* x = &plan.problem.x
+    cdef size_t bytes = wide_memory(plan) if plan.wide else narrow_memory(plan)
+    cdef bint own = plan.splits == 1 and not plan.in_place
+    cdef size_t sums = plan.line_block * x.taps * plan.lane_block * x.itemsize if own else 0
+    cdef char* memory = <char*> workspace(sums + bytes)
+    cdef Block block
+    cdef int64_t line, tap
     if memory == NULL:
         plan.failed = True
         return
-    for t in range(x.taps):
-        for k in range(depth):
-            row[t * depth + k] = plan.each[t] + k
-    call.xpixel, call.ypixel = memory, memory + 2 * most
-    call.row, call.rows, call.ld = row, x.taps * depth, problem.columns
-    for n in range(first, last):
-        locate(x, n, &tile)
-        call.x = fetch(x, &tile, group, chunk, <char*> memory + lists)
-        call.pixels = list_pixels(x, &tile, &tile, problem.ys, memory, memory + most)
-        call.accumulate = n > first
-        column = begin
-        while column < end:
-            call.columns = min(x.kernel.nr, end - column)
-            call.dw = partial_rows(plan, split, group, chunk) + column * x.itemsize
-            call.dy = problem.dy + (group * problem.columns + column) * problem.ys[1] * x.itemsize
-            call.dy = gather_pixels(x, <const char*> call.dy, problem.ys, memory + most, call.pixels, call.columns,
-                                    memory + 2 * most, gradient)
-            x.kernel.outer_tile(&call)
-            column += x.kernel.nr
-    if first == last:
-        call.dw = partial_rows(plan, split, group, chunk) + begin * x.itemsize
-        for t in range(call.rows):
-            memset(<char*> call.dw + t * call.ld * x.itemsize, 0, (end - begin) * x.itemsize)
+    block.lane = index % plan.lane_blocks * plan.lane_block
+    index //= plan.lane_blocks
+    block.line = index % plan.line_blocks * plan.line_block
+    index //= plan.line_blocks
+    block.group, block.split = index % x.groups, index // x.groups
+    block.lines = min(plan.line_block, plan.lines - block.line)
+    block.lanes = min(plan.lane_block, plan.lanes - block.lane)
+    block.first = plan.tiles * block.split // plan.splits
+    block.last = plan.tiles * (block.split + 1) // plan.splits
+    if own:
+        block.sums, block.tap, block.ld = memory, plan.lane_block, x.taps * plan.lane_block
+    else:
+        block.sums = partial_sums(plan, block.split, block.group, block.line) + block.lane * x.itemsize
+        block.tap = plan.lanes
+        block.ld = plan.dw_line if plan.in_place and block.split == 0 else x.taps * plan.lanes
+    if block.first == block.last:
+        for line in range(block.lines):
+            for tap in range(x.taps):
+                memset(block.sums + (line * block.ld + tap * block.tap) * x.itemsize, 0, block.lanes * x.itemsize)
+    elif plan.wide:
+        add_wide(plan, &block, memory + sums)
+    else:
+        add_narrow(plan, &block, memory + sums)
+    if own:
+        for line in range(block.lines):
+            store_line(plan, block.sums + line * block.ld * x.itemsize, block.tap, block.group, block.line + line,
+                       block.lane, block.lanes)
 
 
-cdef void finish_rows(void* context, int64_t index) noexcept nogil:
-    """Add up the partial sums of a chunk's channel, all taps, and store them as dw: index = group * depth + channel."""
+cdef int64_t lines_to_finish(const Plan* plan) noexcept nogil:
+    return max(<int64_t>1, FINISH // (plan.problem.x.taps * plan.lanes * plan.splits))
+
+
+cdef void finish_lines(void* context, int64_t index) noexcept nogil:
+    """Add up the partial sums of some lines, and store them as dw; lines are counted over all groups."""
     cdef Plan* plan = <Plan*> context
     cdef Reader* x = &plan.problem.x
-    cdef int64_t group = index // x.depth, channel = index % x.depth, chunk = channel // x.chunk
-    cdef int64_t depth = min(x.chunk, x.depth - chunk * x.chunk), k = channel - chunk * x.chunk
-    cdef int64_t size = x.itemsize, step, split, t, offset
+    cdef int64_t share = lines_to_finish(plan), count = x.groups * plan.lines, line, group, step, split
     cdef fc_accumulate call
-    cdef fc_copy2d copy
-    call.count = plan.problem.columns
-    for t in range(x.taps):
-        offset = (t * depth + k) * plan.problem.columns * size
+    call.count = x.taps * plan.lanes
+    for line in range(index * share, min(count, (index + 1) * share)):
+        group = line // plan.lines
         step = 1
         while step < plan.splits:
             split = 0
             while split + step < plan.splits:
-                call.dst = partial_rows(plan, split, group, chunk) + offset
-                call.src = partial_rows(plan, split + step, group, chunk) + offset
+                call.dst = partial_sums(plan, split, group, line % plan.lines)
+                call.src = partial_sums(plan, split + step, group, line % plan.lines)
                 x.kernel.accumulate(&call)
                 split += 2 * step
             step *= 2
-    copy.src = partial_rows(plan, 0, group, chunk) + k * plan.problem.columns * size
-    copy.dst = plan.problem.dw + (group * plan.problem.dw_group + channel * plan.problem.dw_depth) * size
-    copy.rows, copy.si, copy.ld = x.taps, depth * plan.problem.columns, 1
-    copy.columns = copy.padded = plan.problem.columns
-    copy.sj, copy.dj = 1, plan.problem.dw_column
-    x.kernel.copy2d(&copy)
+        if not plan.in_place:
+            store_line(plan, partial_sums(plan, 0, group, line % plan.lines), plan.lanes, group, line % plan.lines, 0,
+                       plan.lanes)
 
 
 cdef int outer_products(Outer* problem) except -1 nogil:
     """Solve the problem. Raises MemoryError."""
     cdef Reader* x = &problem.x
     cdef Plan plan
-    cdef int64_t parts, bytes
-    cdef bint in_place
+    cdef int64_t bytes
     plan.problem = problem
+    plan.failed = False
+    plan.partial = NULL
     x.kernel = kernels(x.itemsize)
     choose_chunk(x, ROWS)
-    choose_tile(x, TILE_PIXELS, TILE_BYTES)
-    finish(x)
-    plan.failed = False
-    plan.blocks = ceil_div(problem.columns, COLUMNS)
-    plan.tiles = count_tiles(x)
-    plan.partial_size = x.groups * x.taps * x.depth * problem.columns
-    parts = ceil_div(TASKS, x.groups * x.chunks * plan.blocks)
-    parts = min(parts, PARTIAL_BYTES // (plan.partial_size * x.itemsize))
-    plan.splits = max(<int64_t>1, min(parts, plan.tiles // 2))  # adding up parts should cost little beside making them
-    in_place = plan.splits == 1 and x.taps == 1 and problem.dw_column == 1 and problem.dw_depth == problem.columns
-    in_place = in_place and (x.groups == 1 or problem.dw_group == x.depth * problem.columns)
-    bytes = plan.splits * plan.partial_size * x.itemsize
-    plan.partial = problem.dw if in_place else <char*> allocate(bytes)
-    plan.each = <int64_t*> malloc(x.taps * sizeof(int64_t))
-    if plan.partial == NULL or plan.each == NULL:
-        plan.failed = True
+    if x.groups * x.taps * x.depth * problem.columns == 0:
+        return 0
+    choose_roles(&plan)
+    if plan.wide:
+        x.chunk = min(x.depth, CHANNELS)
+        choose_tile(x, TILE_PIXELS, WIDE_BYTES)
     else:
-        list_taps(x, plan.each)
-        parallel_for(plan.splits * x.groups * x.chunks * plan.blocks, run_block, &plan)
-        if not in_place:
-            parallel_for(x.groups * x.depth, finish_rows, &plan)
-    free(plan.each)
-    if not in_place:
+        choose_tile(x, TILE_PIXELS, NARROW_BYTES)
+    plan.tiles = count_tiles(x)
+    choose_blocks(&plan)
+    finish(x)
+    bytes = (plan.splits - plan.in_place) * x.groups * plan.lines * x.taps * plan.lanes * x.itemsize
+    if plan.splits > 1:
+        plan.partial = <char*> allocate(bytes)
+        plan.failed = plan.partial == NULL
+    if not plan.failed:
+        parallel_for(plan.splits * x.groups * plan.line_blocks * plan.lane_blocks, run_block, &plan)
+        if plan.splits > 1:
+            parallel_for(ceil_div(x.groups * plan.lines, lines_to_finish(&plan)), finish_lines, &plan)
+    if plan.partial != NULL:
         release(plan.partial, bytes)
     if plan.failed:
         with gil:
