@@ -1,6 +1,7 @@
 """Micro-kernels other than convolution's, each alone, per instruction set: NumPy formulas, and no stray writes."""
 
 import ctypes
+from itertools import product
 
 import numpy as np
 import pytest
@@ -31,9 +32,11 @@ Targets = struct(
     smoothing=REAL,
 )  # fmt: skip
 Reduce = struct(
-    x=POINTER, dy=POINTER, mean=POINTER, scale=POINTER, first=POINTER, second=POINTER, rows=SIZE, columns=SIZE,
-    ldx=SIZE, lddy=SIZE,
-)  # fmt: skip
+    x=POINTER, dy=POINTER, mean=POINTER, first=POINTER, second=POINTER, rows=SIZE, columns=SIZE, ldx=SIZE, lddy=SIZE
+)
+Moments = struct(
+    x=POINTER, start=POINTER, offset=POINTER, square=POINTER, count=SIZE, rows=SIZE, columns=SIZE, ldx=SIZE
+)
 Normalise = struct(
     y=POINTER, x=POINTER, dy=POINTER, mean=POINTER, scale=POINTER, shift=POINTER, slope=POINTER, rows=SIZE,
     columns=SIZE, ldy=SIZE, ldx=SIZE, lddy=SIZE,
@@ -196,21 +199,38 @@ def test_targets(isa, dtype, smoothing):
         assert untouched(outer)
 
 
+BLOCKS = [(1, 1), (3, 5), (4, 16), (64, 16), (65, 17), (130, 35), (5, 64), (5, 67), (3, 511), (66, 530), (2, 1031)]
+
+
+@by_dtype
+@by_isa
+def test_moments_of_rows(isa, dtype):
+    for rows, columns in BLOCKS:
+        x = values("x", (rows + 70, columns), dtype) + np.arange(0, 1000, 1000 / columns, dtype)[:columns]
+        arrays = {name: guarded(columns, np.float64) for name in ("start", "offset", "square")}
+        common = {name: array for name, (array, _) in arrays.items()} | {"columns": columns, "ldx": columns}
+        call("moment_rows", isa, dtype, Moments, x=x, count=0, rows=rows, **common)
+        call("moment_rows", isa, dtype, Moments, x=x[rows:], count=rows, rows=70, **common)
+        wide, eps = x.astype(np.longdouble), np.finfo(dtype).eps
+        mean = common["start"] + common["offset"]
+        np.testing.assert_allclose(mean, wide.mean(0).astype(float), rtol=eps / 2, atol=8 * eps)
+        np.testing.assert_allclose(common["square"], len(x) * wide.var(0).astype(float), rtol=64 * eps)
+        assert all(untouched(outer) for _, outer in arrays.values())
+
+
 @by_dtype
 @by_isa
 def test_sums_of_rows(isa, dtype):
-    for rows, columns in [(1, 1), (3, 5), (64, 16), (65, 17), (130, 35), (5, 64), (5, 67)]:
+    for rows, columns in BLOCKS:
         x, dy = values("x", (rows, columns), dtype), values("dy", (rows, columns), dtype)
-        mean, scale = values("mmm", columns, dtype), values("ssss", columns, dtype)
+        mean = values("mmm", columns, dtype)
         d = x.astype(np.float64) - mean
-        for name, first, second in [
-            ("sum_rows", x, None), ("moment_rows", d, d * d), ("gradient_rows", dy, dy * d * scale)
-        ]:  # fmt: skip
+        for name, first, second in [("sum_rows", x, None), ("gradient_rows", dy, dy * d)]:
             one, outer_one = guarded(columns, dtype)
             two, outer_two = guarded(columns, dtype)
             one[:] = two[:] = 1
-            call(name, isa, dtype, Reduce, x=x, dy=dy, mean=mean, scale=scale, first=one, second=two, rows=rows,
-                 columns=columns, ldx=columns, lddy=columns)  # fmt: skip
+            call(name, isa, dtype, Reduce, x=x, dy=dy, mean=mean, first=one, second=two, rows=rows, columns=columns,
+                 ldx=columns, lddy=columns)  # fmt: skip
             close(one, 1 + first.sum(0, dtype=np.float64), dtype)
             close(two, 1 if second is None else 1 + second.sum(0), dtype)
             assert untouched(outer_one)
@@ -220,16 +240,16 @@ def test_sums_of_rows(isa, dtype):
 @by_dtype
 @by_isa
 def test_normalisation_of_rows(isa, dtype):
-    for columns in COUNTS:
-        x, dy = values("x", (3, columns), dtype), values("dy", (3, columns), dtype)
+    for rows, columns in product((3, 4, 9), COUNTS):
+        x, dy = values("x", (rows, columns), dtype), values("dy", (rows, columns), dtype)
         mean, scale, shift, slope = (values("c" * k, columns, dtype) for k in (3, 4, 5, 6))
         d = x.astype(np.float64) - mean
         for name, wanted in [
             ("normalise_rows", d * scale + shift), ("normalise_gradient_rows", (dy - shift - d * slope) * scale)
         ]:  # fmt: skip
-            y, outer = guarded((3, columns), dtype)
+            y, outer = guarded((rows, columns), dtype)
             call(name, isa, dtype, Normalise, y=y, x=x, dy=dy, mean=mean, scale=scale, shift=shift, slope=slope,
-                 rows=3, columns=columns, ldy=columns, ldx=columns, lddy=columns)  # fmt: skip
+                 rows=rows, columns=columns, ldy=columns, ldx=columns, lddy=columns)  # fmt: skip
             close(y, wanted, dtype)
             assert untouched(outer)
 

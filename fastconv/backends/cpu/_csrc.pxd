@@ -97,10 +97,16 @@ cdef extern from "fastconv/kernels.h" nogil:
         const void* x
         const void* dy
         const void* mean
-        const void* scale
         void* first
         void* second
         int64_t rows, columns, ldx, lddy
+
+    ctypedef struct fc_moments:
+        const void* x
+        double* start
+        double* offset
+        double* square
+        int64_t count, rows, columns, ldx
 
     ctypedef struct fc_normalise:
         void* y
@@ -198,7 +204,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*nll_backward)(const fc_targets*) noexcept nogil
         void (*cross_entropy_backward)(const fc_targets*) noexcept nogil
         void (*sum_rows)(const fc_reduce*) noexcept nogil
-        void (*moment_rows)(const fc_reduce*) noexcept nogil
+        void (*moment_rows)(const fc_moments*) noexcept nogil
         void (*gradient_rows)(const fc_reduce*) noexcept nogil
         void (*normalise_rows)(const fc_normalise*) noexcept nogil
         void (*normalise_gradient_rows)(const fc_normalise*) noexcept nogil

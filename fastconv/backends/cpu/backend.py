@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ...geometry import ConvGeometry
 from ..base import Array
 from ..reference.backend import ReferenceBackend
-from . import activation, arithmetic, dropout, loss, norm, optim, plan, pool, pool_backward, reduce, softmax
+from . import activation, arithmetic, dropout, loss, moments, norm, optim, plan, pool, pool_backward, reduce, softmax
 from .linear import linear_backward_input, linear_backward_weight, linear_forward
 
 
@@ -75,7 +75,7 @@ class CpuBackend(ReferenceBackend):
     sum = staticmethod(reduce.sum_)
     bias_backward = staticmethod(reduce.bias_backward)
 
-    batch_norm_statistics = staticmethod(norm.batch_norm_statistics)
+    batch_norm_statistics = staticmethod(moments.batch_norm_statistics)
     batch_norm_forward = staticmethod(norm.batch_norm_forward)
     batch_norm_backward = staticmethod(norm.batch_norm_backward)
 
