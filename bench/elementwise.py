@@ -4,9 +4,9 @@
     python -m bench.elementwise --operations relu --nets resnet_50
 
 Every operation is verified first against float64, then timed in turn with PyTorch in its two memory formats and with a
-copy (``torch.Tensor.copy_``) that reads and writes as many bytes as the operation must: its share of the copy's speed is
-what is left of the machine's limit. fastconv gets channels-last arrays, the form that its own layers hand on. The shapes
-are in bench/shapes/elementwise.json. Geometric means by operation are printed, all samples go to bench/results.
+copy (``torch.Tensor.copy_``) that reads and writes as many bytes as the operation must: the machine's limit. fastconv
+gets channels-last arrays, the form that its own layers hand on. The shapes are in bench/shapes/elementwise.json.
+Geometric means by operation are printed, all samples go to bench/results.
 """
 
 from __future__ import annotations
@@ -70,19 +70,24 @@ def batch_norm(a: Arrays) -> Iterator[Case]:
     (x, tx), (dy, tdy), (w, tw), (b, tb) = a.make(), a.make(), a.make(c), a.make(c)
     (mean, tmean), (var, tvar) = a.make(c), a.make(c, positive=True)
     for training in (True, False):
-        # PyTorch first: both sides move the same running statistics, which the result does not depend on
         yield f"batch norm {'training' if training else 'inference'}", 3 if training else 2, a.sides(
             lambda training=training: functional.batch_norm(x, mean, var, w, b, training),
-            lambda f, training=training: torch.nn.functional.batch_norm(tx[f], tmean[f], tvar[f], tw[f], tb[f], training),
+            lambda f, training=training: torch.nn.functional.batch_norm(
+                tx[f], tmean[f], tvar[f], tw[f], tb[f], training
+            ),
         )  # fmt: skip
     flat, flat_dy = x.reshape(*x.shape[:2], -1), dy.reshape(*x.shape[:2], -1)
     saved = x.mean((0, *range(2, x.ndim)), dtype="f8"), x.var((0, *range(2, x.ndim)), dtype="f8")
     mean, rstd = saved[0].astype("f4"), (1 / np.sqrt(saved[1] + 1e-5)).astype("f4")
     tmean, trstd = (torch.from_numpy(s.astype(a.peer)) for s in (saved[0], 1 / np.sqrt(saved[1] + 1e-5)))
-    yield "batch norm backward", 5, a.sides(
-        lambda: device.batch_norm_backward(flat_dy, flat, mean, rstd, w, True),
-        lambda f: aten.native_batch_norm_backward(
-            tdy[f], tx[f], tw[f], None, None, tmean, trstd, True, 1e-5, [True, True, True]
+    yield (
+        "batch norm backward",
+        5,
+        a.sides(
+            lambda: device.batch_norm_backward(flat_dy, flat, mean, rstd, w, True),
+            lambda f: aten.native_batch_norm_backward(
+                tdy[f], tx[f], tw[f], None, None, tmean, trstd, True, 1e-5, [True, True, True]
+            ),
         ),
     )
 
@@ -90,8 +95,10 @@ def batch_norm(a: Arrays) -> Iterator[Case]:
 def relu(a: Arrays) -> Iterator[Case]:
     (x, tx), (dy, tdy) = a.make(), a.make()
     yield "ReLU", 2, a.sides(lambda: functional.relu(x), lambda f: torch.relu(tx[f]))
-    yield "ReLU backward", 3, a.sides(
-        lambda: functional.relu_backward(dy, x), lambda f: aten.threshold_backward(tdy[f], tx[f], 0)
+    yield (
+        "ReLU backward",
+        3,
+        a.sides(lambda: functional.relu_backward(dy, x), lambda f: aten.threshold_backward(tdy[f], tx[f], 0)),
     )
 
 
@@ -108,15 +115,23 @@ def dropout(a: Arrays) -> Iterator[Case]:
     mask = backends.get("cpu").dropout_mask(a.shape, 0.5, (1, 2))
     tmask = {f: as_torch(mask, f) for f in a.formats}
     if a.peer is np.float64:  # masks of two generators cannot be compared: ours is given to both
-        yield "dropout", 2.25, a.sides(
-            lambda: masked_by_ours(x), lambda f: tx[f] * as_torch(masked_by_ours(np.ones_like(x)), f)
+        yield (
+            "dropout",
+            2.25,
+            a.sides(lambda: masked_by_ours(x), lambda f: tx[f] * as_torch(masked_by_ours(np.ones_like(x)), f)),
         )
     else:
-        yield "dropout", 2.25, a.sides(
-            lambda: functional.dropout(x, 0.5), lambda f: torch.nn.functional.dropout(tx[f], 0.5)
+        yield (
+            "dropout",
+            2.25,
+            a.sides(lambda: functional.dropout(x, 0.5), lambda f: torch.nn.functional.dropout(tx[f], 0.5)),
         )
-    yield "dropout backward", 2.25, a.sides(
-        lambda: functional.dropout_backward(x, mask), lambda f: aten.native_dropout_backward(tx[f], tmask[f], 2.0)
+    yield (
+        "dropout backward",
+        2.25,
+        a.sides(
+            lambda: functional.dropout_backward(x, mask), lambda f: aten.native_dropout_backward(tx[f], tmask[f], 2.0)
+        ),
     )
 
 
@@ -132,9 +147,13 @@ def softmax(a: Arrays) -> Iterator[Case]:
     y = functional.softmax(x, 1)
     ty = {f: t.softmax(1) for f, t in tx.items()}
     yield "softmax", 2, a.sides(lambda: functional.softmax(x, 1), lambda f: tx[f].softmax(1))
-    yield "softmax backward", 3, a.sides(
-        lambda: functional.softmax_backward(dy, y, 1),
-        lambda f: aten._softmax_backward_data(tdy[f], ty[f], 1, ty[f].dtype),
+    yield (
+        "softmax backward",
+        3,
+        a.sides(
+            lambda: functional.softmax_backward(dy, y, 1),
+            lambda f: aten._softmax_backward_data(tdy[f], ty[f], 1, ty[f].dtype),
+        ),
     )
 
 
@@ -154,8 +173,12 @@ def cross_entropy(a: Arrays) -> Iterator[Case]:
         torch.nn.functional.cross_entropy(leaf, ttarget).backward()
         return leaf.grad
 
-    yield "cross-entropy", 2, a.sides(
-        lambda: functional.cross_entropy(x, target), lambda f: torch.nn.functional.cross_entropy(tx[f], ttarget)
+    yield (
+        "cross-entropy",
+        2,
+        a.sides(
+            lambda: functional.cross_entropy(x, target), lambda f: torch.nn.functional.cross_entropy(tx[f], ttarget)
+        ),
     )
     yield "cross-entropy and its gradient", 4, a.sides(ours, theirs)
 

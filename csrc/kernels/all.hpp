@@ -12,4 +12,5 @@
 #include "kernels/pool.hpp"
 #include "kernels/softmax.hpp"
 #include "kernels/winograd.hpp"
+#include "kernels/softmax_rows.hpp"
 #include "dispatch/table.hpp"

@@ -56,7 +56,7 @@ FC_MAP(scale, 1, V::mul(r[0], s0))
 // ------------------------------------------------------------ activations: forward x, backward dy and y or x
 
 FC_MAP(relu_forward, 1, V::max(zero, r[0]))  // max(zero, NaN) is NaN
-FC_MAP(relu_backward, 2, V::select(V::greater(r[1], zero), r[0], zero))
+FC_MAP(relu_backward, 2, V::select(V::not_less_equal(r[1], zero), r[0], zero))
 FC_MAP(leaky_relu_forward, 1, V::select(V::greater(r[0], zero), r[0], V::mul(r[0], s0)))
 FC_MAP(leaky_relu_backward, 2, V::select(V::greater(r[1], zero), r[0], V::mul(r[0], s0)))
 FC_MAP(sigmoid_forward, 1, sigmoid<V>(r[0]))

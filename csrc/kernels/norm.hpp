@@ -10,7 +10,14 @@ namespace fastconv {
 
 constexpr int64_t kRowBlock = 64;      // rows summed apart before `first` takes them: bounds the rounding error
 constexpr int64_t kColumnBlock = 512;  // columns whose sums stay in the first-level cache
-constexpr int kRowGroup = 4;           // rows that one load of the sums serves
+constexpr int64_t kFirstRows = 16;     // rows whose mean the first sums are taken around
+constexpr int kRowGroup = 4;           // short rows that one load of a column's sums or constants serves
+constexpr int64_t kShortRow = 512;     // bytes; longer rows are read one by one, as prefetchers expect
+
+template <class V>
+static inline bool rows_are_short(int64_t columns) {
+    return columns * static_cast<int64_t>(sizeof(typename V::T)) <= kShortRow;
+}
 
 // Sums of a block of rows and columns.
 template <class V>
@@ -18,35 +25,41 @@ struct BlockSums {
     typename V::T first[kColumnBlock], second[kColumnBlock];
 };
 
-// sums = f over rows [r0, r1) and columns [c0, c0 + columns): f(x, dy, mean, first, second) adds one row.
+// sums += f over G rows from x and dy on: f(x, dy, mean, first, second) adds one row. `begins`: the sums are not yet set.
+template <class V, int G, bool Gradient, class F>
+static inline void sum_group(const typename V::T* x, int64_t ldx, const typename V::T* dy, int64_t lddy,
+                             const typename V::T* mean, int64_t columns, bool begins, BlockSums<V>* sums, F f) {
+    using Reg = typename V::Reg;
+    for (int64_t c = 0; c < columns; c += V::width) {
+        const int n = columns - c < V::width ? static_cast<int>(columns - c) : V::width;
+        Reg first = begins ? V::zero() : load_some<V>(sums->first, c, n);
+        Reg second = begins ? V::zero() : load_some<V>(sums->second, c, n);
+        const Reg centre = mean ? load_some<V>(mean, c, n) : V::zero();
+        FC_UNROLL
+        for (int k = 0; k < G; ++k) {
+            const Reg slope = Gradient ? load_some<V>(dy, k * lddy + c, n) : V::zero();
+            f(load_some<V>(x, k * ldx + c, n), slope, centre, first, second);
+        }
+        store_some<V>(sums->first, c, first, n);
+        store_some<V>(sums->second, c, second, n);
+    }
+}
+
+// sums = f over rows [r0, r1) and columns [c0, c0 + columns).
 template <class V, bool Gradient, class F>
 static inline void sum_block(const void* x, int64_t ldx, const void* dy, int64_t lddy, const typename V::T* mean,
                              int64_t r0, int64_t r1, int64_t c0, int64_t columns, BlockSums<V>* sums, F f) {
-    using Reg = typename V::Reg;
-    for (int64_t r = r0; r < r1; r += kRowGroup) {
-        const int64_t group = r1 - r < kRowGroup ? r1 - r : kRowGroup;
-        for (int64_t c = 0; c < columns; c += V::width) {
-            const int n = columns - c < V::width ? static_cast<int>(columns - c) : V::width;
-            Reg first = V::zero(), second = V::zero();
-            if (r > r0) first = load_some<V>(sums->first, c, n), second = load_some<V>(sums->second, c, n);
-            const Reg centre = mean ? load_some<V>(mean, c, n) : V::zero();
-            const int64_t at = c0 + c;
-            if (group == kRowGroup && n == V::width) {
-                const typename V::T* px = static_cast<const typename V::T*>(x) + r * ldx + at;
-                const typename V::T* pdy = Gradient ? static_cast<const typename V::T*>(dy) + r * lddy + at : nullptr;
-                FC_UNROLL
-                for (int k = 0; k < kRowGroup; ++k) {
-                    f(V::load(px + k * ldx), Gradient ? V::load(pdy + k * lddy) : V::zero(), centre, first, second);
-                }
-            } else {
-                for (int64_t k = r; k < r + group; ++k) {
-                    const Reg slope = Gradient ? load_some<V>(dy, k * lddy + at, n) : V::zero();
-                    f(load_some<V>(x, k * ldx + at, n), slope, centre, first, second);
-                }
-            }
-            store_some<V>(sums->first, c, first, n);
-            store_some<V>(sums->second, c, second, n);
-        }
+    using T = typename V::T;
+    int64_t r = r0;
+    for (; rows_are_short<V>(columns) && r + kRowGroup <= r1; r += kRowGroup) {
+        const T* slope = Gradient ? static_cast<const T*>(dy) + r * lddy + c0 : nullptr;
+        sum_group<V, kRowGroup, Gradient>(static_cast<const T*>(x) + r * ldx + c0, ldx, slope, lddy, mean, columns,
+                                          r == r0, sums, f);
+    }
+    for (; r < r1; ++r) {
+        const T* slope = Gradient ? static_cast<const T*>(dy) + r * lddy + c0 : nullptr;
+        sum_group<V, 1, Gradient>(static_cast<const T*>(x) + r * ldx + c0, ldx, slope, lddy, mean, columns, r == r0,
+                                  sums, f);
     }
 }
 
@@ -97,7 +110,7 @@ void gradient_rows(const fc_reduce* a) {
     });
 }
 
-// Moments in one pass. A block's sums are taken around the mean so far (the first block's around its own), then the
+// Moments in one pass. A block's sums are taken around the mean so far (the first block's around its first rows'), then the
 // two groups are merged (Chan, Golub and LeVeque 1983, equation 2.1). What the block's distance from that mean costs in
 // rounding is in proportion to what the same distance adds to the squares, so this is as good as two passes.
 template <class V>
@@ -112,10 +125,11 @@ void moment_rows(const fc_moments* a) {
         double* square = a->square + c0;
         const double before = static_cast<double>(a->count + r0), rows = static_cast<double>(r1 - r0);
         if (before == 0) {
-            sum_block<V, false>(a->x, a->ldx, nullptr, 0, nullptr, r0, r1, c0, columns, &sums,
+            const int64_t some = r1 - r0 < kFirstRows ? r1 - r0 : kFirstRows;
+            sum_block<V, false>(a->x, a->ldx, nullptr, 0, nullptr, r0, r0 + some, c0, columns, &sums,
                                 [](Reg x, Reg, Reg, Reg& first, Reg&) { first = V::add(first, x); });
             for (int64_t c = 0; c < columns; ++c) {
-                start[c] = centre[c] = static_cast<T>(sums.first[c] / rows);
+                start[c] = centre[c] = static_cast<T>(sums.first[c] / static_cast<double>(some));
                 offset[c] = square[c] = 0;
             }
         } else {
@@ -147,33 +161,31 @@ struct ColumnConstants {
           slope(a->slope ? load_some<V>(a->slope, c, n) : V::zero()) {}
 };
 
-// y = f(x, dy, constants), a group of rows for each load of the constants
-template <class V, bool Gradient, class F>
-static inline void normalise(const fc_normalise* a, F f) {
+// y = f(x, dy, constants) for G rows
+template <class V, int G, bool Gradient, class F>
+static inline void normalise_group(const fc_normalise* a, int64_t r, F f) {
     using T = typename V::T;
-    for (int64_t r0 = 0; r0 < a->rows; r0 += kRowGroup) {
-        const int64_t group = a->rows - r0 < kRowGroup ? a->rows - r0 : kRowGroup;
-        const T* x = static_cast<const T*>(a->x) + r0 * a->ldx;
-        const T* dy = Gradient ? static_cast<const T*>(a->dy) + r0 * a->lddy : nullptr;
-        T* y = static_cast<T*>(a->y) + r0 * a->ldy;
-        int64_t c = 0;
-        for (; group == kRowGroup && c + V::width <= a->columns; c += V::width) {
-            const ColumnConstants<V> k(a, c, V::width);
-            FC_UNROLL
-            for (int r = 0; r < kRowGroup; ++r) {
-                const typename V::Reg slope = Gradient ? V::load(dy + r * a->lddy + c) : V::zero();
-                V::store(y + r * a->ldy + c, f(V::load(x + r * a->ldx + c), slope, k));
-            }
-        }
-        for (; c < a->columns; c += V::width) {
-            const int n = a->columns - c < V::width ? static_cast<int>(a->columns - c) : V::width;
-            const ColumnConstants<V> k(a, c, n);
-            for (int64_t r = 0; r < group; ++r) {
-                const typename V::Reg slope = Gradient ? load_some<V>(dy, r * a->lddy + c, n) : V::zero();
-                store_some<V>(y, r * a->ldy + c, f(load_some<V>(x, r * a->ldx + c, n), slope, k), n);
-            }
+    const T* x = static_cast<const T*>(a->x) + r * a->ldx;
+    const T* dy = Gradient ? static_cast<const T*>(a->dy) + r * a->lddy : nullptr;
+    T* y = static_cast<T*>(a->y) + r * a->ldy;
+    for (int64_t c = 0; c < a->columns; c += V::width) {
+        const int n = a->columns - c < V::width ? static_cast<int>(a->columns - c) : V::width;
+        const ColumnConstants<V> constants(a, c, n);
+        FC_UNROLL
+        for (int k = 0; k < G; ++k) {
+            const typename V::Reg slope = Gradient ? load_some<V>(dy, k * a->lddy + c, n) : V::zero();
+            store_some<V>(y, k * a->ldy + c, f(load_some<V>(x, k * a->ldx + c, n), slope, constants), n);
         }
     }
+}
+
+template <class V, bool Gradient, class F>
+static inline void normalise(const fc_normalise* a, F f) {
+    int64_t r = 0;
+    for (; rows_are_short<V>(a->columns) && r + kRowGroup <= a->rows; r += kRowGroup) {
+        normalise_group<V, kRowGroup, Gradient>(a, r, f);
+    }
+    for (; r < a->rows; ++r) normalise_group<V, 1, Gradient>(a, r, f);
 }
 
 // y = (x - mean) * scale + shift

@@ -128,7 +128,7 @@ class Backend:
         raise self._missing("relu_forward")
 
     def relu_backward(self, dy: Array, y: Array) -> Array:
-        """dy where the output y > 0, else 0 (the subgradient at 0 is 0)."""
+        """0 where the output y <= 0 (the subgradient at 0 is 0), else dy: also where y is NaN."""
         raise self._missing("relu_backward")
 
     def leaky_relu_forward(self, x: Array, negative_slope: float) -> Array:

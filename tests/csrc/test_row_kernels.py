@@ -169,6 +169,58 @@ def test_channels(isa, dtype, name):
         assert untouched(outer)
 
 
+CHANNELS_IN_ROWS = (
+    "softmax_forward_rows", "softmax_backward_rows", "log_softmax_forward_rows", "log_softmax_backward_rows"
+)  # fmt: skip
+
+
+@by_dtype
+@by_isa
+@pytest.mark.parametrize("name", CHANNELS_IN_ROWS)
+def test_rows_of_channels(isa, dtype, name):
+    formula = CHANNELS[name.removesuffix("_rows")]
+    for count in (*COUNTS, 100):
+        a, b = values("a", (5, count + 3), dtype), values("bb", (5, count + 1), dtype)
+        y, outer = guarded((5, count), dtype)
+        call(name, isa, dtype, Channels, y=y, a=a, b=b, channels=count, positions=5, ldy=count,
+             lda=count + 3, ldb=count + 1)  # fmt: skip
+        close(y, formula(*(m[:, :count].T.astype(np.float64) for m in (a, b))).T, dtype)
+        assert untouched(outer)
+
+
+@by_dtype
+@by_isa
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_targets_of_rows_of_channels(isa, dtype, smoothing):
+    positions = 70
+    for channels in (*COUNTS, 100):
+        log_prob, weight = values("l", (positions, channels), dtype), values("w", channels, dtype, 0.5)
+        dloss, at = values("dd", positions, dtype), np.arange(positions)
+        target = at % (channels + 1) - 1  # -1 is ignored
+        wide, used = log_prob.astype(np.float64), target >= 0
+        scale = np.where(used, weight[target], 0).astype(np.float64)
+        common = {
+            "log_prob": log_prob, "target": target, "weight": weight, "channels": channels, "positions": positions,
+            "ldy": channels, "ldl": channels, "target_step": 1, "dloss_step": 1, "ignore_index": -1,
+            "smoothing": smoothing,
+        }  # fmt: skip
+        loss, outer = guarded(positions, dtype)
+        kept = np.empty(positions, dtype)
+        call("nll_forward_rows", isa, dtype, Targets, loss=loss, scale=kept, **common)
+        smooth = -(weight * wide).sum(1) / channels
+        close(loss, used * ((1 - smoothing) * -scale * wide[at, target] + smoothing * smooth), dtype)
+        close(kept, scale, dtype)
+        assert untouched(outer)
+        gradient = -smoothing / channels * weight * (used * dloss)[:, None]
+        gradient[at, target] -= (1 - smoothing) * scale * dloss
+        y, outer = guarded((positions, channels), dtype)
+        call("nll_backward_rows", isa, dtype, Targets, y=y, dloss=dloss, **common)
+        close(y, gradient, dtype)
+        call("cross_entropy_backward_rows", isa, dtype, Targets, y=y, dloss=dloss, **common)
+        close(y, gradient - np.exp(wide) * gradient.sum(1)[:, None], dtype)
+        assert untouched(outer)
+
+
 @by_dtype
 @by_isa
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])

@@ -200,6 +200,13 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*softmax_backward)(const fc_channels*) noexcept nogil
         void (*log_softmax_forward)(const fc_channels*) noexcept nogil
         void (*log_softmax_backward)(const fc_channels*) noexcept nogil
+        void (*softmax_forward_rows)(const fc_channels*) noexcept nogil
+        void (*softmax_backward_rows)(const fc_channels*) noexcept nogil
+        void (*log_softmax_forward_rows)(const fc_channels*) noexcept nogil
+        void (*log_softmax_backward_rows)(const fc_channels*) noexcept nogil
+        void (*nll_forward_rows)(const fc_targets*) noexcept nogil
+        void (*nll_backward_rows)(const fc_targets*) noexcept nogil
+        void (*cross_entropy_backward_rows)(const fc_targets*) noexcept nogil
         void (*nll_forward)(const fc_targets*) noexcept nogil
         void (*nll_backward)(const fc_targets*) noexcept nogil
         void (*cross_entropy_backward)(const fc_targets*) noexcept nogil

@@ -71,7 +71,8 @@ cdef void run_chunk(void* context, int64_t index) noexcept nogil:
     run.kernel(&call)
 
 
-cdef void lay_out(const Run* run, const Input* x, const char* src, char* dst, int64_t rows, int64_t columns) noexcept nogil:
+cdef void lay_out(const Run* run, const Input* x, const char* src, char* dst, int64_t rows,
+                  int64_t columns) noexcept nogil:
     cdef fc_copy2d copy
     copy.dst, copy.src, copy.rows, copy.columns = dst, src, rows, columns
     copy.si = x.stride[run.axes - 2] if run.axes > 1 else 0
@@ -93,7 +94,7 @@ cdef void run_blocks(void* context, int64_t index) noexcept nogil:
     cdef const char* src
     cdef char* buffer
     cdef char* memory = <char*> workspace(<size_t> (run.inputs * BLOCK * run.itemsize))
-    cdef int k, axis, last = run.axes - 1
+    cdef int k, last = run.axes - 1
     if memory == NULL:
         run.failed = True
         return
