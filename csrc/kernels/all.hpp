@@ -11,6 +11,6 @@
 #include "kernels/philox.hpp"
 #include "kernels/pool.hpp"
 #include "kernels/softmax.hpp"
-#include "kernels/winograd.hpp"
 #include "kernels/softmax_rows.hpp"
+#include "kernels/winograd.hpp"
 #include "dispatch/table.hpp"

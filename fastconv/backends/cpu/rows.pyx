@@ -113,11 +113,18 @@ cdef void add_pixels(const Sums* s, int64_t part, int64_t c, int64_t columns) no
         pixel += call.rows
 
 
-cdef void fill(const Sums* s, char* lanes, const char* value) noexcept nogil:
-    """LANES copies of a channel's constant."""
+cdef inline const void* spread(const void* values, int64_t c, int itemsize, char* lanes, int64_t count) noexcept nogil:
+    """``count`` copies of values[c], if there are values."""
     cdef int64_t i
-    for i in range(LANES):
-        memcpy(lanes + i * s.x.itemsize, value, s.x.itemsize)
+    if values == NULL:
+        return NULL
+    if itemsize == 4:
+        for i in range(count):
+            (<float*> lanes)[i] = (<const float*> values)[c]
+    else:
+        for i in range(count):
+            (<double*> lanes)[i] = (<const double*> values)[c]
+    return lanes
 
 
 cdef void fold(const Sums* s, char* lanes) noexcept nogil:
@@ -138,11 +145,8 @@ cdef void add_positions(const Sums* s, int64_t part, int64_t c) noexcept nogil:
     cdef fc_reduce call
     memset(one, 0, LANE_BYTES)
     memset(two, 0, LANE_BYTES)
-    call.mean = call.dy = NULL
+    call.dy, call.mean = NULL, spread(s.mean, c, s.x.itemsize, mean, LANES)
     call.first, call.second = one, two
-    if s.mean != NULL:
-        fill(s, mean, s.mean + c * size)
-        call.mean = mean
     n = first
     while n < last:
         spot = 0
@@ -255,28 +259,21 @@ cdef void walk_pixels(void* context, int64_t index) noexcept nogil:
     walk.kernel(&call)
 
 
-cdef inline const void* spread(const void* values, int64_t c, int itemsize, char* lanes) noexcept nogil:
-    """LANES copies of values[c]."""
-    cdef int64_t i
-    if values == NULL:
-        return NULL
-    for i in range(LANES):
-        memcpy(lanes + i * itemsize, <const char*> values + c * itemsize, itemsize)
-    return lanes
-
-
 cdef void walk_positions(void* context, int64_t index) noexcept nogil:
     """Positions as columns: rows (n, c) [index * share, ...)."""
     cdef Walk* walk = <Walk*> context
     cdef int64_t channels = walk.x.size[1], length = walk.x.size[2], row, n, c
+    cdef int64_t lanes = min(length, <int64_t> LANES)
     cdef char[LANE_BYTES] mean, scale, shift, slope
     cdef int size = walk.x.itemsize
     cdef fc_normalise call = walk.call
     call.ldy = call.ldx = call.lddy = LANES
     for row in range(index * walk.share, min((index + 1) * walk.share, walk.x.size[0] * channels)):
         n, c = row // channels, row % channels
-        call.mean, call.scale = spread(walk.call.mean, c, size, mean), spread(walk.call.scale, c, size, scale)
-        call.shift, call.slope = spread(walk.call.shift, c, size, shift), spread(walk.call.slope, c, size, slope)
+        call.mean = spread(walk.call.mean, c, size, mean, lanes)
+        call.scale = spread(walk.call.scale, c, size, scale, lanes)
+        call.shift = spread(walk.call.shift, c, size, shift, lanes)
+        call.slope = spread(walk.call.slope, c, size, slope, lanes)
         if length >= LANES:
             call.rows, call.columns = length // LANES, LANES
             place(walk, &call, n, c, 0)
