@@ -21,6 +21,7 @@
 #include "kernels/philox.hpp"
 #include "kernels/pool.hpp"
 #include "kernels/softmax.hpp"
+#include "kernels/softmax_rows.hpp"
 #include "kernels/unit.hpp"
 #include "kernels/winograd.hpp"
 #include "dispatch/table.hpp"

@@ -48,7 +48,12 @@ void copy2d(const fc_copy2d* a) {
         std::memcpy(dst, src, static_cast<size_t>(a->rows) * row_bytes);
         return;
     }
-    if (a->sj == 1 && a->dj == 1) {
+    if (a->sj == 0 && a->dj == 1) {
+        for (int64_t i = 0; i < a->rows; ++i) {
+            const T value = src[i * a->si];
+            for (int64_t j = 0; j < a->columns; ++j) dst[i * a->ld + j] = value;
+        }
+    } else if (a->sj == 1 && a->dj == 1) {
         for (int64_t i = 0; i < a->rows; ++i) std::memcpy(dst + i * a->ld, src + i * a->si, row_bytes);
     } else if (a->si == 1 && a->dj == 1 && V::width > 1) {
         for (int64_t i = 0; i < a->rows; i += V::width) {

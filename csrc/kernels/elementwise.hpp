@@ -56,7 +56,7 @@ FC_MAP(scale, 1, V::mul(r[0], s0))
 // ------------------------------------------------------------ activations: forward x, backward dy and y or x
 
 FC_MAP(relu_forward, 1, V::max(zero, r[0]))  // max(zero, NaN) is NaN
-FC_MAP(relu_backward, 2, V::select(V::greater(r[1], zero), r[0], zero))
+FC_MAP(relu_backward, 2, V::select(V::not_less_equal(r[1], zero), r[0], zero))
 FC_MAP(leaky_relu_forward, 1, V::select(V::greater(r[0], zero), r[0], V::mul(r[0], s0)))
 FC_MAP(leaky_relu_backward, 2, V::select(V::greater(r[1], zero), r[0], V::mul(r[0], s0)))
 FC_MAP(sigmoid_forward, 1, sigmoid<V>(r[0]))
@@ -99,7 +99,15 @@ void masked(const fc_masked* a) {
     T* y = static_cast<T*>(a->y);
     const T* x = static_cast<const T*>(a->x);
     const T factor = static_cast<T>(a->factor);
-    for (int64_t i = 0; i < a->count; ++i) y[i] = a->mask[i] ? x[i] * factor : T(0);
+    const typename V::Reg scale = V::set1(factor);
+    int64_t i = 0;
+    for (; i + V::width <= a->count; i += V::width) {
+        T kept[V::width];  // -1 where the mask is set: a loop that compilers turn into vectors, as they do no branch
+        for (int k = 0; k < V::width; ++k) kept[k] = static_cast<T>(-static_cast<int>(a->mask[i + k] != 0));
+        const typename V::Mask mask = V::greater(V::zero(), V::load(kept));
+        V::store(y + i, V::select(mask, V::mul(V::load(x + i), scale), V::zero()));
+    }
+    for (; i < a->count; ++i) y[i] = a->mask[i] ? x[i] * factor : T(0);
 }
 
 }  // namespace fastconv

@@ -8,97 +8,192 @@
 
 namespace fastconv {
 
-constexpr int64_t kRowBlock = 64;  // rows summed in registers before `first` takes them: bounds the rounding error
+constexpr int64_t kRowBlock = 64;      // rows summed apart before `first` takes them: bounds the rounding error
+constexpr int64_t kColumnBlock = 512;  // columns whose sums stay in the first-level cache
+constexpr int64_t kFirstRows = 16;     // rows whose mean the first sums are taken around
+constexpr int kRowGroup = 4;           // short rows that one load of a column's sums or constants serves
+constexpr int64_t kShortRow = 512;     // bytes; longer rows are read one by one, as prefetchers expect
 
-// Columns [c, c + (NV - 1) * width + n): f(x, dy, mean, scale, first, second) adds one row to the two sums.
-template <class V, int NV, bool Gradient, bool Second, class F>
-static inline void reduce_columns(const fc_reduce* a, int64_t c, int n, F f) {
+template <class V>
+static inline bool rows_are_short(int64_t columns) {
+    return columns * static_cast<int64_t>(sizeof(typename V::T)) <= kShortRow;
+}
+
+// Sums of a block of rows and columns.
+template <class V>
+struct BlockSums {
+    typename V::T first[kColumnBlock], second[kColumnBlock];
+};
+
+// sums += f over G rows from x and dy on: f(x, dy, mean, first, second) adds one row. `begins`: the sums are not yet set.
+template <class V, int G, bool Gradient, class F>
+static inline void sum_group(const typename V::T* x, int64_t ldx, const typename V::T* dy, int64_t lddy,
+                             const typename V::T* mean, int64_t columns, bool begins, BlockSums<V>* sums, F f) {
     using Reg = typename V::Reg;
-    Reg mean[NV], scale[NV];
-    FC_UNROLL
-    for (int j = 0; j < NV; ++j) {
-        mean[j] = a->mean ? load_some<V>(a->mean, c + j * V::width, n) : V::zero();
-        scale[j] = a->scale ? load_some<V>(a->scale, c + j * V::width, n) : V::zero();
+    for (int64_t c = 0; c < columns; c += V::width) {
+        const int n = columns - c < V::width ? static_cast<int>(columns - c) : V::width;
+        Reg first = begins ? V::zero() : load_some<V>(sums->first, c, n);
+        Reg second = begins ? V::zero() : load_some<V>(sums->second, c, n);
+        const Reg centre = mean ? load_some<V>(mean, c, n) : V::zero();
+        FC_UNROLL
+        for (int k = 0; k < G; ++k) {
+            const Reg slope = Gradient ? load_some<V>(dy, k * lddy + c, n) : V::zero();
+            f(load_some<V>(x, k * ldx + c, n), slope, centre, first, second);
+        }
+        store_some<V>(sums->first, c, first, n);
+        store_some<V>(sums->second, c, second, n);
     }
-    for (int64_t r0 = 0; r0 < a->rows; r0 += kRowBlock) {
-        const int64_t r1 = a->rows - r0 < kRowBlock ? a->rows : r0 + kRowBlock;
-        Reg first[NV], second[NV];
-        FC_UNROLL
-        for (int j = 0; j < NV; ++j) first[j] = second[j] = V::zero();
-        for (int64_t r = r0; r < r1; ++r) {
-            FC_UNROLL
-            for (int j = 0; j < NV; ++j) {
-                const int64_t at = c + j * V::width;
-                const Reg dy = Gradient ? load_some<V>(a->dy, r * a->lddy + at, n) : V::zero();
-                f(load_some<V>(a->x, r * a->ldx + at, n), dy, mean[j], scale[j], first[j], second[j]);
-            }
+}
+
+// sums = f over rows [r0, r1) and columns [c0, c0 + columns).
+template <class V, bool Gradient, class F>
+static inline void sum_block(const void* x, int64_t ldx, const void* dy, int64_t lddy, const typename V::T* mean,
+                             int64_t r0, int64_t r1, int64_t c0, int64_t columns, BlockSums<V>* sums, F f) {
+    using T = typename V::T;
+    int64_t r = r0;
+    for (; rows_are_short<V>(columns) && r + kRowGroup <= r1; r += kRowGroup) {
+        const T* slope = Gradient ? static_cast<const T*>(dy) + r * lddy + c0 : nullptr;
+        sum_group<V, kRowGroup, Gradient>(static_cast<const T*>(x) + r * ldx + c0, ldx, slope, lddy, mean, columns,
+                                          r == r0, sums, f);
+    }
+    for (; r < r1; ++r) {
+        const T* slope = Gradient ? static_cast<const T*>(dy) + r * lddy + c0 : nullptr;
+        sum_group<V, 1, Gradient>(static_cast<const T*>(x) + r * ldx + c0, ldx, slope, lddy, mean, columns, r == r0,
+                                  sums, f);
+    }
+}
+
+// body(r0, r1, c0, columns) for each block.
+template <class F>
+static inline void each_block(int64_t rows, int64_t columns, F body) {
+    for (int64_t r0 = 0; r0 < rows; r0 += kRowBlock) {
+        const int64_t r1 = rows - r0 < kRowBlock ? rows : r0 + kRowBlock;
+        for (int64_t c0 = 0; c0 < columns; c0 += kColumnBlock) {
+            body(r0, r1, c0, columns - c0 < kColumnBlock ? columns - c0 : kColumnBlock);
         }
-        FC_UNROLL
-        for (int j = 0; j < NV; ++j) {
-            const int64_t at = c + j * V::width;
-            store_some<V>(a->first, at, V::add(load_some<V>(a->first, at, n), first[j]), n);
-            if (Second) store_some<V>(a->second, at, V::add(load_some<V>(a->second, at, n), second[j]), n);
-        }
+    }
+}
+
+template <class V>
+static inline void add_to(void* total, int64_t at, const typename V::T* sums, int64_t columns) {
+    for (int64_t c = 0; c < columns; c += V::width) {
+        const int n = columns - c < V::width ? static_cast<int>(columns - c) : V::width;
+        store_some<V>(total, at + c, V::add(load_some<V>(total, at + c, n), load_some<V>(sums, c, n)), n);
     }
 }
 
 template <class V, bool Gradient, bool Second, class F>
 static inline void reduce(const fc_reduce* a, F f) {
-    int64_t c = 0;
-    for (; c + 4 * V::width <= a->columns; c += 4 * V::width) reduce_columns<V, 4, Gradient, Second>(a, c, V::width, f);
-    for (; c < a->columns; c += V::width) {
-        const int n = a->columns - c < V::width ? static_cast<int>(a->columns - c) : V::width;
-        reduce_columns<V, 1, Gradient, Second>(a, c, n, f);
-    }
+    BlockSums<V> sums;
+    each_block(a->rows, a->columns, [&](int64_t r0, int64_t r1, int64_t c0, int64_t columns) {
+        const typename V::T* mean = a->mean ? static_cast<const typename V::T*>(a->mean) + c0 : nullptr;
+        sum_block<V, Gradient>(a->x, a->ldx, a->dy, a->lddy, mean, r0, r1, c0, columns, &sums, f);
+        add_to<V>(a->first, c0, sums.first, columns);
+        if (Second) add_to<V>(a->second, c0, sums.second, columns);
+    });
 }
 
 // first += x
 template <class V>
 void sum_rows(const fc_reduce* a) {
     using Reg = typename V::Reg;
-    reduce<V, false, false>(a, [](Reg x, Reg, Reg, Reg, Reg& first, Reg&) { first = V::add(first, x); });
+    reduce<V, false, false>(a, [](Reg x, Reg, Reg, Reg& first, Reg&) { first = V::add(first, x); });
 }
 
-// d = x - mean: first += d, second += d * d
-template <class V>
-void moment_rows(const fc_reduce* a) {
-    using Reg = typename V::Reg;
-    reduce<V, false, true>(a, [](Reg x, Reg, Reg mean, Reg, Reg& first, Reg& second) {
-        const Reg d = V::sub(x, mean);
-        first = V::add(first, d);
-        second = V::fma(d, d, second);
-    });
-}
-
-// first += dy, second += dy * (x - mean) * scale
+// first += dy, second += dy * (x - mean)
 template <class V>
 void gradient_rows(const fc_reduce* a) {
     using Reg = typename V::Reg;
-    reduce<V, true, true>(a, [](Reg x, Reg dy, Reg mean, Reg scale, Reg& first, Reg& second) {
+    reduce<V, true, true>(a, [](Reg x, Reg dy, Reg mean, Reg& first, Reg& second) {
         first = V::add(first, dy);
-        second = V::fma(dy, V::mul(V::sub(x, mean), scale), second);
+        second = V::fma(dy, V::sub(x, mean), second);
     });
 }
 
-// f(x, dy, c, n) -> y
-template <class V, bool Gradient, class F>
-static inline void normalise(const fc_normalise* a, F f) {
-    for (int64_t r = 0; r < a->rows; ++r) {
-        for (int64_t c = 0; c < a->columns; c += V::width) {
-            const int n = a->columns - c < V::width ? static_cast<int>(a->columns - c) : V::width;
-            const typename V::Reg dy = Gradient ? load_some<V>(a->dy, r * a->lddy + c, n) : V::zero();
-            store_some<V>(a->y, r * a->ldy + c, f(load_some<V>(a->x, r * a->ldx + c, n), dy, c, n), n);
+// Moments in one pass. A block's sums are taken around the mean so far (the first block's around its first rows'), then the
+// two groups are merged (Chan, Golub and LeVeque 1983, equation 2.1). What the block's distance from that mean costs in
+// rounding is in proportion to what the same distance adds to the squares, so this is as good as two passes.
+template <class V>
+void moment_rows(const fc_moments* a) {
+    using T = typename V::T;
+    using Reg = typename V::Reg;
+    BlockSums<V> sums;
+    T centre[kColumnBlock];
+    each_block(a->rows, a->columns, [&](int64_t r0, int64_t r1, int64_t c0, int64_t columns) {
+        double* start = a->start + c0;
+        double* offset = a->offset + c0;
+        double* square = a->square + c0;
+        const double before = static_cast<double>(a->count + r0), rows = static_cast<double>(r1 - r0);
+        if (before == 0) {
+            const int64_t some = r1 - r0 < kFirstRows ? r1 - r0 : kFirstRows;
+            sum_block<V, false>(a->x, a->ldx, nullptr, 0, nullptr, r0, r0 + some, c0, columns, &sums,
+                                [](Reg x, Reg, Reg, Reg& first, Reg&) { first = V::add(first, x); });
+            for (int64_t c = 0; c < columns; ++c) {
+                start[c] = centre[c] = static_cast<T>(sums.first[c] / static_cast<double>(some));
+                offset[c] = square[c] = 0;
+            }
+        } else {
+            for (int64_t c = 0; c < columns; ++c) centre[c] = static_cast<T>(start[c] + offset[c]);
+        }
+        sum_block<V, false>(a->x, a->ldx, nullptr, 0, centre, r0, r1, c0, columns, &sums,
+                            [](Reg x, Reg, Reg around, Reg& first, Reg& second) {
+                                const Reg d = V::sub(x, around);
+                                first = V::add(first, d);
+                                second = V::fma(d, d, second);
+                            });
+        const double share = rows / (before + rows), both = before * share, inverse = 1 / rows;
+        for (int64_t c = 0; c < columns; ++c) {
+            const double off = sums.first[c] * inverse, distance = (centre[c] - start[c]) + off - offset[c];
+            square[c] += sums.second[c] - sums.first[c] * off + distance * distance * both;
+            offset[c] += distance * share;
+        }
+    });
+}
+
+// The constants of a vector of columns.
+template <class V>
+struct ColumnConstants {
+    using Reg = typename V::Reg;
+    Reg mean, scale, shift, slope;
+
+    ColumnConstants(const fc_normalise* a, int64_t c, int n)
+        : mean(load_some<V>(a->mean, c, n)), scale(load_some<V>(a->scale, c, n)), shift(load_some<V>(a->shift, c, n)),
+          slope(a->slope ? load_some<V>(a->slope, c, n) : V::zero()) {}
+};
+
+// y = f(x, dy, constants) for G rows
+template <class V, int G, bool Gradient, class F>
+static inline void normalise_group(const fc_normalise* a, int64_t r, F f) {
+    using T = typename V::T;
+    const T* x = static_cast<const T*>(a->x) + r * a->ldx;
+    const T* dy = Gradient ? static_cast<const T*>(a->dy) + r * a->lddy : nullptr;
+    T* y = static_cast<T*>(a->y) + r * a->ldy;
+    for (int64_t c = 0; c < a->columns; c += V::width) {
+        const int n = a->columns - c < V::width ? static_cast<int>(a->columns - c) : V::width;
+        const ColumnConstants<V> constants(a, c, n);
+        FC_UNROLL
+        for (int k = 0; k < G; ++k) {
+            const typename V::Reg slope = Gradient ? load_some<V>(dy, k * a->lddy + c, n) : V::zero();
+            store_some<V>(y, k * a->ldy + c, f(load_some<V>(x, k * a->ldx + c, n), slope, constants), n);
         }
     }
+}
+
+template <class V, bool Gradient, class F>
+static inline void normalise(const fc_normalise* a, F f) {
+    int64_t r = 0;
+    for (; rows_are_short<V>(a->columns) && r + kRowGroup <= a->rows; r += kRowGroup) {
+        normalise_group<V, kRowGroup, Gradient>(a, r, f);
+    }
+    for (; r < a->rows; ++r) normalise_group<V, 1, Gradient>(a, r, f);
 }
 
 // y = (x - mean) * scale + shift
 template <class V>
 void normalise_rows(const fc_normalise* a) {
     using Reg = typename V::Reg;
-    normalise<V, false>(a, [a](Reg x, Reg, int64_t c, int n) {
-        const Reg centred = V::sub(x, load_some<V>(a->mean, c, n));
-        return V::fma(centred, load_some<V>(a->scale, c, n), load_some<V>(a->shift, c, n));
+    normalise<V, false>(a, [](Reg x, Reg, const ColumnConstants<V>& k) {
+        return V::fma(V::sub(x, k.mean), k.scale, k.shift);
     });
 }
 
@@ -106,9 +201,9 @@ void normalise_rows(const fc_normalise* a) {
 template <class V>
 void normalise_gradient_rows(const fc_normalise* a) {
     using Reg = typename V::Reg;
-    normalise<V, true>(a, [a](Reg x, Reg dy, int64_t c, int n) {
-        const Reg share = V::mul(V::sub(x, load_some<V>(a->mean, c, n)), load_some<V>(a->slope, c, n));
-        return V::mul(V::sub(V::sub(dy, load_some<V>(a->shift, c, n)), share), load_some<V>(a->scale, c, n));
+    normalise<V, true>(a, [](Reg x, Reg dy, const ColumnConstants<V>& k) {
+        const Reg share = V::mul(V::sub(x, k.mean), k.slope);
+        return V::mul(V::sub(V::sub(dy, k.shift), share), k.scale);
     });
 }
 

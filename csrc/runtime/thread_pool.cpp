@@ -1,7 +1,8 @@
 // The thread pool: fc_parallel_for. What memory tasks use is in workspace.cpp and buffer_pool.cpp.
 //
 // A parallel region is a job in one of 64 slots. Whoever is free joins a job that still has a seat and draws
-// indices from its counter until none is left. The caller is the job's first participant, and leaves when every
+// indices until none is left, first from a share of its own, then from the others': neighbouring indices are
+// neighbouring memory, which one thread then finds in its caches from one region to the next. The caller is the job's first participant, and leaves when every
 // *task* has finished, not when every participant has reported: a thread that the system has suspended delays
 // the caller only while it holds a task.
 //
@@ -12,7 +13,7 @@
 //  2. A caller claims a slot by a compare-and-swap from 0 (no seat, nobody inside) to 1 (itself inside). So a slot
 //     is filled only when nobody is inside, and whoever is inside sees one job all the time.
 //  3. `context` points into the caller's frame. It is used only to run an index that was drawn, and the caller
-//     stays until all drawn indices have finished. After that the counter is past `count`: a late worker draws
+//     stays until all indices have finished. Then every share's counter is past its end: a late worker draws
 //     nothing, touches the slot alone, and slots are never freed.
 // A worker that is suspended inside keeps its slot from being claimed, which costs nothing but the slot; with no
 // slot left a caller runs its job alone. Entering through a stale glance at `open_` is harmless: rule 1 decides.
@@ -41,17 +42,23 @@ namespace fastconv {
 namespace {
 
 constexpr int kSlots = 64;   // one bit each in `open_`
+constexpr int kShares = 8;   // shares that a job's indices are cut into, at most
 constexpr int kSpins = 500;  // pauses (10 to 25 us) before a thread with nothing to do goes to sleep
 constexpr std::uint64_t kSeat = std::uint64_t{1} << 32;
 constexpr std::int64_t kOwnerSleeps = std::int64_t{1} << 62;
 
 // Counters that different threads write stand on cache lines of their own.
+struct alignas(64) Share {
+    std::atomic<std::int64_t> next{0};
+    std::int64_t end = 0;
+};
+
 struct alignas(64) Slot {
     std::atomic<std::uint64_t> door{0};
     fc_task task = nullptr;
     void* context = nullptr;
-    std::int64_t count = 0;
-    alignas(64) std::atomic<std::int64_t> next{0};
+    int shares = 0;
+    Share share[kShares];
     alignas(64) std::atomic<std::int64_t> unfinished{0};  // plus kOwnerSleeps where the caller waits on `finished`
     std::mutex mutex;
     std::condition_variable finished;
@@ -94,14 +101,18 @@ public:
         const int seats = static_cast<int>(std::min<std::int64_t>(count, threads) - 1);
         slot.task = task;
         slot.context = context;
-        slot.count = count;
-        slot.next.store(0, std::memory_order_relaxed);
+        slot.shares = static_cast<int>(std::min<std::int64_t>(kShares, seats + 1));
+        for (int i = 0; i < slot.shares; ++i) {
+            slot.share[i].next.store(count / slot.shares * i + std::min<std::int64_t>(i, count % slot.shares),
+                                     std::memory_order_relaxed);
+            slot.share[i].end = count / slot.shares * (i + 1) + std::min<std::int64_t>(i + 1, count % slot.shares);
+        }
         slot.unfinished.store(count, std::memory_order_relaxed);
         // The bit before the seats: so whoever takes the last seat finds the bit set, and clears it for good.
         open_.fetch_or(std::uint64_t{1} << index, std::memory_order_seq_cst);
         slot.door.fetch_add(static_cast<std::uint64_t>(seats) * kSeat, std::memory_order_release);
         call_workers(seats);
-        take_part(index);
+        take_part(index, 0);
         wait(slot);
         slot.door.fetch_sub(1, std::memory_order_release);
         return true;
@@ -119,15 +130,18 @@ private:
     }
 
     // Draw and run indices until none is left, then take the job off the list. The thread is inside the slot.
-    void take_part(int index) {
+    void take_part(int index, int number) {
         Slot& slot = slots_[index];
-        for (;;) {
-            const std::int64_t i = slot.next.fetch_add(1, std::memory_order_relaxed);
-            if (i >= slot.count) break;
-            slot.task(slot.context, i);
-            if (slot.unfinished.fetch_sub(1, std::memory_order_acq_rel) == kOwnerSleeps + 1) {
-                { std::lock_guard<std::mutex> lock(slot.mutex); }  // the caller is now in wait(), or past it
-                slot.finished.notify_one();
+        for (int k = 0; k < slot.shares; ++k) {
+            Share& share = slot.share[(number + k) % slot.shares];
+            for (;;) {
+                const std::int64_t i = share.next.fetch_add(1, std::memory_order_relaxed);
+                if (i >= share.end) break;
+                slot.task(slot.context, i);
+                if (slot.unfinished.fetch_sub(1, std::memory_order_acq_rel) == kOwnerSleeps + 1) {
+                    { std::lock_guard<std::mutex> lock(slot.mutex); }  // the caller is now in wait(), or past it
+                    slot.finished.notify_one();
+                }
             }
         }
         const std::uint64_t bit = std::uint64_t{1} << index;
@@ -168,7 +182,7 @@ private:
         SignalsBlocked scope;
         while (running_ < std::min(seats, wanted_.load())) {
             try {
-                std::thread([this] { worker(); }).detach();
+                std::thread([this, number = running_ + 1] { worker(number); }).detach();
             } catch (...) {  // no more threads to be had: go on with those there are, do not ask at every region
                 wanted_ = running_.load();
                 return;
@@ -177,12 +191,13 @@ private:
         }
     }
 
-    void worker() {
+    // `number` says whose share comes first: the caller's is 0.
+    void worker(int number) {
         write_float_state(kKernelFloatState);
         int spins = 0;
         for (;;) {
             if (running_.load(std::memory_order_relaxed) > wanted_.load(std::memory_order_relaxed) && retire()) return;
-            if (const std::uint64_t open = open_.load(std::memory_order_acquire); open && enter_one_of(open)) {
+            if (const std::uint64_t open = open_.load(std::memory_order_acquire); open && enter_one_of(open, number)) {
                 spins = 0;
             } else if (++spins < kSpins) {
                 pause_briefly();
@@ -194,7 +209,7 @@ private:
     }
 
     // Take a seat in one of the jobs of the set, work there, leave. False if there was no seat.
-    bool enter_one_of(std::uint64_t open) {
+    bool enter_one_of(std::uint64_t open, int number) {
         for (int index = 0; open; ++index, open >>= 1) {
             if (!(open & 1)) continue;
             Slot& slot = slots_[index];
@@ -204,7 +219,7 @@ private:
             }
             if (door < kSeat) continue;
             if (door < 2 * kSeat) open_.fetch_and(~(std::uint64_t{1} << index), std::memory_order_relaxed);
-            take_part(index);
+            take_part(index, number);
             slot.door.fetch_sub(1, std::memory_order_release);
             return true;
         }

@@ -167,9 +167,11 @@ class Backend:
         raise self._missing("batch_norm_forward")
 
     def batch_norm_backward(
-        self, dy: Array, x: Array, mean: Array, rstd: Array, weight: Array | None, training: bool
-    ) -> tuple[Array, Array, Array]:
-        """-> dx (N, C, L), dweight (C,), dbias (C,). In training mean and rstd depend on x, else they are constants."""
+        self, dy: Array, x: Array, mean: Array, rstd: Array, weight: Array | None, training: bool,
+        needs: Sequence[bool] = (True, True, True),
+    ) -> tuple[Array | None, Array | None, Array | None]:  # fmt: skip
+        """-> dx (N, C, L), dweight (C,), dbias (C,), None where ``needs`` says no. In training mean and rstd depend on
+        x, else they are constants."""
         raise self._missing("batch_norm_backward")
 
     # ------------------------------------------------------------------------------------- activations
@@ -179,7 +181,7 @@ class Backend:
         raise self._missing("relu_forward")
 
     def relu_backward(self, dy: Array, y: Array) -> Array:
-        """dy where the output y > 0, else 0 (the subgradient at 0 is 0)."""
+        """0 where the output y <= 0 (the subgradient at 0 is 0), else dy: also where y is NaN."""
         raise self._missing("relu_backward")
 
     def leaky_relu_forward(self, x: Array, negative_slope: float) -> Array:

@@ -33,7 +33,7 @@ def relu(input: Any, inplace: bool = False) -> Any:
 
 
 def relu_backward(dy: Any, y: Any) -> Any:
-    """Return dy where the output ``y`` (or the input) is positive, else 0."""
+    """Return 0 where the output ``y`` (or the input) is at most 0, else dy: also where y is NaN."""
     return _gradient("relu_backward", "relu_backward", dy, "y", y)
 
 

@@ -120,6 +120,5 @@ def _gradients(
     needs: Sequence[bool], shape: tuple[int, ...],
 ) -> tuple:  # fmt: skip
     """x (N, C, L), dy of the user's shape."""
-    dx, dw, db = backend.batch_norm_backward(backend.reshape(dy, x.shape), x, mean, rstd, w, training)
-    gradients = backend.reshape(dx, shape), dw, db
-    return tuple([gradient if need else None for gradient, need in zip(gradients, needs, strict=True)])
+    dx, dw, db = backend.batch_norm_backward(backend.reshape(dy, x.shape), x, mean, rstd, w, training, needs)
+    return None if dx is None else backend.reshape(dx, shape), dw, db

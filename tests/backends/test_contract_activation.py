@@ -7,7 +7,7 @@ import oracle
 import pytest
 from layouts import DTYPES, LAYOUTS, distinct, normal, stretched
 
-SHAPES = [(4, 3, 5), (1, 1, 1), (3, 17, 1), (2, 33, 7), (0, 3, 2), (5, 10, 64)]
+SHAPES = [(4, 3, 5), (1, 1, 1), (3, 17, 1), (2, 33, 7), (0, 3, 2), (5, 10, 64), (7, 100, 1)]
 # name -> (arguments of the backend, arguments of torch, what the backward saves)
 ACTIVATIONS = {
     "relu": ((), {}, "y"),
@@ -77,17 +77,24 @@ def test_every_element_is_accurate(backend, name, dtype):
 @by_dtype
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 def test_a_nan_fills_its_own_column_alone(backend, name, dtype):
-    x = normal(name, (2, 5, 3), dtype)
-    x[1, 2, 0] = np.nan
-    y = getattr(backend, f"{name}_forward")(x)
-    assert np.isnan(y[1, :, 0]).all()
-    assert np.isnan(y).sum() == 5
+    for shape in ((2, 5, 3), (2, 50, 1)):
+        x = normal(name, shape, dtype)
+        x[1, 2, 0] = np.nan
+        y = getattr(backend, f"{name}_forward")(x)
+        assert np.isnan(y[1, :, 0]).all()
+        assert np.isnan(y).sum() == shape[1]
 
 
 def test_subgradient_at_zero_is_zero(backend):
     zero, one = np.zeros(3, "float32"), np.ones(3, "float32")
     assert not backend.relu_backward(one, backend.relu_forward(zero)).any()
     np.testing.assert_array_equal(backend.leaky_relu_backward(one, zero, 0.5), 0.5 * one)
+
+
+@by_dtype
+def test_relu_lets_a_gradient_through_nan(backend, dtype):
+    y, dy = np.array([np.nan, -1, 0, 1, np.inf, -np.inf] * 7, dtype), normal("dy", (42,), dtype)
+    oracle.assert_same_bits(backend.relu_backward(dy, y), expected("relu", y, dy)[1].astype(dtype))
 
 
 @by_dtype
@@ -121,7 +128,7 @@ def test_takes_zero_strides(backend, name, axis):
 @by_dtype
 @by_name
 def test_a_sample_does_not_know_its_batch(backend, name, dtype):
-    for shape in ((5, 10, 1), (5, 17, 3), (4, 3, 33)):
+    for shape in ((5, 10, 1), (5, 17, 3), (4, 3, 33), (9, 70, 1)):
         x, dy = distinct(shape, shape, dtype), normal(shape, shape, dtype)
         together = compute(backend, name, x, dy)
         for i in range(shape[0]):

@@ -80,6 +80,20 @@ def test_inference_equals_torch(backend, shape, dtype):
         oracle.assert_close(actual, wanted)
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_only_the_gradients_that_are_needed(backend, training):
+    x, dy, rstd = normal("x", (3, 5, 4)), normal("dy", (3, 5, 4)), 1 + np.abs(normal("rstd", (5,)))
+    arguments = dy, x, normal("mean", (5,)), rstd, None, training
+    every = backend.batch_norm_backward(*arguments)
+    for mask in range(8):
+        needs = [bool(mask >> i & 1) for i in range(3)]
+        for gradient, need, whole in zip(backend.batch_norm_backward(*arguments, needs), needs, every, strict=True):
+            if need:
+                oracle.assert_close(gradient, whole)
+            else:
+                assert gradient is None
+
+
 @by_dtype
 def test_without_weight_and_bias(backend, dtype):
     p = problem((4, 3, 5), dtype)

@@ -1,6 +1,7 @@
 """Micro-kernels other than convolution's, each alone, per instruction set: NumPy formulas, and no stray writes."""
 
 import ctypes
+from itertools import product
 
 import numpy as np
 import pytest
@@ -31,9 +32,11 @@ Targets = struct(
     smoothing=REAL,
 )  # fmt: skip
 Reduce = struct(
-    x=POINTER, dy=POINTER, mean=POINTER, scale=POINTER, first=POINTER, second=POINTER, rows=SIZE, columns=SIZE,
-    ldx=SIZE, lddy=SIZE,
-)  # fmt: skip
+    x=POINTER, dy=POINTER, mean=POINTER, first=POINTER, second=POINTER, rows=SIZE, columns=SIZE, ldx=SIZE, lddy=SIZE
+)
+Moments = struct(
+    x=POINTER, start=POINTER, offset=POINTER, square=POINTER, count=SIZE, rows=SIZE, columns=SIZE, ldx=SIZE
+)
 Normalise = struct(
     y=POINTER, x=POINTER, dy=POINTER, mean=POINTER, scale=POINTER, shift=POINTER, slope=POINTER, rows=SIZE,
     columns=SIZE, ldy=SIZE, ldx=SIZE, lddy=SIZE,
@@ -157,6 +160,58 @@ def test_channels(isa, dtype, name):
         assert untouched(outer)
 
 
+CHANNELS_IN_ROWS = (
+    "softmax_forward_rows", "softmax_backward_rows", "log_softmax_forward_rows", "log_softmax_backward_rows"
+)  # fmt: skip
+
+
+@by_dtype
+@by_isa
+@pytest.mark.parametrize("name", CHANNELS_IN_ROWS)
+def test_rows_of_channels(isa, dtype, name):
+    formula = CHANNELS[name.removesuffix("_rows")]
+    for count in (*COUNTS, 100):
+        a, b = values("a", (5, count + 3), dtype), values("bb", (5, count + 1), dtype)
+        y, outer = guarded((5, count), dtype)
+        call(name, isa, dtype, Channels, y=y, a=a, b=b, channels=count, positions=5, ldy=count,
+             lda=count + 3, ldb=count + 1)  # fmt: skip
+        close(y, formula(*(m[:, :count].T.astype(np.float64) for m in (a, b))).T, dtype)
+        assert untouched(outer)
+
+
+@by_dtype
+@by_isa
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_targets_of_rows_of_channels(isa, dtype, smoothing):
+    positions = 70
+    for channels in (*COUNTS, 100):
+        log_prob, weight = values("l", (positions, channels), dtype), values("w", channels, dtype, 0.5)
+        dloss, at = values("dd", positions, dtype), np.arange(positions)
+        target = at % (channels + 1) - 1  # -1 is ignored
+        wide, used = log_prob.astype(np.float64), target >= 0
+        scale = np.where(used, weight[target], 0).astype(np.float64)
+        common = {
+            "log_prob": log_prob, "target": target, "weight": weight, "channels": channels, "positions": positions,
+            "ldy": channels, "ldl": channels, "target_step": 1, "dloss_step": 1, "ignore_index": -1,
+            "smoothing": smoothing,
+        }  # fmt: skip
+        loss, outer = guarded(positions, dtype)
+        kept = np.empty(positions, dtype)
+        call("nll_forward_rows", isa, dtype, Targets, loss=loss, scale=kept, **common)
+        smooth = -(weight * wide).sum(1) / channels
+        close(loss, used * ((1 - smoothing) * -scale * wide[at, target] + smoothing * smooth), dtype)
+        close(kept, scale, dtype)
+        assert untouched(outer)
+        gradient = -smoothing / channels * weight * (used * dloss)[:, None]
+        gradient[at, target] -= (1 - smoothing) * scale * dloss
+        y, outer = guarded((positions, channels), dtype)
+        call("nll_backward_rows", isa, dtype, Targets, y=y, dloss=dloss, **common)
+        close(y, gradient, dtype)
+        call("cross_entropy_backward_rows", isa, dtype, Targets, y=y, dloss=dloss, **common)
+        close(y, gradient - np.exp(wide) * gradient.sum(1)[:, None], dtype)
+        assert untouched(outer)
+
+
 @by_dtype
 @by_isa
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
@@ -187,21 +242,38 @@ def test_targets(isa, dtype, smoothing):
         assert untouched(outer)
 
 
+BLOCKS = [(1, 1), (3, 5), (4, 16), (64, 16), (65, 17), (130, 35), (5, 64), (5, 67), (3, 511), (66, 530), (2, 1031)]
+
+
+@by_dtype
+@by_isa
+def test_moments_of_rows(isa, dtype):
+    for rows, columns in BLOCKS:
+        x = values("x", (rows + 70, columns), dtype) + np.arange(0, 1000, 1000 / columns, dtype)[:columns]
+        arrays = {name: guarded(columns, np.float64) for name in ("start", "offset", "square")}
+        common = {name: array for name, (array, _) in arrays.items()} | {"columns": columns, "ldx": columns}
+        call("moment_rows", isa, dtype, Moments, x=x, count=0, rows=rows, **common)
+        call("moment_rows", isa, dtype, Moments, x=x[rows:], count=rows, rows=70, **common)
+        wide, eps = x.astype(np.longdouble), np.finfo(dtype).eps
+        mean = common["start"] + common["offset"]
+        np.testing.assert_allclose(mean, wide.mean(0).astype(float), rtol=eps / 2, atol=8 * eps)
+        np.testing.assert_allclose(common["square"], len(x) * wide.var(0).astype(float), rtol=64 * eps)
+        assert all(untouched(outer) for _, outer in arrays.values())
+
+
 @by_dtype
 @by_isa
 def test_sums_of_rows(isa, dtype):
-    for rows, columns in [(1, 1), (3, 5), (64, 16), (65, 17), (130, 35), (5, 64), (5, 67)]:
+    for rows, columns in BLOCKS:
         x, dy = values("x", (rows, columns), dtype), values("dy", (rows, columns), dtype)
-        mean, scale = values("mmm", columns, dtype), values("ssss", columns, dtype)
+        mean = values("mmm", columns, dtype)
         d = x.astype(np.float64) - mean
-        for name, first, second in [
-            ("sum_rows", x, None), ("moment_rows", d, d * d), ("gradient_rows", dy, dy * d * scale)
-        ]:  # fmt: skip
+        for name, first, second in [("sum_rows", x, None), ("gradient_rows", dy, dy * d)]:
             one, outer_one = guarded(columns, dtype)
             two, outer_two = guarded(columns, dtype)
             one[:] = two[:] = 1
-            call(name, isa, dtype, Reduce, x=x, dy=dy, mean=mean, scale=scale, first=one, second=two, rows=rows,
-                 columns=columns, ldx=columns, lddy=columns)  # fmt: skip
+            call(name, isa, dtype, Reduce, x=x, dy=dy, mean=mean, first=one, second=two, rows=rows, columns=columns,
+                 ldx=columns, lddy=columns)  # fmt: skip
             close(one, 1 + first.sum(0, dtype=np.float64), dtype)
             close(two, 1 if second is None else 1 + second.sum(0), dtype)
             assert untouched(outer_one)
@@ -211,16 +283,16 @@ def test_sums_of_rows(isa, dtype):
 @by_dtype
 @by_isa
 def test_normalisation_of_rows(isa, dtype):
-    for columns in COUNTS:
-        x, dy = values("x", (3, columns), dtype), values("dy", (3, columns), dtype)
+    for rows, columns in product((3, 4, 9), COUNTS):
+        x, dy = values("x", (rows, columns), dtype), values("dy", (rows, columns), dtype)
         mean, scale, shift, slope = (values("c" * k, columns, dtype) for k in (3, 4, 5, 6))
         d = x.astype(np.float64) - mean
         for name, wanted in [
             ("normalise_rows", d * scale + shift), ("normalise_gradient_rows", (dy - shift - d * slope) * scale)
         ]:  # fmt: skip
-            y, outer = guarded((3, columns), dtype)
+            y, outer = guarded((rows, columns), dtype)
             call(name, isa, dtype, Normalise, y=y, x=x, dy=dy, mean=mean, scale=scale, shift=shift, slope=slope,
-                 rows=3, columns=columns, ldy=columns, ldx=columns, lddy=columns)  # fmt: skip
+                 rows=rows, columns=columns, ldy=columns, ldx=columns, lddy=columns)  # fmt: skip
             close(y, wanted, dtype)
             assert untouched(outer)
 

@@ -1,5 +1,6 @@
 /* Arguments of the kernels over channels: softmax and the losses on it. Matrices are (channels, positions), a row of
- * neighbouring positions after the other; strides count elements. Every position is computed by itself. */
+ * neighbouring positions after the other; to the kernels `*_rows` they are (positions, channels), with neighbouring
+ * channels. Strides `ld` count elements from a row to the next. Every position is computed by itself. */
 #pragma once
 #include <stdint.h>
 

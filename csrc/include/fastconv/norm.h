@@ -1,5 +1,5 @@
 /* Arguments of sums over rows and of normalisation. Matrices have neighbouring columns; `mean`, `scale`, `shift`,
- * `slope`, `first` and `second` hold one value a column. Strides count elements. */
+ * `slope`, `first`, `second`, `start`, `offset` and `square` hold one value a column. Strides count elements. */
 #pragma once
 #include <stdint.h>
 
@@ -7,12 +7,21 @@
 typedef struct fc_reduce {
     const void* x;
     const void* dy;
-    const void* mean;
-    const void* scale;
+    const void* mean; /* or NULL */
     void* first;
     void* second;
     int64_t rows, columns, ldx, lddy;
 } fc_reduce;
+
+/* The mean of each column, start + offset, and the sum of squared distances from it. `count` rows are in them already,
+ * and the matrix' rows are taken in; with none (then they need not be set), start becomes a value near the mean. */
+typedef struct fc_moments {
+    const void* x;
+    double* start;
+    double* offset;
+    double* square;
+    int64_t count, rows, columns, ldx;
+} fc_moments;
 
 /* y[r, c] = f(x[r, c], dy[r, c], column c's constants) */
 typedef struct fc_normalise {

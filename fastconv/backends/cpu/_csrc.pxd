@@ -125,10 +125,16 @@ cdef extern from "fastconv/kernels.h" nogil:
         const void* x
         const void* dy
         const void* mean
-        const void* scale
         void* first
         void* second
         int64_t rows, columns, ldx, lddy
+
+    ctypedef struct fc_moments:
+        const void* x
+        double* start
+        double* offset
+        double* square
+        int64_t count, rows, columns, ldx
 
     ctypedef struct fc_normalise:
         void* y
@@ -311,11 +317,18 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*softmax_backward)(const fc_channels*) noexcept nogil
         void (*log_softmax_forward)(const fc_channels*) noexcept nogil
         void (*log_softmax_backward)(const fc_channels*) noexcept nogil
+        void (*softmax_forward_rows)(const fc_channels*) noexcept nogil
+        void (*softmax_backward_rows)(const fc_channels*) noexcept nogil
+        void (*log_softmax_forward_rows)(const fc_channels*) noexcept nogil
+        void (*log_softmax_backward_rows)(const fc_channels*) noexcept nogil
+        void (*nll_forward_rows)(const fc_targets*) noexcept nogil
+        void (*nll_backward_rows)(const fc_targets*) noexcept nogil
+        void (*cross_entropy_backward_rows)(const fc_targets*) noexcept nogil
         void (*nll_forward)(const fc_targets*) noexcept nogil
         void (*nll_backward)(const fc_targets*) noexcept nogil
         void (*cross_entropy_backward)(const fc_targets*) noexcept nogil
         void (*sum_rows)(const fc_reduce*) noexcept nogil
-        void (*moment_rows)(const fc_reduce*) noexcept nogil
+        void (*moment_rows)(const fc_moments*) noexcept nogil
         void (*gradient_rows)(const fc_reduce*) noexcept nogil
         void (*normalise_rows)(const fc_normalise*) noexcept nogil
         void (*normalise_gradient_rows)(const fc_normalise*) noexcept nogil

@@ -9,7 +9,7 @@ def relu_forward(x):
 
 
 def relu_backward(dy, y):
-    """dy where y > 0, else 0."""
+    """0 where y <= 0, else dy."""
     return run_map(table(y).relu_backward, (dy, y), 1)
 
 

@@ -1,39 +1,56 @@
-"""Arithmetic on arrays of one shape; broadcasting and odd strides are NumPy's. Sums live in reduce.pyx."""
+"""Arithmetic with NumPy's broadcasting. Sums live in reduce.pyx."""
 
 cimport numpy as cnp
 
 import numpy as np
 
 from fastconv.backends.cpu.elementwise cimport is_dense, map_kernel, run_map, same_strides, table
+from fastconv.backends.cpu.runtime cimport empty
 
 cnp.import_array()
 
 
-cdef object binary(map_kernel kernel, object ufunc, cnp.ndarray a, cnp.ndarray b):
-    if not cnp.PyArray_SAMESHAPE(a, b) or not same_strides(a, b) or not is_dense(a):
-        with np.errstate(all="ignore"):
-            return np.asarray(ufunc(a, b))
-    return run_map(kernel, (a, b), 0)
+cdef bint spans(cnp.ndarray a, cnp.ndarray b):
+    """Whether a has the shape of the result with b, an array that broadcasts with it."""
+    cdef int k, ahead = cnp.PyArray_NDIM(a) - cnp.PyArray_NDIM(b)
+    if ahead < 0:
+        return False
+    for k in range(cnp.PyArray_NDIM(b)):
+        if cnp.PyArray_DIM(b, k) != 1 and cnp.PyArray_DIM(b, k) != cnp.PyArray_DIM(a, ahead + k):
+            return False
+    return True
+
+
+cdef object binary(map_kernel kernel, cnp.ndarray a, cnp.ndarray b):
+    """In the memory order of the operand that has the result's shape, else C."""
+    if cnp.PyArray_SAMESHAPE(a, b):
+        return run_map(kernel, (a, b), 0 if is_dense(a) else 1)
+    if spans(a, b):
+        return run_map(kernel, (a, b), 0)
+    if spans(b, a):
+        return run_map(kernel, (a, b), 1)
+    shape = np.broadcast_shapes((<object> a).shape, (<object> b).shape)
+    return run_map(kernel, (a, b), 0, 0.0, empty(shape, a.dtype))
 
 
 def add(a, b):
     """a + b."""
-    return binary(table(a).add, np.add, a, b)
+    return binary(table(a).add, a, b)
 
 
 def subtract(a, b):
     """a - b."""
-    return binary(table(a).subtract, np.subtract, a, b)
+    return binary(table(a).subtract, a, b)
 
 
 def multiply(a, b):
     """a * b."""
-    return binary(table(a).multiply, np.multiply, a, b)
+    return binary(table(a).multiply, a, b)
 
 
 def divide(a, b):
     """a / b."""
-    return binary(table(a).divide, np.divide, a, b)
+    return binary(table(a).divide, a, b)
 
 
 def scale(a, double factor):

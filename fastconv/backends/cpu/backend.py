@@ -5,7 +5,9 @@ from __future__ import annotations
 from ...geometry import ConvGeometry
 from ..base import Array
 from ..reference.backend import ReferenceBackend
-from . import activation, arithmetic, arrays, dropout, loss, norm, optim, plan, pool, reduce, softmax, unit_plan
+from . import (
+    activation, arithmetic, arrays, dropout, loss, moments, norm, optim, plan, pool, reduce, softmax, unit_plan,
+)  # fmt: skip
 from .linear import linear_backward_input, linear_backward_weight, linear_forward
 
 
@@ -82,7 +84,7 @@ class CpuBackend(ReferenceBackend):
     sum = staticmethod(reduce.sum_)
     bias_backward = staticmethod(reduce.bias_backward)
 
-    batch_norm_statistics = staticmethod(norm.batch_norm_statistics)
+    batch_norm_statistics = staticmethod(moments.batch_norm_statistics)
     batch_norm_forward = staticmethod(norm.batch_norm_forward)
     batch_norm_backward = staticmethod(norm.batch_norm_backward)
 

@@ -29,6 +29,7 @@ cdef struct Positions:
     Matrix matrix[MOST_MATRICES]    # all are read, but for the first if `writes`
     int matrices, itemsize
     bint writes, by_sample, failed
+    bint rows                       # a position's channels lie side by side: the kernels `*_rows`, in place
     int64_t outer, inner, channels
     int64_t tile, tiles, share      # positions a tile; tiles; tiles a task
 

@@ -1,6 +1,7 @@
 """Softmax, log-softmax and the losses over channels of (N, C, L): the frame that cuts positions into tiles.
 
-A tile is a matrix (channels, positions) with neighbouring positions. Where the array's lie so, the kernel works in
+Where there are some dozens of channels, and a position's lie side by side, kernels take them as rows. Else a tile is a
+matrix (channels, positions) with neighbouring positions. Where the array's lie so, the kernel works in
 place; else the tile is copied to the workspace and back, and any strides reach the kernels as one pattern. Positions
 are those of a sample, or the samples themselves where L is 1. Which kernel runs on a tile: softmax.pyx and loss.pyx.
 """
@@ -20,6 +21,7 @@ cdef enum:
     MOST_POSITIONS = 256
     TILE_BYTES = 128 * 1024
     TASK_BYTES = 32 * 1024
+    ROW_BYTES = 128     # of channels, that are worth a kernel of rows
 
 
 cdef void use_positions(Positions* p, int64_t n, int64_t channels, int64_t length, int itemsize) noexcept nogil:
@@ -48,7 +50,7 @@ cdef void use_matrix(Positions* p, Matrix* matrix, cnp.ndarray array):
 
 
 cdef int64_t row_stride(const Positions* p, const Matrix* matrix) noexcept nogil:
-    return matrix.view.stride[1] if matrix.in_place else p.tile
+    return matrix.inner if p.rows else matrix.view.stride[1] if matrix.in_place else p.tile
 
 
 cdef void copy_tile(const Positions* p, const Matrix* matrix, char* at, char* buffer, int64_t count,
@@ -95,6 +97,12 @@ cdef void run_tiles(void* context, int64_t index) noexcept nogil:
 
 cdef int run_positions(Positions* p) except -1:
     """Run ``p.compute`` on every tile."""
+    cdef int k
+    p.rows = p.channels * p.itemsize >= ROW_BYTES
+    for k in range(p.matrices):
+        p.rows = p.rows and p.matrix[k].view.stride[1] == 1
+    for k in range(p.matrices):
+        p.matrix[k].in_place = p.rows or p.matrix[k].in_place
     if p.channels > 0 and p.inner > 0:
         with nogil:
             parallel_for((p.tiles + p.share - 1) // p.share, run_tiles, p)

@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint8_t
 
 from fastconv.backends.cpu._csrc cimport fc_kernels, fc_masked, fc_random_mask
 from fastconv.backends.cpu.dispatch cimport kernels
-from fastconv.backends.cpu.elementwise cimport empty_in_order_of, in_order_of, table
+from fastconv.backends.cpu.elementwise cimport chunk_of, empty_in_order_of, in_order_of, table
 from fastconv.backends.cpu.runtime cimport empty, parallel_for
 
 cnp.import_array()
@@ -38,15 +38,16 @@ cdef struct Apply:
     const fc_kernels* kernels
     fc_masked call
     int itemsize
+    int64_t chunk
 
 
 cdef void apply_chunk(void* context, int64_t index) noexcept nogil:
     cdef Apply* apply = <Apply*> context
     cdef fc_masked call = apply.call
-    cdef int64_t first = index * CHUNK
+    cdef int64_t first = index * apply.chunk
     call.y, call.x = <char*> call.y + first * apply.itemsize, <const char*> call.x + first * apply.itemsize
     call.mask += first
-    call.count = min(<int64_t> CHUNK, call.count - first)
+    call.count = min(apply.chunk, call.count - first)
     apply.kernels.masked(&call)
 
 
@@ -63,6 +64,7 @@ def dropout_apply(cnp.ndarray x, cnp.ndarray mask, double factor):
     apply.call.y, apply.call.x = cnp.PyArray_DATA(y), cnp.PyArray_DATA(values)
     apply.call.mask, apply.call.factor = <const uint8_t*> cnp.PyArray_DATA(chosen), factor
     apply.call.count = cnp.PyArray_SIZE(y)
+    apply.chunk = chunk_of(apply.call.count)
     with nogil:
-        parallel_for((apply.call.count + CHUNK - 1) // CHUNK, apply_chunk, &apply)
+        parallel_for((apply.call.count + apply.chunk - 1) // apply.chunk, apply_chunk, &apply)
     return y

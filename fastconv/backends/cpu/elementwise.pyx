@@ -1,8 +1,10 @@
-"""The frame of elementwise operations: arrays that fill their memory are walked as one run of elements, in chunks.
+"""The frame of elementwise operations. The result fills its memory, in the order of one of the inputs, the leader:
+channels-last in, channels-last out.
 
-The result has the memory order of one of the inputs, the leader: channels-last in, channels-last out. Inputs that lie
-otherwise are first copied to its order; one value in every place (zero strides) fills a chunk of the workspace.
-Which kernel runs is the caller's choice: activation.pyx, arithmetic.pyx, loss.pyx.
+Inputs that lie as the result does are walked with it as one run of elements, in long chunks. Where one lies otherwise
+or is broadcast (zero strides), the result is walked in blocks of rows: what of that input belongs to a block is laid
+out beside it in the workspace, and stays there while the next blocks need the same. Which kernel runs is the caller's
+choice: activation.pyx, arithmetic.pyx, loss.pyx.
 """
 
 cimport numpy as cnp
@@ -12,55 +14,122 @@ import numpy as np
 
 from fastconv.backends.cpu._csrc cimport fc_copy2d, fc_kernels, fc_map
 from fastconv.backends.cpu.dispatch cimport kernels
-from fastconv.backends.cpu.runtime cimport empty, empty_permuted, parallel_for, workspace
+from fastconv.backends.cpu.runtime cimport empty, empty_permuted, num_threads, parallel_for, workspace
+from fastconv.backends.cpu.tiles cimport ceil_div
 
 cnp.import_array()
 
 cdef enum:
-    CHUNK = 16384  # elements a task
-    MOST = 5       # inputs
+    LEAST = 8192        # elements a task: at least, and
+    MOST = 16384        # at most
+    BLOCK = 4096        # elements laid out at a time
+    MOST_INPUTS = 5
+    MOST_AXES = 32
 
 
 cdef const fc_kernels* table(cnp.ndarray array) noexcept:
     return kernels(<int> cnp.PyArray_ITEMSIZE(array))
 
 
+cdef int64_t chunk_of(int64_t count) noexcept nogil:
+    """Elements a task, for work whose bits do not depend on how it is cut. Long runs keep the prefetchers going."""
+    cdef int64_t share = ceil_div(count, 8 * num_threads())
+    return (max(<int64_t> LEAST, min(<int64_t> MOST, share)) + 63) // 64 * 64
+
+
+cdef struct Input:
+    const char* data
+    int64_t stride[MOST_AXES]   # along the result's merged axes, slowest first; elements
+    bint flat                   # lies as the result does
+
+
 cdef struct Run:
     map_kernel kernel
     const fc_kernels* kernels
     fc_map call
-    bint constant[MOST]
-    int inputs, constants
-    int64_t count
-    int itemsize
+    Input input[MOST_INPUTS]
+    int inputs, itemsize, axes
+    int64_t count, chunk
+    int64_t size[MOST_AXES]             # of the merged axes
+    int64_t rows, inner                 # the last two axes
+    int64_t block_rows, block_columns   # a block: several whole rows, or a part of one
+    int64_t across, down                # blocks that a row, and that the rows, are cut into
+    int64_t blocks, share               # in all; a task
     bint failed
 
 
 cdef void run_chunk(void* context, int64_t index) noexcept nogil:
+    """All inputs lie alike: one run of elements."""
     cdef Run* run = <Run*> context
     cdef fc_map call = run.call
-    cdef fc_copy2d fill
-    cdef int64_t first = index * CHUNK
-    cdef char* memory = NULL
+    cdef int64_t first = index * run.chunk
     cdef int k
-    call.count = min(<int64_t> CHUNK, run.count - first)
+    call.count = min(run.chunk, run.count - first)
     call.y = <char*> call.y + first * run.itemsize
-    if run.constants:
-        memory = <char*> workspace(<size_t> (run.constants * CHUNK * run.itemsize))
-        if memory == NULL:
-            run.failed = True
-            return
-        fill.rows, fill.ld, fill.si, fill.dj, fill.sj = 1, CHUNK, 0, 1, 0
-        fill.columns = fill.padded = call.count
     for k in range(run.inputs):
-        if run.constant[k]:
-            fill.src, fill.dst = call.x[k], memory
-            run.kernels.copy2d(&fill)
-            call.x[k] = memory
-            memory += CHUNK * run.itemsize
-        else:
-            call.x[k] = <const char*> call.x[k] + first * run.itemsize
+        call.x[k] = run.input[k].data + first * run.itemsize
     run.kernel(&call)
+
+
+cdef void lay_out(const Run* run, const Input* x, const char* src, char* dst, int64_t rows,
+                  int64_t columns) noexcept nogil:
+    cdef fc_copy2d copy
+    copy.dst, copy.src, copy.rows, copy.columns = dst, src, rows, columns
+    copy.si = x.stride[run.axes - 2] if run.axes > 1 else 0
+    copy.sj, copy.dj = x.stride[run.axes - 1], 1
+    if copy.si == 0 and copy.sj == 0:
+        copy.rows, copy.columns = 1, rows * columns
+    copy.ld = copy.padded = copy.columns
+    run.kernels.copy2d(&copy)
+
+
+cdef void run_blocks(void* context, int64_t index) noexcept nogil:
+    cdef Run* run = <Run*> context
+    cdef fc_map call = run.call
+    cdef const char* held[MOST_INPUTS]      # what the workspace holds of each input: from where,
+    cdef int64_t held_rows[MOST_INPUTS]     # how many rows
+    cdef int64_t held_columns[MOST_INPUTS]
+    cdef int64_t block, rest, row, column, rows, columns, at
+    cdef const Input* x
+    cdef const char* src
+    cdef char* buffer
+    cdef char* memory = <char*> workspace(<size_t> (run.inputs * BLOCK * run.itemsize))
+    cdef int k, last = run.axes - 1
+    if memory == NULL:
+        run.failed = True
+        return
+    for k in range(run.inputs):
+        held[k] = NULL
+    for block in range(index * run.share, min(run.blocks, (index + 1) * run.share)):
+        rest, column = block // run.across, block % run.across * run.block_columns
+        rest, row = rest // run.down, rest % run.down * run.block_rows
+        rows, columns = min(run.block_rows, run.rows - row), min(run.block_columns, run.inner - column)
+        at = (rest * run.rows + row) * run.inner + column
+        call.y, call.count = <char*> run.call.y + at * run.itemsize, rows * columns
+        for k in range(run.inputs):
+            x = &run.input[k]
+            if x.flat:
+                call.x[k] = x.data + at * run.itemsize
+                continue
+            src = x.data + (column * x.stride[last] + (row * x.stride[last - 1] if last else 0)) * run.itemsize
+            at_axis(run, x, rest, &src)
+            if x.stride[last] == 1 and (rows == 1 or x.stride[last - 1] == run.inner):
+                call.x[k] = src
+                continue
+            buffer = memory + k * BLOCK * run.itemsize
+            if held[k] != src or held_rows[k] < rows or held_columns[k] != columns:
+                lay_out(run, x, src, buffer, rows, columns)
+                held[k], held_rows[k], held_columns[k] = src, rows, columns
+            call.x[k] = buffer
+        run.kernel(&call)
+
+
+cdef inline void at_axis(const Run* run, const Input* x, int64_t place, const char** src) noexcept nogil:
+    """Move ``src`` to a place of the axes before the last two, numbered as the result's memory is."""
+    cdef int axis
+    for axis in range(run.axes - 3, -1, -1):
+        src[0] += place % run.size[axis] * x.stride[axis] * run.itemsize
+        place //= run.size[axis]
 
 
 def memory_axes(array):
@@ -75,19 +144,12 @@ cdef bint is_dense(cnp.ndarray array):
 
 
 cdef bint same_strides(cnp.ndarray a, cnp.ndarray b):
-    """Whether two arrays of one shape lie alike."""
+    """Whether two arrays are of one shape and lie alike."""
     cdef int i
+    if not cnp.PyArray_SAMESHAPE(a, b):
+        return False
     for i in range(cnp.PyArray_NDIM(a)):
         if cnp.PyArray_STRIDE(a, i) != cnp.PyArray_STRIDE(b, i) and cnp.PyArray_DIM(a, i) > 1:
-            return False
-    return True
-
-
-cdef bint is_constant(cnp.ndarray array):
-    """Whether one element of memory stands in every place."""
-    cdef int i
-    for i in range(cnp.PyArray_NDIM(array)):
-        if cnp.PyArray_STRIDE(array, i) != 0 and cnp.PyArray_DIM(array, i) > 1:
             return False
     return True
 
@@ -112,14 +174,62 @@ cdef cnp.ndarray in_order_of(cnp.ndarray leader, cnp.ndarray array):
     return copy
 
 
+cdef int64_t stride_along(cnp.ndarray y, cnp.ndarray x, int axis):
+    """x's stride, in elements, along an axis of y: 0 where x is broadcast."""
+    axis -= cnp.PyArray_NDIM(y) - cnp.PyArray_NDIM(x)
+    if axis < 0 or cnp.PyArray_DIM(x, axis) == 1:
+        return 0
+    return cnp.PyArray_STRIDE(x, axis) // cnp.PyArray_ITEMSIZE(x)
+
+
+cdef int merge_axes(Run* run, cnp.ndarray y, list inputs) except -1:
+    """Set sizes and strides in the order of y's memory; neighbours that are one axis to every input become one."""
+    cdef int64_t size
+    cdef int k, last
+    cdef bint joins
+    run.axes = 0
+    for axis in memory_axes(y):
+        size, last = cnp.PyArray_DIM(y, axis), run.axes - 1
+        if size == 1:
+            continue
+        joins = last >= 0
+        for k in range(run.inputs):
+            run.input[k].stride[run.axes] = stride_along(y, inputs[k], axis)
+            joins = joins and run.input[k].stride[last] == run.input[k].stride[run.axes] * size
+        if joins:
+            run.size[last] *= size
+            for k in range(run.inputs):
+                run.input[k].stride[last] = run.input[k].stride[run.axes]
+        else:
+            run.size[run.axes] = size
+            run.axes += 1
+    if run.axes == 0:  # one element
+        run.size[0], run.axes = 1, 1
+        for k in range(run.inputs):
+            run.input[k].stride[0] = 1
+    return 0
+
+
+cdef void cut_blocks(Run* run) noexcept nogil:
+    run.inner = run.size[run.axes - 1]
+    run.rows = run.size[run.axes - 2] if run.axes > 1 else 1
+    run.block_columns = min(run.inner, <int64_t> BLOCK)
+    run.block_rows = min(run.rows, BLOCK // run.inner) if run.inner < BLOCK else 1
+    run.across, run.down = ceil_div(run.inner, run.block_columns), ceil_div(run.rows, run.block_rows)
+    run.blocks = run.count // (run.rows * run.inner) * run.down * run.across
+    run.share = max(<int64_t> 1, chunk_of(run.count) // (run.block_rows * run.block_columns))
+
+
 cdef object run_map(map_kernel kernel, tuple inputs, int leader, double scalar=0.0, object into=None):
-    """Return kernel(inputs...), arrays of one shape and dtype. ``into``: a dense array to write to, else a new one."""
+    """Return kernel(inputs...), arrays of one dtype that broadcast to the leader's shape. ``into``: a dense array to
+    write to, whose shape counts then, else a new one."""
     cdef cnp.ndarray y = empty_in_order_of(inputs[leader]) if into is None else into
+    cdef list arrays = list(inputs)
     cdef cnp.ndarray x
-    cdef list kept = []
     cdef Run run
+    cdef bint flat = True
     cdef int k
-    run.kernel, run.count, run.inputs, run.constants, run.failed = kernel, cnp.PyArray_SIZE(y), len(inputs), 0, False
+    run.kernel, run.count, run.inputs, run.failed = kernel, cnp.PyArray_SIZE(y), len(inputs), False
     if run.count == 0:
         return y
     run.itemsize = <int> cnp.PyArray_ITEMSIZE(y)
@@ -128,16 +238,19 @@ cdef object run_map(map_kernel kernel, tuple inputs, int leader, double scalar=0
     run.call.scalar[0] = scalar
     run.call.scalar[1] = 0.0
     for k in range(run.inputs):
-        x = inputs[k]
-        run.constant[k] = run.count > 1 and is_constant(x)
-        if run.constant[k]:
-            run.constants += 1
-        else:
-            x = in_order_of(y, x)
-        kept.append(x)
-        run.call.x[k] = cnp.PyArray_DATA(x)
+        x = arrays[k]
+        run.input[k].data = <const char*> cnp.PyArray_DATA(x)
+        run.input[k].flat = same_strides(y, x)
+        flat = flat and run.input[k].flat
+    if flat:
+        run.chunk = chunk_of(run.count)
+        with nogil:
+            parallel_for(ceil_div(run.count, run.chunk), run_chunk, &run)
+        return y
+    merge_axes(&run, y, arrays)
     with nogil:
-        parallel_for((run.count + CHUNK - 1) // CHUNK, run_chunk, &run)
+        cut_blocks(&run)
+        parallel_for(ceil_div(run.blocks, run.share), run_blocks, &run)
     if run.failed:
         raise MemoryError("elementwise operation: no memory for a workspace")
     return y

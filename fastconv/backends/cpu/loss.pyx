@@ -41,12 +41,18 @@ cdef fc_targets at_tile(const Positions* p, const Tile* tile, int matrix) noexce
 
 cdef void nll_tile(Positions* p, const Tile* tile) noexcept nogil:
     cdef fc_targets call = at_tile(p, tile, 0)
-    p.kernels.nll_forward(&call)
+    if p.rows:
+        p.kernels.nll_forward_rows(&call)
+    else:
+        p.kernels.nll_forward(&call)
 
 
 cdef void nll_gradient_tile(Positions* p, const Tile* tile) noexcept nogil:
     cdef fc_targets call = at_tile(p, tile, 0)
-    p.kernels.nll_backward(&call)
+    if p.rows:
+        p.kernels.nll_backward_rows(&call)
+    else:
+        p.kernels.nll_backward(&call)
 
 
 cdef void cross_entropy_tile(Positions* p, const Tile* tile) noexcept nogil:
@@ -56,13 +62,20 @@ cdef void cross_entropy_tile(Positions* p, const Tile* tile) noexcept nogil:
     softmax.y, softmax.ldy = tile.matrix[0], tile.ld[0]
     softmax.a, softmax.lda = tile.matrix[1], tile.ld[1]
     softmax.b, softmax.ldb = tile.matrix[1], tile.ld[1]
-    p.kernels.log_softmax_forward(&softmax)
-    p.kernels.nll_forward(&call)
+    if p.rows:
+        p.kernels.log_softmax_forward_rows(&softmax)
+        p.kernels.nll_forward_rows(&call)
+    else:
+        p.kernels.log_softmax_forward(&softmax)
+        p.kernels.nll_forward(&call)
 
 
 cdef void cross_entropy_gradient_tile(Positions* p, const Tile* tile) noexcept nogil:
     cdef fc_targets call = at_tile(p, tile, 1)
-    p.kernels.cross_entropy_backward(&call)
+    if p.rows:
+        p.kernels.cross_entropy_backward_rows(&call)
+    else:
+        p.kernels.cross_entropy_backward(&call)
 
 
 cdef class Target:

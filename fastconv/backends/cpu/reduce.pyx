@@ -17,7 +17,7 @@ cdef cnp.ndarray sum_channels(cnp.ndarray a):
     """a (N, C, L) -> (C,)."""
     cdef cnp.ndarray kept = in_kernel_layout(a), total = empty((a.shape[1],), a.dtype)
     cdef View x = view(kept)
-    reduce_channels(kernels(x.itemsize).sum_rows, &x, NULL, NULL, NULL, <char*> cnp.PyArray_DATA(total), NULL)
+    reduce_channels(kernels(x.itemsize).sum_rows, &x, NULL, NULL, <char*> cnp.PyArray_DATA(total), NULL)
     return total
 
 

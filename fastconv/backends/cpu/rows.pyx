@@ -1,5 +1,5 @@
 """Sums over the batch and space of (N, C, L), and walks over it with a constant a channel: the frame of batch
-normalisation, bias gradients and sums.
+normalisation, bias gradients and sums. Means and variances are moments.pyx.
 
 Kernels see matrices whose columns lie side by side and have constants of their own. Where channels lie side by side,
 they are the columns and pixels the rows. Else positions do: a channel's are cut into rows of LANES, with the channel's
@@ -23,17 +23,41 @@ from fastconv.backends.cpu.tiles cimport ceil_div
 cnp.import_array()
 
 cdef enum:
-    LANES = 64              # columns where positions lie side by side; a multiple of every vector's width
-    LANE_BYTES = 64 * 8
-    PART = 4096             # elements, a channel, that a partial result adds up: at least, and
-    MOST_PARTS = 64         # at most so many partial results
+    LANE_BYTES = LANES * 8
     TASK_BYTES = 64 * 1024
 
 
-cdef inline bint channels_are_columns(const View* x) noexcept nogil:
+cdef bint channels_are_columns(const View* x) noexcept nogil:
     if x.size[1] > 1:
         return x.stride[1] == 1
     return x.size[2] > 1 and x.stride[2] != 1
+
+
+cdef bint rows_join(const View* x) noexcept nogil:
+    """Whether the pixels of all samples are rows at one distance."""
+    return x.size[0] == 1 or x.size[2] == 1 or x.stride[0] == x.size[2] * x.stride[2]
+
+
+cdef void join_rows(View* x) noexcept nogil:
+    """Make one sample of all."""
+    if x.size[2] == 1:
+        x.stride[2] = x.stride[0]
+    x.size[2] *= x.size[0]
+    x.size[0] = 1
+
+
+cdef Cut cut_rows(const View* x, bint columns) noexcept nogil:
+    """How sums are cut into partial results and tasks: the shape and the layout decide."""
+    cdef int64_t n = x.size[0], length = x.size[2], channels = x.size[1]
+    cdef Cut cut
+    if columns:
+        cut.rows = max(max(<int64_t> LEAST_ROWS, PART // channels), ceil_div(n * length, MOST_PARTS))
+        cut.parts, cut.c_block = ceil_div(n * length, cut.rows), COLUMNS
+    else:
+        cut.rows = max(ceil_div(PART, length), ceil_div(n, MOST_PARTS))
+        cut.parts, cut.c_block = ceil_div(n, cut.rows), max(<int64_t> 1, PART // (cut.rows * length))
+    cut.blocks = ceil_div(channels, cut.c_block)
+    return cut
 
 
 cdef cnp.ndarray in_kernel_layout(cnp.ndarray array, cnp.ndarray like=None):
@@ -58,47 +82,49 @@ cdef cnp.ndarray in_kernel_layout(cnp.ndarray array, cnp.ndarray like=None):
 cdef struct Sums:
     reduce_kernel kernel
     const fc_kernels* kernels
-    const View* x
-    const View* dy
+    View x
+    View dy
+    bint with_dy, columns
     const char* mean
-    const char* scale
     char* partial           # (parts, sums, C)
-    int64_t parts, sums
-    int64_t rows            # channels as columns: pixels a part; else: samples a part
-    int64_t c_block, blocks, share
+    int64_t sums
+    Cut cut
 
 
 cdef void add_pixels(const Sums* s, int64_t part, int64_t c, int64_t columns) noexcept nogil:
     """Channels as columns: add up the part's pixels, numbered n * L + spot."""
-    cdef int64_t size = s.x.itemsize, pixel = part * s.rows, n, spot
-    cdef int64_t last = min(pixel + s.rows, s.x.size[0] * s.x.size[2])
+    cdef int64_t size = s.x.itemsize, pixel = part * s.cut.rows, n, spot
+    cdef int64_t last = min(pixel + s.cut.rows, s.x.size[0] * s.x.size[2])
     cdef fc_reduce call
     call.columns, call.ldx = columns, s.x.stride[2]
-    call.mean = call.scale = call.dy = NULL
+    call.mean = call.dy = NULL
     if s.mean != NULL:
         call.mean = s.mean + c * size
-    if s.scale != NULL:
-        call.scale = s.scale + c * size
     call.first = s.partial + (part * s.sums * s.x.size[1] + c) * size
     call.second = s.partial + ((part * s.sums + s.sums - 1) * s.x.size[1] + c) * size
     while pixel < last:
         n, spot = pixel // s.x.size[2], pixel % s.x.size[2]
         call.rows = min(last - pixel, s.x.size[2] - spot)
-        call.x = s.x.data + (n * s.x.stride[0] + spot * s.x.stride[2] + c * s.x.stride[1]) * size
-        if s.x.size[2] == 1:  # pixels are samples
-            call.rows, call.ldx = last - pixel, s.x.stride[0]
-        if s.dy != NULL:
-            call.lddy = s.dy.stride[0] if s.x.size[2] == 1 else s.dy.stride[2]
-            call.dy = s.dy.data + (n * s.dy.stride[0] + spot * s.dy.stride[2] + c * s.dy.stride[1]) * size
+        call.x = element(&s.x, n, c, spot)
+        if s.with_dy:
+            call.lddy = s.dy.stride[2]
+            call.dy = element(&s.dy, n, c, spot)
         s.kernel(&call)
         pixel += call.rows
 
 
-cdef void fill(const Sums* s, char* lanes, const char* value) noexcept nogil:
-    """LANES copies of a channel's constant."""
+cdef inline const void* spread(const void* values, int64_t c, int itemsize, char* lanes, int64_t count) noexcept nogil:
+    """``count`` copies of values[c], if there are values."""
     cdef int64_t i
-    for i in range(LANES):
-        memcpy(lanes + i * s.x.itemsize, value, s.x.itemsize)
+    if values == NULL:
+        return NULL
+    if itemsize == 4:
+        for i in range(count):
+            (<float*> lanes)[i] = (<const float*> values)[c]
+    else:
+        for i in range(count):
+            (<double*> lanes)[i] = (<const double*> values)[c]
+    return lanes
 
 
 cdef void fold(const Sums* s, char* lanes) noexcept nogil:
@@ -113,30 +139,24 @@ cdef void fold(const Sums* s, char* lanes) noexcept nogil:
 
 cdef void add_positions(const Sums* s, int64_t part, int64_t c) noexcept nogil:
     """Positions as columns: add up one channel of the part's samples."""
-    cdef int64_t size = s.x.itemsize, length = s.x.size[2], first = part * s.rows, n, spot
-    cdef int64_t last = min(first + s.rows, s.x.size[0])
-    cdef char[LANE_BYTES] mean, scale, one, two
+    cdef int64_t size = s.x.itemsize, length = s.x.size[2], first = part * s.cut.rows, n, spot
+    cdef int64_t last = min(first + s.cut.rows, s.x.size[0])
+    cdef char[LANE_BYTES] mean, one, two
     cdef fc_reduce call
     memset(one, 0, LANE_BYTES)
     memset(two, 0, LANE_BYTES)
-    call.mean = call.scale = call.dy = NULL
+    call.dy, call.mean = NULL, spread(s.mean, c, s.x.itemsize, mean, LANES)
     call.first, call.second = one, two
-    if s.mean != NULL:
-        fill(s, mean, s.mean + c * size)
-        call.mean = mean
-    if s.scale != NULL:
-        fill(s, scale, s.scale + c * size)
-        call.scale = scale
     n = first
     while n < last:
         spot = 0
         while spot < length:
-            call.x = s.x.data + (n * s.x.stride[0] + c * s.x.stride[1] + spot) * size
-            if s.dy != NULL:
-                call.dy = s.dy.data + (n * s.dy.stride[0] + c * s.dy.stride[1] + spot) * size
+            call.x = element(&s.x, n, c, spot)
+            if s.with_dy:
+                call.dy = element(&s.dy, n, c, spot)
             if length <= LANES:     # short: a sample is a row
                 call.rows, call.columns, call.ldx = last - first, length, s.x.stride[0]
-                if s.dy != NULL:
+                if s.with_dy:
                     call.lddy = s.dy.stride[0]
             else:
                 call.rows, call.columns, call.ldx, call.lddy = (length - spot) // LANES, LANES, LANES, LANES
@@ -155,46 +175,45 @@ cdef void add_positions(const Sums* s, int64_t part, int64_t c) noexcept nogil:
 cdef void add_part(void* context, int64_t index) noexcept nogil:
     """index = part * blocks + block of channels."""
     cdef Sums* s = <Sums*> context
-    cdef int64_t c = index % s.blocks * s.c_block, last = min(c + s.c_block, s.x.size[1])
-    if channels_are_columns(s.x):
-        add_pixels(s, index // s.blocks, c, last - c)
+    cdef int64_t part = index // s.cut.blocks, c = index % s.cut.blocks * s.cut.c_block
+    cdef int64_t last = min(c + s.cut.c_block, s.x.size[1])
+    if s.columns:
+        add_pixels(s, part, c, last - c)
         return
     for c in range(c, last):
-        add_positions(s, index // s.blocks, c)
+        add_positions(s, part, c)
 
 
-cdef int reduce_channels(reduce_kernel kernel, const View* x, const View* dy, const void* mean, const void* scale,
-                         char* first, char* second) except -1:
+cdef int reduce_channels(reduce_kernel kernel, const View* x, const View* dy, const void* mean, char* first,
+                         char* second) except -1:
     cdef Sums s
-    cdef int64_t channels = x.size[1], n = x.size[0], length = x.size[2], step = 1, part, bytes
-    cdef bint columns = channels_are_columns(x)
+    cdef int64_t channels = x.size[1], step = 1, part, bytes
     cdef fc_accumulate call
-    s.kernel, s.kernels, s.x, s.dy = kernel, kernels(x.itemsize), x, dy
-    s.mean, s.scale = <const char*> mean, <const char*> scale
-    s.sums = 1 if second == NULL else 2
+    s.kernel, s.kernels, s.x, s.with_dy = kernel, kernels(x.itemsize), x[0], dy != NULL
+    s.mean, s.sums, s.columns = <const char*> mean, 1 if second == NULL else 2, channels_are_columns(x)
     memset(first, 0, channels * x.itemsize)
     if second != NULL:
         memset(second, 0, channels * x.itemsize)
-    if n * length * channels == 0:
+    if x.size[0] * x.size[2] * channels == 0:
         return 0
-    if columns:
-        s.rows = max(<int64_t> PART, ceil_div(n * length, MOST_PARTS))
-        s.parts, s.c_block = ceil_div(n * length, s.rows), max(<int64_t> LANES, TASK_BYTES // (s.rows * x.itemsize))
-    else:
-        s.rows = max(ceil_div(PART, length), ceil_div(n, MOST_PARTS))
-        s.parts, s.c_block = ceil_div(n, s.rows), max(<int64_t> 1, TASK_BYTES // (s.rows * length * x.itemsize))
-    s.blocks = ceil_div(channels, s.c_block)
-    bytes = s.parts * s.sums * channels * x.itemsize
+    if s.with_dy:
+        s.dy = dy[0]
+    if s.columns and rows_join(x) and (not s.with_dy or rows_join(dy)):
+        join_rows(&s.x)
+        if s.with_dy:
+            join_rows(&s.dy)
+    s.cut = cut_rows(x, s.columns)
+    bytes = s.cut.parts * s.sums * channels * x.itemsize
     s.partial = <char*> allocate(bytes)
     if s.partial == NULL:
         raise MemoryError("sum over channels: no memory for partial results")
     with nogil:
         memset(s.partial, 0, bytes)
-        parallel_for(s.parts * s.blocks, add_part, &s)
+        parallel_for(s.cut.parts * s.cut.blocks, add_part, &s)
         call.count = s.sums * channels
-        while step < s.parts:  # part += part + step, for parts 0, 2 step, 4 step, ...
+        while step < s.cut.parts:  # part += part + step, for parts 0, 2 step, 4 step, ...
             part = 0
-            while part + step < s.parts:
+            while part + step < s.cut.parts:
                 call.dst = s.partial + part * call.count * x.itemsize
                 call.src = s.partial + (part + step) * call.count * x.itemsize
                 s.kernels.accumulate(&call)
@@ -219,10 +238,6 @@ cdef struct Walk:
     int64_t share, across   # rows a task: of pixels, or of (n, c); tasks a sample where channels are columns
 
 
-cdef inline char* element(const View* v, int64_t n, int64_t c, int64_t spot) noexcept nogil:
-    return v.data + (n * v.stride[0] + c * v.stride[1] + spot * v.stride[2]) * v.itemsize
-
-
 cdef inline void place(const Walk* walk, fc_normalise* call, int64_t n, int64_t c, int64_t spot) noexcept nogil:
     call.y, call.x = element(walk.y, n, c, spot), element(walk.x, n, c, spot)
     if walk.dy != NULL:
@@ -244,28 +259,21 @@ cdef void walk_pixels(void* context, int64_t index) noexcept nogil:
     walk.kernel(&call)
 
 
-cdef inline const void* spread(const void* values, int64_t c, int itemsize, char* lanes) noexcept nogil:
-    """LANES copies of values[c]."""
-    cdef int64_t i
-    if values == NULL:
-        return NULL
-    for i in range(LANES):
-        memcpy(lanes + i * itemsize, <const char*> values + c * itemsize, itemsize)
-    return lanes
-
-
 cdef void walk_positions(void* context, int64_t index) noexcept nogil:
     """Positions as columns: rows (n, c) [index * share, ...)."""
     cdef Walk* walk = <Walk*> context
     cdef int64_t channels = walk.x.size[1], length = walk.x.size[2], row, n, c
+    cdef int64_t lanes = min(length, <int64_t> LANES)
     cdef char[LANE_BYTES] mean, scale, shift, slope
     cdef int size = walk.x.itemsize
     cdef fc_normalise call = walk.call
     call.ldy = call.ldx = call.lddy = LANES
     for row in range(index * walk.share, min((index + 1) * walk.share, walk.x.size[0] * channels)):
         n, c = row // channels, row % channels
-        call.mean, call.scale = spread(walk.call.mean, c, size, mean), spread(walk.call.scale, c, size, scale)
-        call.shift, call.slope = spread(walk.call.shift, c, size, shift), spread(walk.call.slope, c, size, slope)
+        call.mean = spread(walk.call.mean, c, size, mean, lanes)
+        call.scale = spread(walk.call.scale, c, size, scale, lanes)
+        call.shift = spread(walk.call.shift, c, size, shift, lanes)
+        call.slope = spread(walk.call.slope, c, size, slope, lanes)
         if length >= LANES:
             call.rows, call.columns = length // LANES, LANES
             place(walk, &call, n, c, 0)

@@ -15,22 +15,34 @@ cdef fc_channels arguments(const Positions* p, const Tile* tile) noexcept nogil:
 
 cdef void softmax_tile(Positions* p, const Tile* tile) noexcept nogil:
     cdef fc_channels call = arguments(p, tile)
-    p.kernels.softmax_forward(&call)
+    if p.rows:
+        p.kernels.softmax_forward_rows(&call)
+    else:
+        p.kernels.softmax_forward(&call)
 
 
 cdef void softmax_gradient_tile(Positions* p, const Tile* tile) noexcept nogil:
     cdef fc_channels call = arguments(p, tile)
-    p.kernels.softmax_backward(&call)
+    if p.rows:
+        p.kernels.softmax_backward_rows(&call)
+    else:
+        p.kernels.softmax_backward(&call)
 
 
 cdef void log_softmax_tile(Positions* p, const Tile* tile) noexcept nogil:
     cdef fc_channels call = arguments(p, tile)
-    p.kernels.log_softmax_forward(&call)
+    if p.rows:
+        p.kernels.log_softmax_forward_rows(&call)
+    else:
+        p.kernels.log_softmax_forward(&call)
 
 
 cdef void log_softmax_gradient_tile(Positions* p, const Tile* tile) noexcept nogil:
     cdef fc_channels call = arguments(p, tile)
-    p.kernels.log_softmax_backward(&call)
+    if p.rows:
+        p.kernels.log_softmax_backward_rows(&call)
+    else:
+        p.kernels.log_softmax_backward(&call)
 
 
 def softmax_forward(x):

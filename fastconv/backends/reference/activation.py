@@ -12,7 +12,7 @@ def relu_forward(x: np.ndarray) -> np.ndarray:
 
 
 def relu_backward(dy: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.where(y > 0, dy, dy.dtype.type(0))
+    return np.where(y <= 0, dy.dtype.type(0), dy)  # NaN lets the gradient through
 
 
 def leaky_relu_forward(x: np.ndarray, negative_slope: float) -> np.ndarray:

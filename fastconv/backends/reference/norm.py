@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from .wide import narrow, over_batch_and_space, widen
@@ -28,8 +30,9 @@ def batch_norm_forward(
 
 
 def batch_norm_backward(
-    dy: np.ndarray, x: np.ndarray, mean: np.ndarray, rstd: np.ndarray, weight: np.ndarray | None, training: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    dy: np.ndarray, x: np.ndarray, mean: np.ndarray, rstd: np.ndarray, weight: np.ndarray | None, training: bool,
+    needs: Sequence[bool] = (True, True, True),
+) -> tuple[np.ndarray | None, ...]:  # fmt: skip
     wide = widen(dy)
     normalised = (widen(x) - _column(mean)) * _column(rstd)
     dweight = over_batch_and_space(wide * normalised)
@@ -38,4 +41,5 @@ def batch_norm_backward(
     if training:  # mean and rstd move with x: take their share out of the gradient
         count = max(1, x.shape[0] * x.shape[2])
         dx = wide - (dbias[:, None] + normalised * dweight[:, None]) / count
-    return narrow(dx * _column(rstd) * _column(weight), dy), narrow(dweight, dy), narrow(dbias, dy)
+    gradients = dx * _column(rstd) * _column(weight), dweight, dbias
+    return tuple([narrow(g, dy) if need else None for g, need in zip(gradients, needs, strict=True)])

@@ -109,6 +109,38 @@ def test_the_result_keeps_the_memory_order(cpu, layout):
         assert result.strides == x.strides
 
 
+SPREAD = {
+    "a scalar": ((3, 5, 6, 7), ()), "per channel": ((3, 65, 6, 7), (1, 65, 1, 1)), "a row": ((3, 5000), (5000,)),
+    "one sample": ((3, 5, 6, 70), (5, 6, 70)), "per sample": ((3, 5, 6, 7), (3, 1, 1, 1)),
+    "a column": ((3, 5000), (3, 1)), "both": ((3, 1, 7), (1, 50, 7)), "inner axis": ((2, 9, 33, 40), (1, 9, 33, 1)),
+    "outer product": ((130, 1), (1, 140)),
+}  # fmt: skip
+
+
+@by_dtype
+@pytest.mark.parametrize("layout", ["C", "channels_last", "reversed", "every_other"])
+@pytest.mark.parametrize("shapes", SPREAD.values(), ids=SPREAD)
+def test_broadcasting(cpu, shapes, layout, dtype):
+    a, b = normal("a", shapes[0], dtype), normal("b", shapes[1], dtype)
+    changed = LAYOUTS[layout](a) if layout in LAYOUTS and a.ndim > 2 else a
+    for name, ufunc in {"add": np.add, "subtract": np.subtract, "multiply": np.multiply, "divide": np.divide}.items():
+        np.testing.assert_array_equal(getattr(cpu, name)(changed, b), ufunc(a, b))
+        np.testing.assert_array_equal(getattr(cpu, name)(b, changed), ufunc(b, a))
+    if a.ndim > 2:
+        assert cpu.add(LAYOUTS["channels_last"](a), b).shape == np.add(a, b).shape
+
+
+@by_dtype
+def test_operands_that_lie_differently(cpu, dtype):
+    for shape in ((2, 5, 7, 9), (3, 130, 40, 2), (2, 3, 5000), (64, 70)):
+        a, b = normal("a", shape, dtype), normal("b", shape, dtype)
+        for first in (a, a.copy("F"), np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1)):
+            for second in (b, b[::-1].copy()[::-1], b.copy("F")):
+                result = cpu.subtract(first, second)
+                np.testing.assert_array_equal(result, a - b)
+                assert result.strides == first.strides
+
+
 def results(cpu, dtype: str) -> dict[str, np.ndarray]:
     """One result of every kind of frame, of several tasks each."""
     x, dy = normal("x", (6, 10, 3000), dtype), normal("dy", (6, 10, 3000), dtype)

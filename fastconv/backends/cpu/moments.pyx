@@ -1,0 +1,181 @@
+"""Mean and variance of each channel of (N, C, L), reading it once. Cut and layouts are those of rows.pyx.
+
+Partial results, groups of values with a count, a mean and a sum of squared distances, are in float64; what they say
+together is worked out around the first one's mean, so that a mean far from 0 costs no digits.
+"""
+
+cimport numpy as cnp
+from libc.stdint cimport int64_t
+
+from fastconv.backends.cpu._csrc cimport fc_kernels, fc_moments
+from fastconv.backends.cpu.arrays cimport View, view
+from fastconv.backends.cpu.dispatch cimport kernels
+from fastconv.backends.cpu.rows cimport (
+    LANES, Cut, channels_are_columns, cut_rows, element, in_kernel_layout, join_rows, rows_join
+)
+from fastconv.backends.cpu.runtime cimport allocate, empty, parallel_for, release
+
+cnp.import_array()
+
+
+cdef struct Moments:
+    const fc_kernels* kernels
+    View x
+    bint columns
+    Cut cut
+    double* partial     # (parts, 3, C): start, offset, square
+
+
+cdef void take_pixels(const Moments* m, int64_t part, int64_t c, int64_t columns) noexcept nogil:
+    """Channels as columns: the part's pixels, numbered n * L + spot."""
+    cdef int64_t channels = m.x.size[1], pixel = part * m.cut.rows
+    cdef int64_t last = min(pixel + m.cut.rows, m.x.size[0] * m.x.size[2])
+    cdef fc_moments call
+    call.columns, call.ldx, call.count = columns, m.x.stride[2], 0
+    call.start = m.partial + part * 3 * channels + c
+    call.offset, call.square = call.start + channels, call.start + 2 * channels
+    while pixel < last:
+        call.rows = min(last - pixel, m.x.size[2] - pixel % m.x.size[2])
+        call.x = element(&m.x, pixel // m.x.size[2], c, pixel % m.x.size[2])
+        m.kernels.moment_rows(&call)
+        call.count += call.rows
+        pixel += call.rows
+
+
+cdef struct Lanes:
+    # Groups of `count` values each.
+    double[LANES] start, offset, square
+    int64_t columns, count
+
+
+cdef void take_rows(const Moments* m, Lanes* lanes, const void* x, int64_t rows, int64_t ldx) noexcept nogil:
+    cdef fc_moments call
+    call.x, call.rows, call.columns, call.ldx, call.count = x, rows, lanes.columns, ldx, lanes.count
+    call.start, call.offset, call.square = lanes.start, lanes.offset, lanes.square
+    m.kernels.moment_rows(&call)
+    lanes.count += rows
+
+
+cdef void take_positions(const Moments* m, int64_t part, int64_t c) noexcept nogil:
+    """Positions as columns: one channel of the part's samples, the rest of each after its whole rows apart."""
+    cdef int64_t length = m.x.size[2], channels = m.x.size[1], n = part * m.cut.rows, whole
+    cdef int64_t last = min(n + m.cut.rows, m.x.size[0])
+    cdef double* result = m.partial + part * 3 * channels + c
+    cdef Lanes[2] lanes
+    lanes[0].count = lanes[1].count = 0
+    if length <= LANES:  # a sample is a row
+        lanes[0].columns, lanes[1].columns = length, 0
+        take_rows(m, &lanes[0], element(&m.x, n, c, 0), last - n, m.x.stride[0])
+    else:
+        lanes[0].columns, lanes[1].columns = LANES, length % LANES
+        whole = length - length % LANES
+        for n in range(n, last):
+            take_rows(m, &lanes[0], element(&m.x, n, c, 0), whole // LANES, LANES)
+            if whole < length:
+                take_rows(m, &lanes[1], element(&m.x, n, c, whole), 1, LANES)
+    fold(lanes, result, result + channels, result + 2 * channels)
+
+
+cdef void fold(const Lanes* lanes, double* start, double* offset, double* square) noexcept nogil:
+    cdef double total = 0, count = 0, distance
+    cdef int k
+    cdef int64_t i
+    start[0], square[0] = lanes[0].start[0], 0
+    for k in range(2):
+        for i in range(lanes[k].columns):
+            total += lanes[k].count * (lanes[k].start[i] - start[0] + lanes[k].offset[i])
+        count += lanes[k].count * lanes[k].columns
+    offset[0] = total / count
+    for k in range(2):
+        for i in range(lanes[k].columns):
+            distance = lanes[k].start[i] - start[0] + lanes[k].offset[i] - offset[0]
+            square[0] += lanes[k].square[i] + lanes[k].count * distance * distance
+
+
+cdef void take_part(void* context, int64_t index) noexcept nogil:
+    """index = part * blocks + block of channels."""
+    cdef Moments* m = <Moments*> context
+    cdef int64_t part = index // m.cut.blocks, c = index % m.cut.blocks * m.cut.c_block
+    cdef int64_t last = min(c + m.cut.c_block, m.x.size[1])
+    if m.columns:
+        take_pixels(m, part, c, last - c)
+        return
+    for c in range(c, last):
+        take_positions(m, part, c)
+
+
+cdef void fold_parts(const Moments* m, double count, double each, double* square) noexcept nogil:
+    """Part 0 <- all parts: its offset the mean's, ``square`` (C,) their sum of squares. ``each``: values a part."""
+    cdef int64_t channels = m.x.size[1], part, c
+    cdef double* start = m.partial
+    cdef double* offset = m.partial + channels
+    cdef double* other
+    cdef double own = min(each, count), distance
+    for c in range(channels):
+        offset[c] *= own
+        square[c] = 0
+    for part in range(1, m.cut.parts):
+        other, own = m.partial + part * 3 * channels, min(each, count - part * each)
+        for c in range(channels):
+            other[channels + c] += other[c] - start[c]      # the part's mean, from start
+            offset[c] += own * other[channels + c]
+    for c in range(channels):
+        offset[c] /= count
+    for part in range(1, m.cut.parts):
+        other, own = m.partial + part * 3 * channels, min(each, count - part * each)
+        for c in range(channels):
+            distance = other[channels + c] - offset[c]
+            square[c] += other[2 * channels + c] + own * distance * distance
+
+
+ctypedef fused real:
+    float
+    double
+
+
+cdef void write(const Moments* m, double count, double each, real* mean, real* variance) noexcept nogil:
+    cdef int64_t channels = m.x.size[1], c
+    cdef double* start = m.partial
+    cdef double* offset = m.partial + channels
+    cdef double* square = m.partial + m.cut.parts * 3 * channels
+    cdef double* first = square + channels     # part 0's own mean, from start
+    cdef double distance
+    for c in range(channels):
+        first[c] = offset[c]
+    fold_parts(m, count, each, square)
+    for c in range(channels):
+        distance = first[c] - offset[c]
+        square[c] += m.partial[2 * channels + c] + min(each, count) * distance * distance
+        mean[c] = <real> (start[c] + offset[c])
+        variance[c] = <real> (max(square[c], 0.0) / count if square[c] == square[c] else square[c])
+
+
+def batch_norm_statistics(cnp.ndarray x):
+    """x (N, C, L) -> mean (C,), biased variance (C,)."""
+    cdef cnp.ndarray kept = in_kernel_layout(x)
+    cdef cnp.ndarray mean = empty((x.shape[1],), x.dtype), variance = empty((x.shape[1],), x.dtype)
+    cdef Moments m
+    cdef double count = x.shape[0] * x.shape[2]
+    cdef double each
+    cdef size_t bytes
+    m.x = view(kept)
+    m.kernels, m.columns = kernels(m.x.itemsize), channels_are_columns(&m.x)
+    if count * x.shape[1] == 0:
+        mean[...] = variance[...] = 0
+        return mean, variance
+    m.cut = cut_rows(&m.x, m.columns)
+    each = m.cut.rows if m.columns else m.cut.rows * m.x.size[2]
+    if m.columns and rows_join(&m.x):
+        join_rows(&m.x)
+    bytes = (m.cut.parts * 3 + 2) * m.x.size[1] * sizeof(double)
+    m.partial = <double*> allocate(bytes)
+    if m.partial == NULL:
+        raise MemoryError("batch_norm_statistics: no memory for partial results")
+    with nogil:
+        parallel_for(m.cut.parts * m.cut.blocks, take_part, &m)
+        if m.x.itemsize == 4:
+            write(&m, count, each, <float*> cnp.PyArray_DATA(mean), <float*> cnp.PyArray_DATA(variance))
+        else:
+            write(&m, count, each, <double*> cnp.PyArray_DATA(mean), <double*> cnp.PyArray_DATA(variance))
+        release(m.partial, bytes)
+    return mean, variance
