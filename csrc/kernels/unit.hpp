@@ -24,7 +24,7 @@ static inline void pool_one_by_one(F value, int64_t places, typename V::T* small
         best = V::select(better, v, best);
         where = V::select(better, V::set1(static_cast<T>(q)), where);
     }
-    if (Relu) where = V::select(V::greater(best, zero), where, V::set1(T(FC_NO_GRADIENT)));
+    if (Relu) where = V::select(V::not_less_equal(best, zero), where, V::set1(T(FC_NO_GRADIENT)));
     store_some<V>(small, 0, best, n);
     V::store_bytes(index, where, n);
 }

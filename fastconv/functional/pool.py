@@ -15,8 +15,7 @@ from ..arguments import flag
 from ..backends.base import Array
 from ..errors import DataError, ShapeError, mismatch
 from ..geometry import adaptive_pool_geometry, check_same_shape, pool_geometry
-from ..tape import is_grad_enabled
-from ..tensor import Tensor, operand, operands, record
+from ..tensor import Tensor, is_grad_enabled, operand, operands, record
 from ._common import RANKS, check_gradient, integers, named, remembered, shape_of, sizes_of
 
 _pool_sizes = remembered(sizes_of(pool_geometry, "c"), shapes=1)

@@ -6,7 +6,19 @@ from ...geometry import ConvGeometry
 from ..base import Array
 from ..reference.backend import ReferenceBackend
 from . import (
-    activation, arithmetic, arrays, dropout, loss, moments, norm, optim, plan, pool, reduce, softmax, unit_plan,
+    activation,
+    arithmetic,
+    arrays,
+    dropout,
+    loss,
+    moments,
+    norm,
+    optim,
+    plan,
+    pool,
+    reduce,
+    softmax,
+    unit_plan,
 )  # fmt: skip
 from .linear import linear_backward_input, linear_backward_weight, linear_forward
 
