@@ -2,9 +2,9 @@
 
 Wide: x has channels enough for vectors; lines are channels of dy. Both sides of a tile are copied, each pixel's
 channels side by side, those of x without padding or positions that no tap reads; a tap is then two lists of pixels,
-which leave out those that see only padding. A single tap reads both sides where they lie, if their channels do so. Narrow: x has
-few channels, as in a first layer. Vectors run along dy's, and the lines of all taps, read from one padded tile, are
-broadcast.
+which leave out those that see only padding. A single tap reads both sides where they lie, if their channels do so.
+Narrow: x has few channels, as in a first layer. Vectors run along dy's, and the lines of all taps, read from one
+padded tile, are broadcast.
 """
 
 from libc.stdint cimport int64_t
