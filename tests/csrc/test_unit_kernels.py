@@ -162,7 +162,7 @@ def test_conv_pool_has_the_bits_of_its_parts(isa, dtype, places, relu):
             pixel, ypixel = (window[:, None] + place).reshape(-1), np.arange(windows * places) * nr
             z = np.zeros((windows * places + 1, nr), dtype)
             part = conv(
-                *(a.ctypes.data for a in (x, pixel, tap, w, wtap, bias, z, ypixel)), windows * places, taps, depth,
+                *(a.ctypes.data for a in (x, pixel, tap, w, wtap, bias, z, ypixel)), windows * places, 0, taps, depth,
                 columns, 0,
             )  # fmt: skip
             _lab.call("conv_tile", ISAS[isa], DTYPES[dtype], bytes(part))
