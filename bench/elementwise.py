@@ -251,7 +251,7 @@ def measure(sides: Sides, rounds: int, turn: float) -> Paired:
     single = paired(sides, 1, 2, 1, 0.0)
     slowest = max(single.median(side) for side in sides)
     steps = max(1, round(min(turn / single.median(single.fastest()), 3 * turn / slowest)))
-    return paired(sides, rounds, steps, 1 + steps // 10, 0.002)
+    return paired(sides, rounds, steps, 2 + steps // 5, 0.02)  # PyTorch's threads spin for some time
 
 
 def main() -> None:
