@@ -247,11 +247,14 @@ def verify(where: str, sides: Sides) -> float:
 
 
 def measure(sides: Sides, rounds: int, turn: float) -> Paired:
-    """Time all sides; a turn has as many steps as fit into ``turn`` seconds."""
+    """Time all sides; a turn has as many steps as fit into ``turn`` seconds.
+
+    It is longer than the milliseconds that the system may take, after a pause, to give each thread a processor.
+    """
     single = paired(sides, 1, 2, 1, 0.0)
     slowest = max(single.median(side) for side in sides)
     steps = max(1, round(min(turn / single.median(single.fastest()), 3 * turn / slowest)))
-    return paired(sides, rounds, steps, 1 + steps // 10, 0.002)
+    return paired(sides, rounds, steps, 2 + steps // 5, 0.02)  # PyTorch's threads spin for some time
 
 
 def main() -> None:
@@ -260,7 +263,7 @@ def main() -> None:
     parser.add_argument("--nets", nargs="+", help="only these networks (head: softmax and cross-entropy)")
     parser.add_argument("--threads", type=int, default=fastconv.get_num_threads())
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--turn", type=float, default=0.01, help="seconds a turn")
+    parser.add_argument("--turn", type=float, default=0.04, help="seconds a turn")
     machine.add_results_option(parser)
     options = parser.parse_args()
     fastconv.set_num_threads(options.threads)

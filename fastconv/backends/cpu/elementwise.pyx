@@ -14,7 +14,7 @@ import numpy as np
 
 from fastconv.backends.cpu._csrc cimport fc_copy2d, fc_kernels, fc_map
 from fastconv.backends.cpu.dispatch cimport kernels
-from fastconv.backends.cpu.runtime cimport empty, empty_permuted, num_threads, parallel_for, workspace
+from fastconv.backends.cpu.runtime cimport _empty, empty, num_threads, parallel_for, workspace
 from fastconv.backends.cpu.tiles cimport ceil_div
 
 cnp.import_array()
@@ -24,7 +24,7 @@ cdef enum:
     MOST = 16384        # at most
     BLOCK = 4096        # elements laid out at a time
     MOST_INPUTS = 5
-    MOST_AXES = 32
+    MOST_AXES = 64      # NumPy's own limit
 
 
 cdef const fc_kernels* table(cnp.ndarray array) noexcept:
@@ -132,15 +132,36 @@ cdef inline void at_axis(const Run* run, const Input* x, int64_t place, const ch
         place //= run.size[axis]
 
 
-def memory_axes(array):
-    """Return the axes from the slowest to the fastest in memory."""
-    strides = array.strides
-    return tuple(sorted(range(array.ndim), key=lambda axis: -strides[axis]))
+cdef void order_axes(cnp.ndarray array, int* axes):
+    """Set the axes from the slowest to the fastest in memory; those of one stride stay in order."""
+    cdef int k, place
+    for k in range(cnp.PyArray_NDIM(array)):
+        place = k
+        while place > 0 and cnp.PyArray_STRIDE(array, axes[place - 1]) < cnp.PyArray_STRIDE(array, k):
+            axes[place] = axes[place - 1]
+            place -= 1
+        axes[place] = k
+
+
+cdef bint fills(cnp.ndarray array, const int* axes):
+    """Whether the elements fill a run of memory in the order of ``axes``."""
+    cdef int64_t expected = cnp.PyArray_ITEMSIZE(array)
+    cdef int k
+    for k in range(cnp.PyArray_NDIM(array) - 1, -1, -1):
+        if cnp.PyArray_DIM(array, axes[k]) != 1:
+            if cnp.PyArray_STRIDE(array, axes[k]) != expected:
+                return False
+            expected *= cnp.PyArray_DIM(array, axes[k])
+    return True
 
 
 cdef bint is_dense(cnp.ndarray array):
     """Whether the elements fill a run of memory, the axes in any order."""
-    return cnp.PyArray_IS_C_CONTIGUOUS(array) or array.transpose(memory_axes(array)).flags.c_contiguous
+    cdef int[MOST_AXES] axes
+    if cnp.PyArray_IS_C_CONTIGUOUS(array):
+        return True
+    order_axes(array, axes)
+    return fills(array, axes)
 
 
 cdef bint same_strides(cnp.ndarray a, cnp.ndarray b):
@@ -156,12 +177,14 @@ cdef bint same_strides(cnp.ndarray a, cnp.ndarray b):
 
 cdef object empty_in_order_of(cnp.ndarray leader, object dtype=None):
     """An array of undefined content with the leader's shape, and its memory order if the leader is dense (else C)."""
+    cdef int[MOST_AXES] axes
     cdef tuple shape = (<object> leader).shape
     if dtype is None:
         dtype = leader.dtype
-    if cnp.PyArray_IS_C_CONTIGUOUS(leader) or not is_dense(leader):
+    if cnp.PyArray_IS_C_CONTIGUOUS(leader) or cnp.PyArray_NDIM(leader) > 32:  # which `empty` may refuse
         return empty(shape, dtype)
-    return empty_permuted(shape, dtype, memory_axes(leader))
+    order_axes(leader, axes)
+    return _empty(shape, cnp.PyArray_NDIM(leader), dtype, axes) if fills(leader, axes) else empty(shape, dtype)
 
 
 cdef cnp.ndarray in_order_of(cnp.ndarray leader, cnp.ndarray array):
@@ -185,10 +208,13 @@ cdef int64_t stride_along(cnp.ndarray y, cnp.ndarray x, int axis):
 cdef int merge_axes(Run* run, cnp.ndarray y, list inputs) except -1:
     """Set sizes and strides in the order of y's memory; neighbours that are one axis to every input become one."""
     cdef int64_t size
-    cdef int k, last
+    cdef int[MOST_AXES] axes
+    cdef int k, i, axis, last
     cdef bint joins
     run.axes = 0
-    for axis in memory_axes(y):
+    order_axes(y, axes)
+    for i in range(cnp.PyArray_NDIM(y)):
+        axis = axes[i]
         size, last = cnp.PyArray_DIM(y, axis), run.axes - 1
         if size == 1:
             continue

@@ -16,6 +16,7 @@ cdef void* workspace(size_t nbytes) noexcept nogil
 # New arrays on pooled memory, of undefined content; MemoryError if memory is short.
 cpdef object empty(tuple shape, object dtype, str order=*)
 cpdef object empty_permuted(tuple shape, object dtype, tuple axes)
+cdef object _empty(tuple shape, int rank, object dtype, const int* slowest_first)
 
 # Memory from the buffer pool (NULL if it is short), and its return with the size that was asked for.
 cdef void* allocate(size_t nbytes) noexcept nogil
