@@ -21,7 +21,7 @@ from fastconv.backends.cpu.winograd_tiles cimport (
     plane_size, rows_to_transform, set_form, transform_row,
 )
 
-cdef int64_t SMALL_CHUNK = 416 * 1024       # bytes: chunks of a part stay in a second-level cache
+cdef int64_t SMALL_CHUNK = 832 * 1024       # bytes: chunks of a part stay in a second-level cache
 cdef int64_t LARGE_CHUNK = 3584 * 1024      # bytes: chunks that all threads share
 cdef int64_t CHUNK_TILES = 256              # a sum over more tiles is a sum of sums, which rounds less
 cdef int64_t PARTIAL_BYTES = 4608 * 1024    # of all partial sums
