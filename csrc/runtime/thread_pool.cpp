@@ -2,9 +2,9 @@
 //
 // A parallel region is a job in one of 64 slots. Whoever is free joins a job that still has a seat and draws
 // indices until none is left, first from a share of its own, then from the others': neighbouring indices are
-// neighbouring memory, which one thread then finds in its caches from one region to the next. The caller is the job's first participant, and leaves when every
-// *task* has finished, not when every participant has reported: a thread that the system has suspended delays
-// the caller only while it holds a task.
+// neighbouring memory, which one thread then finds in its caches from one region to the next. The caller is the
+// job's first participant, and leaves when every *task* has finished, not when every participant has reported: a
+// thread that the system has suspended delays the caller only while it holds a task.
 //
 // Why a late worker cannot touch a job that is over.  A slot's `door` holds the seats left (upper half) and the
 // threads inside (lower half) in one atomic word.
@@ -32,6 +32,11 @@
 #if !defined(_WIN32)
 #include <pthread.h>
 #include <signal.h>
+#endif
+#if defined(__linux__)
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 #include "at_fork.hpp"
@@ -81,6 +86,36 @@ private:
 };
 
 std::atomic<int> num_threads{1};
+
+// Linux likes to wake a thread on the processor of the one that wakes it. There the caller is at work: the worker would
+// wait until the balancer moves it, milliseconds later. So workers that sleep are kept off the caller's processor.
+class Elsewhere {
+public:
+#if defined(__linux__)
+    void enter(int number) { ids_[number].store(static_cast<int>(syscall(SYS_gettid)), std::memory_order_relaxed); }
+    void leave(int number) { ids_[number].store(0, std::memory_order_relaxed); }
+    // Cheap while the caller stays where it is; workers are few and so are its moves.
+    void avoid_callers_processor(int workers) {
+        const int here = sched_getcpu();
+        if (here < 0 || avoided_.load(std::memory_order_relaxed) == here + 1) return;
+        cpu_set_t set;
+        if (sched_getaffinity(0, sizeof(set), &set) != 0 || here >= CPU_SETSIZE || CPU_COUNT(&set) < 2) return;
+        CPU_CLR(here, &set);
+        for (int i = 1; i <= workers; ++i) {
+            if (const int id = ids_[i].load(std::memory_order_relaxed)) sched_setaffinity(id, sizeof(set), &set);
+        }
+        avoided_.store(here + 1, std::memory_order_relaxed);
+    }
+
+private:
+    std::atomic<int> ids_[FC_MAX_THREADS + 1] = {};
+    std::atomic<int> avoided_{0};
+#else
+    void enter(int) {}
+    void leave(int) {}
+    void avoid_callers_processor(int) {}
+#endif
+};
 
 class Pool {
 public:
@@ -170,6 +205,7 @@ private:
         // are counted. Both are sequentially consistent, so one of the two sees the other.
         const int sleepers = sleepers_.load(std::memory_order_seq_cst);
         if (sleepers == 0) return;
+        elsewhere_.avoid_callers_processor(running_.load(std::memory_order_relaxed));
         { std::lock_guard<std::mutex> lock(mutex_); }  // those counted are now waiting, not about to wait
         if (seats >= sleepers)
             work_or_retire_.notify_all();
@@ -194,9 +230,13 @@ private:
     // `number` says whose share comes first: the caller's is 0.
     void worker(int number) {
         write_float_state(kKernelFloatState);
+        elsewhere_.enter(number);
         int spins = 0;
         for (;;) {
-            if (running_.load(std::memory_order_relaxed) > wanted_.load(std::memory_order_relaxed) && retire()) return;
+            if (running_.load(std::memory_order_relaxed) > wanted_.load(std::memory_order_relaxed) && retire()) {
+                elsewhere_.leave(number);
+                return;
+            }
             if (const std::uint64_t open = open_.load(std::memory_order_acquire); open && enter_one_of(open, number)) {
                 spins = 0;
             } else if (++spins < kSpins) {
@@ -244,6 +284,7 @@ private:
     alignas(64) std::atomic<std::uint64_t> open_{0};  // bit i: slot i may have a seat
     alignas(64) std::mutex mutex_;                    // guards changes of running_, wanted_ and going to sleep
     std::condition_variable work_or_retire_;
+    Elsewhere elsewhere_;
     std::atomic<int> sleepers_{0};
     std::atomic<int> running_{0};
     std::atomic<int> wanted_{0};
