@@ -8,6 +8,7 @@ import numpy as np
 import oracle
 import pytest
 
+import fastconv
 from fastconv import Tensor, nn, optim
 from fastconv.errors import ArgumentError, CheckpointError, ShapeError
 from fastconv.optim import lr_scheduler
@@ -265,3 +266,20 @@ def test_states_that_would_step_otherwise_are_refused():
     with pytest.raises(CheckpointError, match="expected a state of"):
         adam.load_state_dict({"state": sgd.state_dict()["state"], "param_groups": state["param_groups"]})
     assert not adam.state
+
+
+def test_a_gradient_that_is_no_array_is_refused():
+    p = fastconv.tensor(np.ones(3, np.float32), requires_grad=True)
+    p.grad = fastconv.tensor(np.ones(3, np.float32))
+    with pytest.raises(ArgumentError, match="a gradient of its parameter's kind, ndarray, got Tensor"):
+        optim.SGD([p], lr=0.1).step()
+
+
+def test_a_state_of_another_dtype_is_refused():
+    p = fastconv.tensor(np.ones(3, np.float32), requires_grad=True)
+    optimizer = optim.Adam([p], lr=0.1)
+    p.grad = np.ones(3, np.float32)
+    optimizer.step()
+    p.data, p.grad = p.data.astype(np.float64), np.ones(3)
+    with pytest.raises((ShapeError, ValueError), match="float"):
+        optimizer.step()

@@ -10,7 +10,8 @@ The rules that hold for every method:
 * Outputs are new arrays of the logical shape documented, in any memory order, writable. Gradients of parameters
   (``dw``, ``db``) are C-contiguous. Only the optimiser steps and ``accumulate`` write into arrays they are given.
 * A result does not depend on the number of threads, nor a sample's result on the batch around it.
-* NaN and infinity propagate as in IEEE 754 arithmetic.
+* NaN and infinity propagate as in IEEE 754 arithmetic; an algorithm that transforms its operands (Winograd, refused
+  by ``geometry.exact``) may spread them over the 4x4 outputs of a tile.
 
 A device overrides what it speeds up; what it does not override raises. ``tests/backends`` runs the same cases over all.
 """

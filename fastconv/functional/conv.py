@@ -70,7 +70,8 @@ def _conv(rank: int) -> Callable:
         padding: zeros at both ends, an int or one for each axis; 'valid' is none, 'same' keeps the size (stride 1).
         groups: the channels are split into this many groups that do not see each other.
         exact: True refuses Winograd's algorithm, which ``explain`` names where it would be used (float32 kernels of
-            3x3 and 5x5: faster, relative RMS error below 1e-5); False allows it; None does as FASTCONV_EXACT says.
+            3x3 and 5x5: faster, relative RMS error below 1e-5, and a NaN or infinity spoils the 4x4 outputs around it);
+            False allows it; None does as FASTCONV_EXACT says.
 
     Returns:
         (N, OC, {rank} output sizes), or without N.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import backends
-from ..errors import ArgumentError, mismatch
+from ..errors import ArgumentError, ShapeError, mismatch
 from ..geometry import conv_geometry, conv_transpose_geometry, pool_geometry
 from ._common import shape_of
 from .conv import resolve_exact
@@ -45,8 +45,13 @@ def explain(op: str, input: Sequence[int], weight: Sequence[int], *, dtype: str 
     return "\n".join(backends.for_numpy().explain(verb, geometry, dtype) for verb in verbs)
 
 
-def _explain_unit(input: Sequence[int], weight: Sequence[int], dtype: str, *, pool: Any = None, **options: Any) -> str:
-    rank = len(weight) - 2
+def _explain_unit(
+    input: Sequence[int], weight: Sequence[int], dtype: str, *, pool: Any = None, activation: str | None = "relu",
+    **options: Any,
+) -> str:  # fmt: skip
+    rank = len(shape_of("explain", "weight", weight)) - 2
+    if rank not in (1, 2, 3):
+        raise ShapeError(mismatch("explain", "weight of 3, 4 or 5 axes", f"shape {tuple(weight)}"))
     if pool is None:
         return explain(f"conv{rank}d", input, weight, dtype=dtype, **options)
     _check_dtype(dtype)

@@ -46,6 +46,8 @@ def _has_whole_windows(pool: Any) -> bool:
     Options that are no sizes at all are left to the layer, which says so.
     """
     size = pool.kernel_size
+    if any(type(option) not in (int, tuple) for option in (pool.stride, pool.padding, pool.dilation)):
+        return False
     if pool.return_indices is not False or pool.ceil_mode is not False or pool.padding != 0 or pool.dilation != 1:
         return False
     if type(size) is int:

@@ -79,6 +79,11 @@ class Optimizer:
     def _check_gradient(self, param: Tensor) -> None:
         if isinstance(param.data, np.ndarray) and not param.data.flags.writeable:
             raise ArgumentError(mismatch(f"{self._name}.step", "params that can be written to", "a read-only one"))
+        if type(param.grad) is not type(param.data) and not (
+            isinstance(param.grad, np.ndarray) and isinstance(param.data, np.ndarray)
+        ):
+            expected = f"a gradient of its parameter's kind, {type(param.data).__name__}"
+            raise ArgumentError(mismatch(f"{self._name}.step", expected, type(param.grad).__name__))
         if param.grad.shape != param.data.shape or param.grad.dtype != param.data.dtype:
             expected = f"a gradient like its parameter, {param.data.dtype} {param.shape}"
             raise ShapeError(mismatch(f"{self._name}.step", expected, f"{param.grad.dtype} {param.grad.shape}"))

@@ -84,3 +84,21 @@ def test_nan_reaches_its_own_sample_alone(backend):
     y = backend.linear_forward(x, w, b)
     np.testing.assert_array_equal(np.isnan(y).all(axis=1), [False, False, True, False, False])
     np.testing.assert_array_equal(np.isnan(y).any(axis=1), [False, False, True, False, False])
+
+
+@pytest.mark.parametrize("rows", [1, 4, 5])
+def test_bias_of_any_stride(backend, rows):
+    rng = np.random.default_rng(8)
+    x, w, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((rows, 37), (50, 37), (50,)))
+    for bias in (b[::-1], np.broadcast_to(b[3], (50,)), np.repeat(b, 2)[::2]):
+        expected = x.astype(np.float64) @ w.T.astype(np.float64) + bias
+        np.testing.assert_allclose(backend.linear_forward(x, w, bias), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5])
+def test_layers_without_features(backend, rows):
+    x, w, b = np.zeros((rows, 0)), np.zeros((3, 0)), np.arange(3.0)
+    np.testing.assert_array_equal(backend.linear_forward(x, w, b), np.tile(b, (rows, 1)))
+    dy = np.ones((rows, 3))
+    assert backend.linear_backward_input(dy, w).shape == (rows, 0)
+    assert backend.linear_backward_weight(dy, x).shape == (3, 0)

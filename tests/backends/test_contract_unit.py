@@ -28,6 +28,7 @@ CASES = {
     "pointwise": (2, (2, 33, 6, 6), (20, 33, 1, 1), {}, 2),
     "3d": (3, (2, 5, 6, 7, 8), (6, 5, 3, 2, 3), {"padding": 1}, (2, 3, 2)),
     "many_places": (2, (1, 17, 19, 18), (3, 17, 3, 3), {}, 15),
+    "far_taps": (2, (1, 300, 51, 50), (3, 300, 3, 3), {"dilation": 24, "padding": 2}, 2),  # too much for one piece
     "empty": (2, (0, 4, 8, 8), (5, 4, 3, 3), {}, 2),
 }
 by_case = pytest.mark.parametrize("name", CASES)

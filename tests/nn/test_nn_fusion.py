@@ -197,3 +197,11 @@ def test_environment_is_checked():
     environment = {**os.environ, "FASTCONV_FUSE": "maybe"}
     run = subprocess.run([sys.executable, "-c", "import fastconv.nn"], env=environment, capture_output=True, text=True)
     assert "FASTCONV_FUSE: expected one of 0, 1, got 'maybe'" in run.stderr
+
+
+def test_options_that_are_arrays_are_left_to_the_layer():
+    x = np.random.default_rng(3).standard_normal((1, 2, 9, 9))
+    net = nn.Sequential(nn.Conv2d(2, 3, 3, dtype="float64"), nn.ReLU(), nn.MaxPool2d(2, padding=np.array([0, 0])))
+    assert net.units() == [("0", "1")]
+    with fastconv.no_grad():
+        np.testing.assert_array_equal(net(x).shape, (1, 3, 3, 3))

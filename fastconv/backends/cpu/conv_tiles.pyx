@@ -320,13 +320,15 @@ cdef object kept_weights(Correlation* problem, cnp.ndarray w, object kind):
     cdef Plan plan
     cdef Panels panels
     cdef PackWeights pack = PackWeights()
+    cdef int64_t chunk
     if count_pixels(&problem.x) == 0:
         return None
     make_plan(&plan, problem)
     if packed_bytes(&plan) == 0:
         return None
     pack.plan = &plan
-    panels = cached_panels(w, (kind, problem.x.groups, <size_t> problem.x.kernel), pack)
+    chunk = problem.x.chunk if problem.x.taps > 1 else 0  # the order of a panel: dilation, for one, may change it
+    panels = cached_panels(w, (kind, problem.x.groups, chunk, <size_t> problem.x.kernel), pack)
     problem.packed = panels.data
     return panels
 

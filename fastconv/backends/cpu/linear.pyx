@@ -64,7 +64,9 @@ cdef bint few_rows(const Correlation* problem, const View* x, bint by_rows) noex
     """
     cdef FewRows few
     cdef int64_t rows = x.size[0], depth = x.size[1], near = problem.w_column if by_rows else problem.w_depth
-    if rows == 0 or rows > FC_FEW_ROWS or depth == 0 or near != 1 or problem.bias_stride > 1:
+    if rows == 0 or rows > FC_FEW_ROWS or depth == 0 or near != 1:
+        return False
+    if problem.bias != NULL and problem.bias_stride != 1 and problem.columns > 1:
         return False
     if x.stride[1] != 1 and depth > 1:
         return False

@@ -13,6 +13,8 @@ from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport num_threads, parallel_for
 from fastconv.backends.cpu.tiles cimport ceil_div
 
+from fastconv.errors import ShapeError, mismatch
+
 cnp.import_array()
 
 ctypedef void (*step_kernel)(const fc_step*) noexcept nogil
@@ -107,6 +109,10 @@ cdef object run(list params, list grads, list firsts, list seconds, const fc_ste
     try:
         for i in range(len(params)):
             p, g, first, second = params[i], grads[i], firsts[i], None if seconds is None else seconds[i]
+            for state in (first, second):
+                if state is not None and (state.dtype != p.dtype or state.shape != (<object> p).shape):
+                    expected = f"a state like its parameter, {p.dtype} {(<object> p).shape}"
+                    raise ShapeError(mismatch("optimiser step", expected, f"{state.dtype} {state.shape}"))
             if cnp.PyArray_SIZE(p) == 0:
                 continue
             if not are_runs(p, g, first, second):

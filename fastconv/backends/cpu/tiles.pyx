@@ -3,7 +3,7 @@
 A tile is a box of pixels (images, depth, height, width). Its source region is read where it lies if channels are side
 by side and nothing falls outside the array; else it is copied to the thread's workspace, zero-padded and channels-
 last. So any strides and any padding reach the micro-kernels as one regular pattern. No loop over weights here: those
-are in conv_tiles.pyx, weight_tiles.pyx and depthwise.pyx.
+are in conv_tiles.pyx, weight_blocks.pyx and grouped.pyx.
 """
 
 from libc.stdint cimport int64_t
@@ -43,8 +43,8 @@ cdef void choose_chunk(Reader* reader, int64_t products) noexcept nogil:
     limit = max(<int64_t>1, limit)
     if limit > 16:
         limit -= limit % 16
-    reader.chunks = ceil_div(reader.depth, limit)
-    reader.chunk = ceil_div(reader.depth, reader.chunks)
+    reader.chunks = max(<int64_t>1, ceil_div(reader.depth, limit))  # of no channels there is one empty chunk
+    reader.chunk = max(<int64_t>1, ceil_div(reader.depth, reader.chunks))
 
 
 cdef bint readable(const Reader* reader) noexcept nogil:

@@ -24,6 +24,7 @@ from .unit_forward import conv_act_pool_forward as fused_forward
 from .unit_pool import act_pool_forward, relu_in_place, unpool_backward
 
 PRODUCTS = 2304  # of one chunk in conv_tiles.pyx: a sum that is cut there has other bits
+SOURCE = 1024 * 1024  # bytes that a window may read: tiles.pyx cuts the channels of what is well above
 RUN = 16  # neighbouring taps and channels of a row that are worth a list
 FEW = 4  # input channels whose weight gradient is rather masked than listed
 IMAGE = 256 * 1024  # elements of an input image that may lie in the workspace
@@ -44,11 +45,21 @@ def _declines(verb: str, geometry: ConvGeometry, itemsize: int) -> str | None:
     return None if name == "tiles" else f"{name} runs the convolution"
 
 
+def _spread(geometry: ConvGeometry, pool: PoolGeometry, itemsize: int) -> str | None:
+    """Why a window's source, all channels of it, is too large to be copied in one piece."""
+    size = geometry.ic * itemsize
+    axes = zip(pool.windows, geometry.stride, geometry.kernel, geometry.dilation, strict=True)
+    for window, stride, kernel, dilation in axes:
+        size *= (window.count[0] - 1) * stride + (kernel - 1) * dilation + 1
+    return f"a window reads {size} bytes, more than {SOURCE}" if size > SOURCE else None
+
+
 def _fused_declines(geometry: ConvGeometry, pool: PoolGeometry, itemsize: int) -> str | None:
-    products = geometry.ic * prod(geometry.kernel)
-    if products > PRODUCTS:
-        return f"{products} products an output, more than {PRODUCTS}"
-    return _declines("conv_forward", geometry, itemsize)
+    channels = PRODUCTS // prod(geometry.kernel)
+    channels -= channels % 16 if channels > 16 else 0
+    if geometry.ic > max(1, channels):
+        return f"{geometry.ic} channels, more than the {channels} that are summed at once"
+    return _spread(geometry, pool, itemsize) or _declines("conv_forward", geometry, itemsize)
 
 
 def _live_declines(verb: str, geometry: ConvGeometry, pool: PoolGeometry, itemsize: int) -> str | None:
@@ -60,13 +71,13 @@ def _live_declines(verb: str, geometry: ConvGeometry, pool: PoolGeometry, itemsi
 def _live_weight_declines(geometry: ConvGeometry, pool: PoolGeometry, itemsize: int) -> str | None:
     if geometry.ic * geometry.kernel[2] < RUN:
         return f"rows of {geometry.ic * geometry.kernel[2]} products, fewer than {RUN}"
-    return _live_declines("conv_backward_weight", geometry, pool, itemsize)
+    return _spread(geometry, pool, itemsize) or _live_declines("conv_backward_weight", geometry, pool, itemsize)
 
 
 def _masked_declines(geometry: ConvGeometry, pool: PoolGeometry, itemsize: int) -> str | None:
     if geometry.ic > FEW:
         return f"{geometry.ic} input channels, more than {FEW}"
-    return _live_declines("conv_backward_weight", geometry, pool, itemsize)
+    return _spread(geometry, pool, itemsize) or _live_declines("conv_backward_weight", geometry, pool, itemsize)
 
 
 def _live_input_declines(geometry: ConvGeometry, pool: PoolGeometry, itemsize: int) -> str | None:

@@ -30,6 +30,7 @@ from fastconv.backends.cpu.winograd_tiles cimport (
 cdef int64_t SMALL_WEIGHTS = 1024 * 1024        # bytes: up to here a thread works on chunks of its own
 cdef int64_t SMALL_CHUNK = 416 * 1024           # bytes: these chunks stay in a second-level cache, beside the weights
 cdef int64_t LARGE_CHUNK = 3072 * 1024          # bytes a thread of chunks that all threads share
+cdef int64_t PRODUCT_BYTES = 768 * 1024         # of a panel's products for the tiles of one task
 cdef int64_t MOST_THREADS = 8                   # that count for that
 cdef int64_t PACKED_DEPTH = 64                  # channels whose weights are transformed at a time
 cdef int64_t TASKS_PER_THREAD = 4
@@ -307,14 +308,16 @@ cdef void set_source(Plan* plan, int64_t* weights) noexcept nogil:
     cdef int64_t t
     cdef int i
     source.data, source.stride, source.channels = <char*> x.data, x.stride, x.depth
-    source.depth_step, source.depth_reach = x.axis[0].src_step, x.axis[0].shift[x.axis[0].taps - 1] - x.axis[0].shift[0]
+    source.depth_step, source.depth_reach = x.axis[0].src_step, 0
+    if x.axis[0].taps > 0:
+        source.depth_reach = x.axis[0].shift[x.axis[0].taps - 1] - x.axis[0].shift[0]
     source.transform = x.kernel.winograd_expand if plan.adjoint else x.kernel.winograd_input
     source.extent = plan.grid.m if plan.adjoint else plan.grid.side
     plan.extent = plan.grid.side if plan.adjoint else plan.grid.m
     plan.grid.count[0], plan.grid.count[1] = x.n, x.axis[0].count
     for i in range(3):
         axis = &x.axis[i]
-        source.first[i], source.size[i] = axis.src_base + axis.shift[0], axis.src_size
+        source.first[i], source.size[i] = axis.src_base + (axis.shift[0] if axis.taps else 0), axis.src_size
         if i == 0:
             continue
         plan.first[i - 1] = 0
@@ -331,7 +334,7 @@ cdef int winograd_correlate(Correlation* problem, int form, bint adjoint) except
     """Solve the problem, whose rows and columns suit ``form``. Raises MemoryError."""
     cdef Plan plan
     cdef Reader* x = &plan.x
-    cdef int64_t bytes, weights
+    cdef int64_t bytes, weights, tiles, bytes_of_all
     cdef bint small
     cdef char* memory
     cdef int64_t reversed_taps[10]
@@ -352,11 +355,14 @@ cdef int winograd_correlate(Correlation* problem, int form, bint adjoint) except
     plan.parts = 1
     if not small:
         choose_box(&plan.grid, &plan.source, 0, LARGE_CHUNK * min(MOST_THREADS, num_threads()))
-        if (count_chunks(&plan.grid) == 1 and plan.blocks >= 2 * num_threads()
-                and panel_bytes(&plan) + packing_bytes(&plan) <= LARGE_CHUNK):
+        tiles = plan.grid.box[0] * plan.grid.box[1] * plan.grid.box[2] * plan.grid.box[3]
+        bytes_of_all = product_bytes(&plan, tiles) + panel_bytes(&plan) + packing_bytes(&plan)
+        if count_chunks(&plan.grid) == 1 and plan.blocks >= 2 * num_threads() and bytes_of_all <= LARGE_CHUNK:
             weights = 0
         else:
             plan.parts = ceil_div(TASKS_PER_THREAD * num_threads(), plan.blocks)
+            while product_bytes(&plan, ceil_div(tiles, plan.parts)) > PRODUCT_BYTES and plan.parts < tiles:
+                plan.parts += 1
     memory = <char*> allocate(weights + bytes)
     if memory == NULL:
         plan.failed = True

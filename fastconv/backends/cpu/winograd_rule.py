@@ -15,6 +15,7 @@ from ...geometry import ConvGeometry
 TRANSFORM = 20  # multiplications that the transforms of one element of a plane cost, measured
 GAIN = 0.8  # of the direct kernel's multiplications: at most so many, or it does not pay
 IMAGE_BYTES = 512 * 1024  # planes of an image, at most, for the adjoint, which adds its tiles image by image
+TILE_BYTES = 2 * 1024 * 1024  # planes of what one tile reads, at most
 FEWEST = 16  # channels a group, in and out
 
 
@@ -63,6 +64,9 @@ def declines(verb: str, geometry: ConvGeometry, itemsize: int) -> str | None:
     if min(ic, oc) < FEWEST:
         return f"{min(ic, oc)} channels a group, fewer than {FEWEST}"
     form = form_of(geometry)
+    reach = (k[0] - 1) * geometry.dilation[0] + 1
+    if form.planes * reach * max(ic, oc) * 4 > TILE_BYTES:
+        return f"depth taps that span {reach} positions: too much for a tile"
     terms = {"conv_forward": ic * k[0], "conv_backward_input": oc * k[0]}.get(verb, 0)
     if terms > form.most_terms:
         return f"sums of {terms} terms round more than the bound allows"
@@ -80,5 +84,5 @@ def adjoint(geometry: ConvGeometry) -> bool:
     """Whether the input gradient takes fewer tiles as the adjoint of the forward pass than as a convolution."""
     form = form_of(geometry)
     tiles = _tiles(geometry.output, form.m)
-    channels = (geometry.ic + geometry.oc) // geometry.groups
+    channels = (geometry.ic + geometry.oc) // geometry.groups * ((geometry.kernel[0] - 1) * geometry.dilation[0] + 1)
     return 5 * tiles <= 4 * _tiles(geometry.input, form.m) and tiles * form.planes * channels * 4 <= IMAGE_BYTES

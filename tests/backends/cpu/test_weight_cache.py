@@ -101,6 +101,14 @@ def test_groups_of_the_same_weights(rng):
         np.testing.assert_array_equal(conv2d(y, w), expected(y, w))
 
 
+def test_dilations_of_the_same_weights(rng):
+    """Far taps cut the channels into other chunks, and so order the panels otherwise."""
+    x, w = (rng.standard_normal(size).astype(np.float32) for size in ((1, 256, 52, 52), (33, 256, 3, 3)))
+    for dilation in (2, 2, 24, 24, 2):
+        leaf = fastconv.tensor(w, requires_grad=True)
+        np.testing.assert_array_equal(conv2d(x, w, dilation=dilation), conv2d(x, leaf, dilation=dilation).numpy())
+
+
 def test_a_freed_array_whose_address_is_used_again(arrays, rng):
     x, w = arrays
     for value in range(12):
