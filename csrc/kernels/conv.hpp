@@ -108,7 +108,7 @@ static void conv_columns(const fc_conv_tile& a) {
 
 template <class V>
 void conv_tile(const fc_conv_tile* a) {
-    FC_CHECK(a->pixels >= 0 && a->taps >= 0 && (a->taps == 0 || a->depth > 0));
+    FC_CHECK(a->pixels >= 0 && a->taps >= 0 && (a->taps == 0 || a->depth >= 0));
     FC_CHECK(a->columns > 0 && a->columns <= Blocks<V>::nv * V::width);
     FC_CHECK(a->y && a->pixel && a->ypixel && (a->taps == 0 || (a->x && a->w && a->tap && a->wtap)));
     conv_columns<V, Blocks<V>::nv>(*a);
