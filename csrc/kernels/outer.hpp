@@ -88,7 +88,8 @@ static void outer_columns(const fc_outer_tile& a, int64_t c) {
 template <class V>
 void outer_tile(const fc_outer_tile* a) {
     constexpr int nr = Blocks<V>::nv * V::width;
-    FC_CHECK(a->pixels >= 0 && a->rows > 0 && a->columns > 0 && a->ld >= a->columns && a->dw && a->row);
+    FC_CHECK(a->pixels >= 0 && a->rows >= 0 && a->columns >= 0 && (a->rows <= 1 || a->ld >= a->columns));
+    FC_CHECK(a->rows == 0 || (a->dw && a->row));
     FC_CHECK(a->pixels == 0 || (a->x && a->xpixel && a->dy && a->ypixel));
     for (int64_t c = 0; c < a->columns; c += nr) outer_columns<V, Blocks<V>::nv>(*a, c);
 }
