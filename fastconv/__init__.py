@@ -11,7 +11,10 @@ from .tensor import Tensor, is_grad_enabled, no_grad, tensor  # the function tak
 
 __version__ = "0.1.0"
 
-_MODULES = ("backends", "config", "data", "errors", "geometry", "init", "models", "nn", "optim", "random", "training")
+_MODULES = (
+    "backends", "config", "data", "detection", "errors", "geometry", "init", "models", "nn", "optim", "random",
+    "training",
+)  # fmt: skip
 _NAMES = {
     "Parameter": "nn",
     "get_num_threads": "backends.cpu.runtime",

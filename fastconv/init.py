@@ -6,6 +6,9 @@ one seed start alike.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from math import prod, sqrt
 from typing import Any
 
@@ -20,6 +23,26 @@ _GAINS = {
     "linear": 1.0, "conv1d": 1.0, "conv2d": 1.0, "conv3d": 1.0, "conv_transpose1d": 1.0, "conv_transpose2d": 1.0,
     "conv_transpose3d": 1.0, "sigmoid": 1.0, "tanh": 5 / 3, "relu": sqrt(2.0), "selu": 0.75,
 }  # fmt: skip
+
+
+_skipping: ContextVar[bool] = ContextVar("fastconv_init_skipping", default=False)
+
+
+@contextmanager
+def skip() -> Iterator[None]:
+    """Inside, nothing is filled: new layers hold whatever their memory held. For networks whose weights are loaded.
+
+    >>> from fastconv import nn
+    >>> with skip():
+    ...     layer = nn.Linear(4096, 4096)
+    >>> layer.weight.shape
+    (4096, 4096)
+    """
+    token = _skipping.set(True)
+    try:
+        yield
+    finally:
+        _skipping.reset(token)
 
 
 def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
@@ -58,31 +81,66 @@ def _shape(tensor: Any) -> tuple[int, ...]:
     return tuple(data.shape)
 
 
-def _fill(tensor: Any, values: np.ndarray | float) -> Any:
+_BLOCK = 1 << 20  # numbers drawn at once: what float64 takes beside a large float32 array
+
+
+def _fill(tensor: Any, draw: Callable[[int], np.ndarray | float]) -> Any:
+    """Fill, in C order, with what ``draw(count)`` gives."""
+    shape = _shape(tensor)
+    if _skipping.get():
+        return tensor
     data = tensor.data if isinstance(tensor, Tensor) else tensor
+    host = data if isinstance(data, np.ndarray) and data.flags.c_contiguous else np.empty(shape, data.dtype)
+    flat = host.reshape(-1)
+    for start in range(0, flat.size, _BLOCK):
+        block = flat[start : start + _BLOCK]
+        block[...] = draw(block.size)
     if isinstance(data, np.ndarray):
-        data[...] = values
+        if host is not data:
+            data[...] = host
     else:
-        tensor.data = converted(np.full(data.shape, values, data.dtype), tensor.device)
+        tensor.data = converted(host, tensor.device)
     return tensor
 
 
 def uniform_(tensor: Any, a: float = 0.0, b: float = 1.0) -> Any:
     """Fill from the uniform distribution over [a, b)."""
-    a = number("uniform_", "a", a)
-    return _fill(tensor, random.generator().uniform(a, number("uniform_", "b", b, a), _shape(tensor)))
+    a, b = number("uniform_", "a", a), number("uniform_", "b", b, a)
+    return _fill(tensor, lambda count: random.generator().uniform(a, b, count))
 
 
 def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0) -> Any:
     """Fill from the normal distribution."""
     mean, std = number("normal_", "mean", mean), number("normal_", "std", std, 0)
-    return _fill(tensor, random.generator().normal(mean, std, _shape(tensor)))
+    return _fill(tensor, lambda count: random.generator().normal(mean, std, count))
+
+
+def trunc_normal_(tensor: Any, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0) -> Any:
+    """Fill from the normal distribution cut off at ``a`` and ``b``: what falls outside is drawn again.
+
+    Raises:
+        ArgumentError: an interval beyond four standard deviations of the mean, where hardly anything falls.
+    """
+    op = "trunc_normal_"
+    mean, std = number(op, "mean", mean), number(op, "std", std, 0)
+    a, b = number(op, "a", a), number(op, "b", b)
+    if not a < b or max(a - mean, mean - b) > 4 * std:
+        raise ArgumentError(mismatch(op, f"a < b within 4 std {std} of mean {mean}", f"{a}, {b}"))
+
+    def draw(count: int) -> np.ndarray:
+        generator = random.generator()
+        values = generator.normal(mean, std, count)
+        while (outside := (values < a) | (values > b)).any():
+            values[outside] = generator.normal(mean, std, np.count_nonzero(outside))
+        return values
+
+    return _fill(tensor, draw)
 
 
 def constant_(tensor: Any, val: float) -> Any:
     """Fill with one value."""
-    _shape(tensor)
-    return _fill(tensor, number("constant_", "val", val))
+    val = number("constant_", "val", val)
+    return _fill(tensor, lambda count: val)
 
 
 def zeros_(tensor: Any) -> Any:

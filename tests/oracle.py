@@ -6,6 +6,7 @@ A test that calls PyTorch skips, with the reason, where the ``peers`` extra is n
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -20,6 +21,25 @@ def torch():
     module = pytest.importorskip("torch", reason="PyTorch is missing: pip install fastconv[peers]")
     module.set_num_threads(1)
     return module
+
+
+_declared: list = []  # a library's declarations live as long as it does
+
+
+def torchvision():
+    """Return the module, or skip the test that asked.
+
+    Its networks are plain Python. Where its compiled operators do not load (a build for another PyTorch), declarations
+    stand in for those that its import refers to.
+    """
+    t = torch()
+    try:
+        return pytest.importorskip("torchvision", reason="torchvision is missing: pip install fastconv[peers]")
+    except RuntimeError:
+        _declared.append(t.library.Library("torchvision", "DEF"))
+        for name in ("nms", "qnms"):
+            _declared[0].define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        return importlib.import_module("torchvision")
 
 
 # ---------------------------------------------------------------------------------------------- comparison

@@ -42,7 +42,8 @@ ALLOWED = {
     "init": {"errors", "arguments", "random", "tensor", "backends"},  # backends: to put values on a parameter's device
     "nn": {"errors", "config", "arguments", "random", "tensor", "init", "functional", "backends"},
     "optim": {"errors", "arguments", "tensor", "backends", "backends/base"},
-    "models": {"errors", "nn"},
+    "detection": {"errors", "arguments"},
+    "models": {"errors", "arguments", "tensor", "nn", "init", "detection"},
     "data": {"errors", "config"},
     "training": {"errors", "config", "random", "tensor", "functional", "nn", "optim", "models", "data", "fastconv"},
     "info": {"errors", "config", "backends", "backends/cpu", "data", "fastconv"},

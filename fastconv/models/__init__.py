@@ -7,9 +7,26 @@ from typing import Any
 
 from ..errors import ArgumentError, mismatch
 from ..nn import Module
+from .alexnet import alexnet
+from .cnn3d import r3d_18, volume_classifier
+from .densenet import densenet121, densenet161, densenet169, densenet201
+from .detector import grid_detector
+from .fcn import fcn
+from .googlenet import googlenet
 from .lenet import lenet5, tutorial_net
+from .nin import nin_cifar, nin_imagenet
+from .resnet import cifar_net, resnet18, resnet34, resnet50, resnet101, resnet152
+from .unet import unet2d, unet3d
+from .vgg import vgg11, vgg13, vgg16, vgg19
 
-_MODELS: dict[str, Callable[..., Module]] = {"tutorial": tutorial_net, "lenet5": lenet5}
+_MODELS: dict[str, Callable[..., Module]] = {
+    function.__name__: function
+    for function in (
+        alexnet, cifar_net, densenet121, densenet161, densenet169, densenet201, fcn, googlenet, grid_detector, lenet5,
+        nin_cifar, nin_imagenet, r3d_18, resnet18, resnet34, resnet50, resnet101, resnet152, unet2d, unet3d, vgg11,
+        vgg13, vgg16, vgg19, volume_classifier,
+    )
+} | {"tutorial": tutorial_net}  # fmt: skip
 
 
 def names() -> list[str]:
@@ -18,7 +35,7 @@ def names() -> list[str]:
 
 
 def create(name: str, **options: Any) -> Module:
-    """Return a new network.
+    """Return a new network; ``options`` are those of the function of its name.
 
     >>> create("tutorial").num_parameters()
     317066
@@ -28,4 +45,33 @@ def create(name: str, **options: Any) -> Module:
     return _MODELS[name](**options)
 
 
-__all__ = ["create", "lenet5", "names", "tutorial_net"]
+__all__ = [
+    "alexnet",
+    "cifar_net",
+    "create",
+    "densenet121",
+    "densenet161",
+    "densenet169",
+    "densenet201",
+    "fcn",
+    "googlenet",
+    "grid_detector",
+    "lenet5",
+    "names",
+    "nin_cifar",
+    "nin_imagenet",
+    "r3d_18",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+    "tutorial_net",
+    "unet2d",
+    "unet3d",
+    "vgg11",
+    "vgg13",
+    "vgg16",
+    "vgg19",
+    "volume_classifier",
+]
