@@ -49,8 +49,10 @@ class Loader:
         self._offset = self.dtype.type(mean * 255)
         self._factor = self.dtype.type(1 / (std * 255))
         height, width = split.images.shape[1:]
-        margin = ((0, 0), (shift, shift), (shift, shift))
-        padded = np.pad(split.images, margin) if shift else split.images
+        padded = split.images
+        if shift:
+            padded = np.zeros((len(split), height + 2 * shift, width + 2 * shift), np.uint8)
+            padded[:, shift:-shift, shift:-shift] = split.images
         # (N, 2 * shift + 1, 2 * shift + 1, H, W), a view: [n, dy, dx] is sample n, shifted
         self._windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
 

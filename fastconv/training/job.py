@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from .. import data
 from ..data import Dataset, Loader
 from ..errors import CheckpointError, mismatch
 from . import checkpoint, folder, inference, plots, report
-from .config import EPOCHS, make, resumed
+from .config import completed, make, resumed
 from .loop import Run
 from .metrics import measure
 from .progress import Progress, Stop
@@ -31,7 +30,7 @@ def train(explicit: dict[str, Any], recipe: str | None = None, resume: bool = Fa
     config = resumed(state["config"], explicit, recipe) if state else make(explicit, recipe)
     _set_threads(config.threads)
     dataset = data.load(state["dataset"] if state else config.dataset, config.data, say=_say)
-    config = config if config.epochs else replace(config, epochs=EPOCHS[dataset.name])
+    config = completed(config, dataset.name)
     run = Run(config, dataset)
     if state:
         run.restore(state)

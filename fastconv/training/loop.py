@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -192,15 +193,17 @@ def _schedule(config: Config, optimizer: Any, batches: int) -> Any:
     """The learning rate of each step: a rise in a straight line, then what the Config says."""
     from ..optim import lr_scheduler
 
-    rise = round(min(config.warmup, config.epochs) * batches)
-    rise = min(rise, config.epochs * batches - 1)
-    left = config.epochs * batches - rise
-    if config.schedule == "cosine":
-        after = lr_scheduler.CosineAnnealingLR(optimizer, T_max=left)
+    total = config.epochs * batches
+    rise = min(round(min(config.warmup, config.epochs) * batches), total - 1)
+    ends = [rise, total]  # of the parts of the schedule
+    if config.schedule == "restart" and rise < batches < total:
+        ends.insert(1, batches)
+    if config.schedule not in ("constant", "step"):
+        parts = [lr_scheduler.CosineAnnealingLR(optimizer, T_max=b - a) for a, b in pairwise(ends)]
     else:  # a constant is a step that never comes
         steps = config.step_size * batches if config.schedule == "step" else 2**62
-        after = lr_scheduler.StepLR(optimizer, step_size=steps, gamma=config.gamma)
-    if not rise:
-        return after
-    start = lr_scheduler.LinearLR(optimizer, start_factor=1 / (rise + 1), total_iters=rise)
-    return lr_scheduler.SequentialLR(optimizer, [start, after], milestones=[rise])
+        parts = [lr_scheduler.StepLR(optimizer, step_size=steps, gamma=config.gamma)]
+    if rise:
+        parts.insert(0, lr_scheduler.LinearLR(optimizer, start_factor=1 / (rise + 1), total_iters=rise))
+    milestones = ends[:-1] if rise else ends[1:-1]
+    return lr_scheduler.SequentialLR(optimizer, parts, milestones) if milestones else parts[0]

@@ -57,6 +57,14 @@ def test_explicit_options_win_over_the_recipe() -> None:
         config.make({"epoch": 2})
 
 
+def test_what_is_open_is_completed_for_the_data_set() -> None:
+    assert {*config.BY_DATASET, "auto"} == set(config.DATASETS)
+    made = config.completed(Config(), "mnist")
+    assert (made.epochs, made.schedule) == (3, "restart")
+    made = config.completed(Config(epochs=7, schedule="step"), "mnist")
+    assert (made.epochs, made.schedule) == (7, "step")
+
+
 def test_a_toml_file(tmp_path: Path) -> None:
     path = tmp_path / "run.toml"
     path.write_text('batch-size = 32\nmodel = "lenet5"\naugment = false\n')
@@ -83,3 +91,5 @@ def test_what_a_resumed_run_may_change() -> None:
             config.resumed(saved, change)
     with pytest.raises(ArgumentError, match="cosine"):
         config.resumed(Config(epochs=4).as_dict(), {"epochs": 9})
+    with pytest.raises(ArgumentError, match="restart"):
+        config.resumed(Config(epochs=4, schedule="restart").as_dict(), {"epochs": 9})

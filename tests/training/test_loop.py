@@ -61,7 +61,7 @@ def history(run: Run) -> list[dict]:
 OPTIMISERS = {
     "sgd": {}, "plain": {"momentum": 0.0, "schedule": "constant", "warmup": 0.0}, "adam": {"optimizer": "adam"},
     "adamw, step": {"optimizer": "adamw", "schedule": "step", "step_size": 1}, "float64": {"dtype": "float64"},
-    "half-sse": {"loss": "half-sse", "lr": 1e-3},
+    "restart": {"schedule": "restart"}, "half-sse": {"loss": "half-sse", "lr": 1e-3},
 }  # fmt: skip
 
 
@@ -79,6 +79,27 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, few: Dataset, options: dic
         assert go(resumed)
         assert model_bytes(resumed, tmp_path / "resumed") == wanted
         assert history(resumed) == history(whole)
+
+
+def rates(few: Dataset, **options) -> list[float]:
+    """The learning rate of each step of a run of 5 steps an epoch."""
+    run = Run(configuration(lr=1.0, **options), few)
+    found = []
+    for _ in range(5 * run.config.epochs):
+        found += run.schedule.get_last_lr()
+        run.schedule.step()
+    return found
+
+
+def test_the_restarted_schedule_is_one_cosine_after_the_other(few: Dataset) -> None:
+    def cosine(steps: int) -> list[float]:
+        return [(1 + np.cos(np.pi * i / steps)) / 2 for i in range(steps)]
+
+    restart = {"schedule": "restart"}
+    np.testing.assert_allclose(rates(few, epochs=3, warmup=0.0, **restart), cosine(5) + cosine(10), atol=1e-12)
+    np.testing.assert_allclose(rates(few, epochs=2, warmup=0.4, **restart), [1 / 3, 2 / 3, *cosine(3), *cosine(5)])
+    assert rates(few, epochs=1, **restart) == rates(few, epochs=1, schedule="cosine") == rates(few, epochs=1)
+    assert rates(few, epochs=3, warmup=1.0, **restart) == rates(few, epochs=3, warmup=1.0, schedule="cosine")
 
 
 def test_two_epochs_and_two_more_equal_four(tmp_path: Path, few: Dataset) -> None:
