@@ -1,11 +1,12 @@
 """A whole training step of the tutorial network, against PyTorch in the same process and run.
 
     python -m bench.lenet_step --batch 64 --threads 2
+    python -m bench.lenet_step --batch 1 --jax
 
 A step is forward pass, cross-entropy, backward pass and SGD with momentum, through the public API of both. PyTorch has
-its best of NCHW and channels-last, each with its default and its fused optimiser, at the same number of threads. Before
-anything is timed both must agree, from the same weights: loss, every gradient, every parameter after the step. With
-FASTCONV_EXACT=1 our side does without Winograd.
+its best of NCHW and channels-last, each with its default and its fused optimiser, at the same number of threads;
+--jax adds a jit-compiled step of JAX, where it is installed. Before anything is timed all must agree, from the same
+weights: loss, every gradient, every parameter after the step. With FASTCONV_EXACT=1 our side does without Winograd.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ import torch
 import fastconv
 from fastconv import config, functional, models, optim
 
-from . import machine
+from . import isa, jax_lenet, machine
+from .jax_lenet import Jax
 from .paired import Paired, paired, spread
 
 SGD = {"lr": 0.01, "momentum": 0.9}
 BOUND = 1e-3  # relative norm error, float32 against float32, direct kernels
+JAX = "jax jit"
 NEAR_TIES = 1e-2  # with Winograd: in a large batch some near-ties of a max-pool fall to the other side
 
 
@@ -99,9 +102,9 @@ class Torch:
         return gradients | {name: p.detach().numpy() for name, p in named.items()}
 
 
-def verify(ours: Fastconv, theirs: Torch, bound: float) -> dict[str, float]:
+def verify(ours: Fastconv, theirs: Any, bound: float) -> dict[str, float]:
     """Make one step on both sides; return the relative errors, and raise where one is beyond the bound."""
-    losses = ours.step().item(), theirs.step().item()
+    losses = ours.step().item(), getattr(theirs, "check", theirs.step)().item()
     errors = {"loss": abs(losses[0] - losses[1]) / abs(losses[1])}
     expected = theirs.arrays()
     for name, array in ours.arrays().items():
@@ -112,7 +115,7 @@ def verify(ours: Fastconv, theirs: Torch, bound: float) -> dict[str, float]:
     return errors
 
 
-def compare(batch: int, rounds: int, steps: int) -> tuple[Paired, dict[str, float]]:
+def compare(batch: int, rounds: int, steps: int, jax: bool = False) -> tuple[Paired, dict[str, float]]:
     """Verify and time all sides at one batch size."""
     x, labels = batch_of(batch)
     fastconv.manual_seed(0)
@@ -125,6 +128,9 @@ def compare(batch: int, rounds: int, steps: int) -> tuple[Paired, dict[str, floa
         verify(Fastconv(x, labels, weights, exact=True), Torch(x, labels, weights, channels_last, fused), BOUND)
         found = verify(Fastconv(x, labels, weights), Torch(x, labels, weights, channels_last, fused), NEAR_TIES)
         errors = {key: max(value, errors.get(key, 0.0)) for key, value in found.items()}
+    if jax:
+        sides[JAX] = Jax(x, labels, weights, **SGD)
+        verify(Fastconv(x, labels, weights, exact=True), Jax(x, labels, weights, **SGD), BOUND)
     callables: dict[str, Callable[[], Any]] = {name: side.step for name, side in sides.items()}
     return paired(callables, rounds, steps), errors
 
@@ -135,27 +141,39 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=fastconv.get_num_threads())
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--steps", type=int, default=10, help="timed steps a turn")
+    parser.add_argument("--jax", action="store_true", help="compare with JAX too, where it is installed")
+    isa.add_isa_option(parser)
     machine.add_results_option(parser)
     options = parser.parse_args()
+    suffix = isa.settle(options.isa)
     fastconv.set_num_threads(options.threads)
     torch.set_num_threads(options.threads)
+    if options.jax and not jax_lenet.available():
+        print(jax_lenet.MISSING)
+        options.jax = False
     print("| batch | threads | fastconv, ms | images/s | PyTorch, ms | its best | times as fast (min, median, max) |")
     print("|---|---|---|---|---|---|---|")
     for batch in options.batch:
-        result, errors = compare(batch, options.rounds, options.steps)
-        best = result.fastest(*(name for name in result.samples if name != "fastconv"))
+        result, errors = compare(batch, options.rounds, options.steps, options.jax)
+        best = result.fastest(*(name for name in result.samples if name.startswith("torch")))
         ratio = spread(result.ratios("fastconv", best))
         record = {
             "batch": batch, "threads": options.threads, "steps_a_turn": options.steps, "best_peer": best,
             "times_as_fast": ratio, "summary": result.summary(), "relative_errors": errors, "seconds": result.samples,
         }  # fmt: skip
+        if options.jax:
+            record["times_as_fast_as_jax"] = spread(result.ratios("fastconv", JAX))
         exact = "_exact" if config.exact() else ""
-        machine.save(f"lenet_step_b{batch}_t{options.threads}{exact}", record, options.results)
+        machine.save(f"lenet_step_b{batch}_t{options.threads}{exact}{suffix}", record, options.results)
         ours, theirs = result.median("fastconv"), result.median(best)
         print(
             f"| {batch} | {options.threads} | {1e3 * ours:.2f} | {batch / ours:,.0f} | {1e3 * theirs:.2f} | {best} "
             f"| {ratio['min']:.2f}, **{ratio['median']:.2f}**, {ratio['max']:.2f} |"
         )
+        if options.jax:
+            ratio = record["times_as_fast_as_jax"]
+            print(f"| {batch} | | | | {1e3 * result.median(JAX):.2f} | {JAX} "
+                  f"| {ratio['min']:.2f}, **{ratio['median']:.2f}**, {ratio['max']:.2f} |")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def _processor() -> str:
 
 def _versions() -> dict[str, str | None]:
     found: dict[str, str | None] = {"python": platform.python_version(), "fastconv": fastconv.__version__}
-    for package in ("numpy", "torch"):
+    for package in ("numpy", "torch", "jax"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

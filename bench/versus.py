@@ -2,6 +2,7 @@
 
     python -m bench.versus conv --nets vgg_19 resnet_50
     python -m bench.versus pool
+    python -m bench.versus conv --isa avx2
 
 Every layer and direction is verified first, on one image (a volume's corner) against float64, then timed in turn with
 PyTorch in its two memory formats, at the same number of threads; the batch is scaled to a given amount of work, and a
@@ -28,7 +29,7 @@ from tqdm import tqdm
 import fastconv
 from fastconv import functional
 
-from . import machine
+from . import isa, machine
 from .paired import Paired, paired, spread
 
 SHAPES = Path(__file__).parent / "shapes"
@@ -149,7 +150,8 @@ def as_array(result: Any) -> np.ndarray:
 
 def verify(where: str, sides: Sides) -> float:
     """Return the relative error against PyTorch in float64, and raise where it is beyond the bound."""
-    ours, expected = as_array(sides["fastconv"]()), as_array(sides["NCHW"]())
+    peer = next(side for side in sides if side != "fastconv")
+    ours, expected = as_array(sides["fastconv"]()), as_array(sides[peer]())
     error = float(np.linalg.norm(ours - expected) / max(float(np.linalg.norm(expected)), 1e-30))
     if not error <= BOUND:
         raise SystemExit(f"versus: {where}: the sides differ by {error:.2g}, nothing is timed")
@@ -171,8 +173,10 @@ def main() -> None:
     parser.add_argument("--work", type=float, help="GFLOP a convolution, or GB a pooling (default: 1, 0.02)")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--turn", type=float, default=0.03, help="seconds a turn")
+    isa.add_isa_option(parser)
     machine.add_results_option(parser)
     options = parser.parse_args()
+    suffix = isa.settle(options.isa)
     fastconv.set_num_threads(options.threads)
     torch.set_num_threads(options.threads)
     layers = json.loads((SHAPES / f"{options.kind}.json").read_text(encoding="utf-8"))
@@ -197,7 +201,7 @@ def main() -> None:
                 "best_peer": best, "times_as_fast": spread(result.ratios("fastconv", best)),
                 "times_as_fast_as_NCHW": spread(result.ratios("fastconv", "NCHW")), "seconds": result.samples,
             })  # fmt: skip
-    machine.save(f"versus_{options.kind}_t{options.threads}", {"work": work, "rows": rows}, options.results)
+    machine.save(f"versus_{options.kind}_t{options.threads}{suffix}", {"work": work, "rows": rows}, options.results)
     report(rows)
 
 
