@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import fastconv
+from fastconv import config
 from fastconv.backends.cpu import isa
 
 RESULTS = Path(__file__).parent / "results"
@@ -25,7 +26,7 @@ def describe() -> dict[str, Any]:
     ['commit', 'cpu', 'date', 'isa', 'load', 'processors', 'system', 'threads', 'versions']
     """
     return {
-        "cpu": _processor(),
+        "cpu": config.processor(),
         "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "isa": isa(),
         "threads": fastconv.get_num_threads(),
@@ -48,18 +49,6 @@ def save(name: str, result: dict[str, Any], folder: Path = RESULTS) -> Path:
 def add_results_option(parser: argparse.ArgumentParser) -> None:
     """Let a script's user say where the result goes."""
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the result (default: bench/results)")
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        fields = dict(line.split(":", 1) for line in lines if ":" in line)
-        fields = {key.strip(): value.strip() for key, value in fields.items()}
-        return "{model name}, family {cpu family}, model {model}".format_map(
-            fields
-        )  # a cloud's name may say too little
-    except (OSError, KeyError):
-        return platform.processor() or platform.machine()
 
 
 def _versions() -> dict[str, str | None]:

@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 _MODULES = (
     "backends", "config", "data", "detection", "errors", "geometry", "init", "models", "nn", "optim", "random",
-    "training",
+    "training", "tuning",
 )  # fmt: skip
 _NAMES = {
     "Parameter": "nn",
@@ -23,6 +23,7 @@ _NAMES = {
     "explain": "functional.explain",
     "manual_seed": "random",
     "show_config": "info",
+    "tune": "tuning",
 }
 
 __all__ = ["Tensor", "functional", "is_grad_enabled", "no_grad", "tensor", *_MODULES, *_NAMES]

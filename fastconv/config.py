@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -81,6 +82,29 @@ def _cgroup_quota() -> float | None:
         return None if limit_us <= 0 else limit_us / int((folder / "cpu.cfs_period_us").read_text())
     except (OSError, ValueError):
         return None
+
+
+def tuned() -> Path | None:
+    """FASTCONV_TUNED: a file of verdicts that ``fastconv.tune`` wrote, 1 for the one in the cache; None if not set."""
+    value = os.environ.get("FASTCONV_TUNED", "").strip()
+    if value in ("", "0"):
+        return None
+    return tuned_file() if value == "1" else folder("FASTCONV_TUNED", value)
+
+
+def tuned_file() -> Path:
+    """Where ``fastconv.tune`` keeps its verdicts if it is not told."""
+    return cache_dir() / "tuned.json"
+
+
+def processor() -> str:
+    """The processor's name with its family and model, as a cloud's name may say too little."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        fields = {key.strip(): value.strip() for key, value in (line.split(":", 1) for line in lines if ":" in line)}
+        return "{model name}, family {cpu family}, model {model}".format_map(fields)
+    except (OSError, KeyError):
+        return platform.processor() or platform.machine()
 
 
 def data_dir() -> Path | None:

@@ -35,7 +35,7 @@ ALLOWED = {
     "backends/base": {"errors", "geometry"},
     "backends": {"errors", "config", "backends/base"},
     "backends/reference": {*SEAMS, "backends/base"},
-    "backends/cpu": {*SEAMS, "backends/base", "backends/reference"},  # the reference is its last candidate
+    "backends/cpu": {*SEAMS, "backends/base", "backends/reference", "fastconv"},  # the reference is its last candidate
     "tape": {"errors", "backends", "backends/base"},
     "tensor": {"errors", "tape", "backends", "backends/base"},
     "functional": {"errors", "config", "arguments", "geometry", "random", "tensor", "backends", "backends/base"},
@@ -46,6 +46,7 @@ ALLOWED = {
     "models": {"errors", "arguments", "tensor", "nn", "init", "detection"},
     "data": {"errors", "config"},
     "training": {"errors", "config", "random", "tensor", "functional", "nn", "optim", "models", "data", "fastconv"},
+    "tuning": {*SEAMS, "tensor", "functional", "nn", "data", "backends", "backends/cpu"},
     "info": {"errors", "config", "backends", "backends/cpu", "data", "fastconv"},
     "cli": {"errors", "info", "training", "fastconv"},
     "__main__": {"cli"},

@@ -66,14 +66,14 @@ def of(array: object) -> Backend:
 
 
 @contextmanager
-def use(name: str) -> Iterator[Backend]:
-    """Let ``name`` ('cpu' or 'reference') serve NumPy arrays within a ``with`` block.
+def use(name: str | Backend) -> Iterator[Backend]:
+    """Let ``name`` ('cpu' or 'reference', or a backend itself) serve NumPy arrays within a ``with`` block.
 
     >>> with use("reference") as backend:
     ...     backend.name
     'reference'
     """
-    backend = get(name)
+    backend = name if isinstance(name, Backend) else get(name)
     token = _numpy_backend.set(backend)
     try:
         yield backend

@@ -1,6 +1,7 @@
 """Which kernel runs: the candidates of each direction, fastest first, the reference last; each declines for itself.
 
 The choice depends on the geometry, without its batch, and on the numbers' size, so that equal images give equal bits.
+Verdicts of a measurement (tuned.py) may name another candidate that does not decline, where the user asks for them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 
 from ...geometry import ConvGeometry
 from ..reference import conv as reference
-from . import winograd_rule
+from . import tuned, winograd_rule
 from .conv_backward_input import conv_backward_input
 from .conv_backward_weight import conv_backward_weight
 from .conv_forward import conv_forward
@@ -85,16 +86,32 @@ def choose(verb: str, geometry: ConvGeometry, itemsize: int) -> Callable:
 
 @lru_cache(maxsize=4096)
 def _choose(verb: str, geometry: ConvGeometry, itemsize: int, _isa: str) -> Callable:
-    return next(c.run for c in CANDIDATES[verb] if c.declines(geometry, itemsize) is None)
+    return chosen(verb, geometry, itemsize).run
+
+
+def chosen(verb: str, geometry: ConvGeometry, itemsize: int) -> Candidate:
+    """Return the candidate that runs: the first that does not decline, or a verdict's if it does not either."""
+    willing = [c for c in CANDIDATES[verb] if c.declines(geometry, itemsize) is None]
+    wanted = tuned.choice(verb, geometry, itemsize)
+    return next((c for c in willing if c.name == wanted), willing[0])
+
+
+def follow(verdicts: dict[str, str]) -> None:
+    """Let these verdicts decide from now on; none of them, if it is empty."""
+    tuned.verdicts = verdicts
+    _choose.cache_clear()
 
 
 def explain(verb: str, geometry: ConvGeometry, dtype: str) -> str:
     """Return one line for ``verb``: the kernel that runs, and why those before it do not."""
-    passed = []
+    passed, itemsize = [], np.dtype(dtype).itemsize
+    runs = chosen(verb, geometry, itemsize)
+    by_verdict = ", tuned" if tuned.choice(verb, geometry, itemsize) == runs.name else ""
     for candidate in CANDIDATES[verb]:
-        reason = candidate.declines(geometry, np.dtype(dtype).itemsize)
-        if reason is None:
+        if candidate is runs:
             why = "; ".join(passed) or "first choice"
-            return f"{verb}: {candidate.name} ({isa()}, {dtype}, {geometry.flops / 1e6:.4g} MFLOP): {why}"
-        passed.append(f"not {candidate.name}: {reason}")
+            where = f"{isa()}, {dtype}, {geometry.flops / 1e6:.4g} MFLOP{by_verdict}"
+            return f"{verb}: {candidate.name} ({where}): {why}"
+        reason = candidate.declines(geometry, itemsize)
+        passed.append(f"not {candidate.name}: {reason or 'measured here, it is slower'}")
     raise LookupError(verb)

@@ -41,7 +41,7 @@ def _declines(verb: str, geometry: ConvGeometry, itemsize: int) -> str | None:
     """Why the convolution is not for a kernel that sums as tiles do."""
     if geometry.groups != 1:
         return f"{geometry.groups} groups"
-    name = next(c.name for c in plan.CANDIDATES[verb] if c.declines(geometry, itemsize) is None)
+    name = plan.chosen(verb, geometry, itemsize).name
     return None if name == "tiles" else f"{name} runs the convolution"
 
 
