@@ -70,7 +70,7 @@ def tune(
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     layer = ("conv2d", (1, 16, 8, 8), (16, 16, 3, 3), {"padding": 1})
+    ...     layer = ("conv2d", (1, 64, 16, 16), (64, 64, 3, 3), {"padding": 1})
     ...     verdicts = tune([layer], path=f"{folder}/tuned.json", turn=0)
     >>> sorted(verdicts[0].seconds)
     ['tiles', 'winograd']
