@@ -48,3 +48,31 @@ typedef struct fc_grouped_outer {
     int64_t xpixel, ypixel, wblock;
     fc_blocks blocks;
 } fc_grouped_outer;
+
+/* Depthwise convolution with kernel rows of three taps side by side and a step of 1 or 2, the same along both axes:
+ * y[i * yrow + p * ypixel + b * W + l] = bias[b * W + l] (or 0) + sum over planes q, kernel rows r and taps t of
+ * x[plane[q] + (i * step + r) * xrow + (p * step + t) * xpixel + b * W + l]
+ * times w[b * wblock + (wplane[q] + r * 3 + t) * W + l]
+ * for 0 <= i < lines, 0 <= p < pixels. Source rows outside [top, bottom) and positions outside [low, high) count as
+ * zero. The sum runs over r, then q, then t. The last block has `last` lanes, the others W. */
+typedef struct fc_depthwise {
+    const void* x;
+    const int64_t* plane;  /* (planes,) where each plane of the kernel starts in x */
+    const int64_t* wplane; /* (planes,) and in w, vectors */
+    const void* w;
+    const void* bias;      /* (blocks, W) or NULL */
+    void* y;
+    int64_t planes, lines, pixels, step, top, bottom, low, high;
+    int64_t xrow, xpixel, yrow, ypixel, wblock, blocks, last;
+} fc_depthwise;
+
+/* dw[b * wblock + (r * 3 + t) * W + l] += sum over 0 <= i < lines and 0 <= p < pixels of
+ * x[(i * step + r) * xrow + (p * step + t) * xpixel + b * W + l] times dy[i * yrow + p * ypixel + b * W + l],
+ * rows, positions and lanes as above. Sums start from 0 and are added last. */
+typedef struct fc_depthwise_outer {
+    const void* x;
+    const void* dy;
+    void* dw;
+    int64_t lines, pixels, step, top, bottom, low, high;
+    int64_t xrow, xpixel, yrow, ypixel, wblock, blocks, last;
+} fc_depthwise_outer;

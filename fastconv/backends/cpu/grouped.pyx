@@ -10,7 +10,7 @@ from libc.stdint cimport INT64_MIN, int32_t, int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from fastconv.backends.cpu._csrc cimport fc_copy2d, fc_grouped_row
+from fastconv.backends.cpu._csrc cimport fc_copy2d, fc_depthwise, fc_grouped_row
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport (
@@ -34,7 +34,7 @@ cdef int64_t set_lanes(Lanes* lanes, Reader* x, int64_t columns) noexcept nogil:
     ``columns`` is the number of channels out of a group, x.depth that of channels in; both are at most a vector.
     """
     cdef fc_blocks* blocks = &lanes.blocks
-    lanes.groups = x.groups
+    lanes.groups, lanes.slides = x.groups, slides(x, columns)
     lanes.block_groups = max(<int64_t>1, x.kernel.width // max(x.depth, columns))
     blocks.count = ceil_div(x.groups, lanes.block_groups)
     blocks.depth = x.depth
@@ -55,6 +55,18 @@ cdef void fill_lanes(Lanes* lanes, int64_t width) noexcept nogil:
             lane = i // columns * lanes.blocks.depth + k if i < lanes.blocks.ylanes else 0
             lanes.lane[k * width + i] = <int32_t> lane
     lanes.blocks.lane = lanes.lane
+
+
+cdef bint slides(const Reader* x, int64_t columns) noexcept nogil:
+    """Whether the kernels for depthwise planes of 3x3 taps serve."""
+    cdef const TileAxis* ax = &x.axis[0]
+    cdef int i
+    if x.depth != 1 or columns != 1 or ax[1].src_step != ax[2].src_step or ax[1].src_step > 2:
+        return False
+    for i in range(1, 3):
+        if ax[i].taps != 3 or ax[i].shift[1] - ax[i].shift[0] != 1 or ax[i].shift[2] - ax[i].shift[1] != 1:
+            return False
+    return True
 
 
 cdef bint beside(const Reader* x) noexcept nogil:
@@ -94,19 +106,29 @@ cdef void share_of_chunk(const Lanes* lanes, const Reader* x, int64_t chunk, fc_
     blocks.last_xlanes = blocks.last_ylanes * lanes.blocks.xlanes // lanes.blocks.ylanes
 
 
+cdef bint inside(const TileAxis* axis, int64_t output, int64_t tap) noexcept nogil:
+    """Whether a tap of an output lies in the array."""
+    return 0 <= axis.src_base + axis.src_step * output + axis.shift[tap] < axis.src_size
+
+
+cdef int64_t source_plane(const Reader* x, const Tile* tile, int64_t n, int64_t d, int64_t kd) noexcept nogil:
+    """Where the source plane of a kernel plane starts for the outputs (n, d) of a tile, in what the tile reads."""
+    cdef const TileAxis* ax = &x.axis[0]
+    cdef int64_t at = ax.src_base + ax.src_step * d + ax.shift[kd] - source_at(ax, tile.first[1])
+    return (n - tile.first[0]) * x.step[0] + at * x.step[2]
+
+
 cdef int64_t source_row(const Reader* x, const Tile* tile, int64_t n, int64_t d, int64_t h, int64_t kd,
                         int64_t kh) noexcept nogil:
     """Where the source row of a kernel row starts for the outputs (n, d, h) of a tile, in what the tile reads.
 
     INT64_MIN where it is padding.
     """
-    cdef const TileAxis* ax = &x.axis[0]
-    cdef int64_t sd = ax[0].src_base + ax[0].src_step * d + ax[0].shift[kd]
-    cdef int64_t sh = ax[1].src_base + ax[1].src_step * h + ax[1].shift[kh]
-    if sd < 0 or sd >= ax[0].src_size or sh < 0 or sh >= ax[1].src_size:
+    cdef const TileAxis* ax = &x.axis[1]
+    if not inside(&x.axis[0], d, kd) or not inside(ax, h, kh):
         return INT64_MIN
-    return ((n - tile.first[0]) * x.step[0] + (sd - source_at(&ax[0], tile.first[1])) * x.step[2]
-            + (sh - source_at(&ax[1], tile.first[2])) * x.step[3])
+    return (source_plane(x, tile, n, d, kd)
+            + (ax.src_base + ax.src_step * h + ax.shift[kh] - source_at(ax, tile.first[2])) * x.step[3])
 
 
 # ---------------------------------------------------------------------------------- forward and input gradient
@@ -164,7 +186,7 @@ cdef void run_tile(void* context, int64_t index) noexcept nogil:
     cdef Lanes* lanes = &plan.lanes
     cdef Reader* x = &problem.x
     cdef TileAxis* ax = &x.axis[0]
-    cdef int64_t size = x.itemsize, chunk = index % x.chunks, first = chunk * lanes.chunk_blocks, n, d, h, kd, kh, at
+    cdef int64_t size = x.itemsize, chunk = index % x.chunks, first = chunk * lanes.chunk_blocks
     cdef int64_t list_bytes = ceil_div(2 * lanes.rows * sizeof(int64_t), 64) * 64
     cdef int64_t* row = <int64_t*> workspace(list_bytes + tile_bytes(x))
     cdef Tile tile
@@ -186,21 +208,68 @@ cdef void run_tile(void* context, int64_t index) noexcept nogil:
     call.low = -source_at(&ax[2], tile.first[3])
     call.high = call.low + ax[2].src_size
     call.xpixel, call.ypixel = x.step[4], ax[2].dst_step * problem.ys[4]
+    call.y = problem.y + first * lanes.blocks.ylanes * size
+    if lanes.slides:
+        slide_tile(problem, &tile, &call, row)
+    else:
+        run_rows(problem, lanes, &tile, &call, row)
+
+
+cdef inline int64_t line_start(const Correlation* problem, const Tile* tile, int64_t n, int64_t d,
+                               int64_t h) noexcept nogil:
+    """Where the first pixel of a tile's line lies in y."""
+    cdef const TileAxis* ax = &problem.x.axis[0]
+    cdef int64_t at = n * problem.ys[0] + (ax[0].dst_base + ax[0].dst_step * d) * problem.ys[2]
+    at += (ax[1].dst_base + ax[1].dst_step * h) * problem.ys[3]
+    return at + (ax[2].dst_base + ax[2].dst_step * tile.first[3]) * problem.ys[4]
+
+
+cdef void run_rows(const Correlation* problem, const Lanes* lanes, const Tile* tile, fc_grouped_row* call,
+                   int64_t* row) noexcept nogil:
+    """A line after the other."""
+    cdef const Reader* x = &problem.x
+    cdef char* y = <char*> call.y
+    cdef int64_t n, d, h, kd, kh
     for n in range(tile.first[0], tile.first[0] + tile.count[0]):
         for d in range(tile.first[1], tile.first[1] + tile.count[1]):
             for h in range(tile.first[2], tile.first[2] + tile.count[2]):
                 call.rows = 0
-                for kd in range(ax[0].taps):
-                    for kh in range(ax[1].taps):
-                        row[call.rows] = source_row(x, &tile, n, d, h, kd, kh)
+                for kd in range(x.axis[0].taps):
+                    for kh in range(x.axis[1].taps):
+                        row[call.rows] = source_row(x, tile, n, d, h, kd, kh)
                         if row[call.rows] != INT64_MIN:
-                            row[lanes.rows + call.rows] = kd * ax[1].taps + kh
+                            row[lanes.rows + call.rows] = kd * x.axis[1].taps + kh
                             call.rows += 1
-                at = n * problem.ys[0] + (ax[0].dst_base + ax[0].dst_step * d) * problem.ys[2]
-                at += (ax[1].dst_base + ax[1].dst_step * h) * problem.ys[3]
-                at += (ax[2].dst_base + ax[2].dst_step * tile.first[3]) * problem.ys[4]
-                call.y = problem.y + (at + first * lanes.blocks.ylanes) * size
-                x.kernel.grouped_row(&call)
+                call.y = y + line_start(problem, tile, n, d, h) * x.itemsize
+                x.kernel.grouped_row(call)
+
+
+cdef void slide_tile(const Correlation* problem, const Tile* tile, const fc_grouped_row* row,
+                     int64_t* plane) noexcept nogil:
+    """All lines of an image's plane at once; ``row`` says what is the same for every line."""
+    cdef const Reader* x = &problem.x
+    cdef const TileAxis* ax = &x.axis[0]
+    cdef int64_t* wplane = plane + ax[0].taps
+    cdef int64_t n, d, kd
+    cdef fc_depthwise call
+    call.x, call.w, call.bias, call.plane, call.wplane = row.x, row.w, row.bias, plane, wplane
+    call.lines, call.pixels, call.step = tile.count[2], row.pixels, row.step
+    call.top = -source_at(&ax[1], tile.first[2])
+    call.bottom = call.top + ax[1].src_size
+    call.low, call.high = row.low, row.high
+    call.xrow, call.xpixel, call.ypixel, call.wblock = x.step[3], row.xpixel, row.ypixel, row.wblock
+    call.yrow = ax[1].dst_step * problem.ys[3]
+    call.blocks, call.last = row.blocks.count, row.blocks.last_ylanes
+    for n in range(tile.first[0], tile.first[0] + tile.count[0]):
+        for d in range(tile.first[1], tile.first[1] + tile.count[1]):
+            call.planes = 0
+            for kd in range(ax[0].taps):
+                if inside(&ax[0], d, kd):
+                    plane[call.planes] = source_plane(x, tile, n, d, kd)
+                    wplane[call.planes] = kd * PLANE
+                    call.planes += 1
+            call.y = <char*> row.y + line_start(problem, tile, n, d, tile.first[2]) * x.itemsize
+            x.kernel.depthwise(&call)
 
 
 cdef int grouped_correlate(Correlation* problem) except -1 nogil:
