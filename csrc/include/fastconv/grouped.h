@@ -2,15 +2,15 @@
  * count elements, not bytes; pointers are to the table's dtype; W is the vector width.
  *
  * Channels are cut into blocks of whole groups, one vector each: a lane is an output channel. What a lane reads of a
- * source pixel's block is lane number lane[k][l], for each k of the `depth` channels in of a group; without `lane` (one
- * channel in and out) lane l reads lane l. A source position is a pixel of a row: output p and tap t read position
+ * source pixel's block is lane number lane[k][l], for each k of the `depth` channels in of a group. Without `lane`, and
+ * with a depth of 1, lane l reads lane l; with more, a block is one group of W channels out, and lane[k][l] is k. A source position is a pixel of a row: output p and tap t read position
  * p * step + t * spread, and one outside [low, high) counts as zero. */
 #pragma once
 #include <stdint.h>
 
 /* Where the channels lie. The last block may have fewer lanes than the others. */
 typedef struct fc_blocks {
-    const int32_t* lane;            /* (depth, W) or NULL: then depth is 1 */
+    const int32_t* lane;            /* (depth, W) or NULL */
     int64_t count;                  /* blocks */
     int64_t depth;
     int64_t xlanes, ylanes;         /* of a block: channels in, channels out */

@@ -16,14 +16,17 @@ cdef struct Lanes:
     int64_t rows            # of the kernel, over depth and height
     int64_t wblock          # elements of a packed block: (rows, depth, taps of a row, width)
     int32_t* lane
+    bint dense              # a block is one group, whose channels in are broadcast
+    bint copies             # the source is copied although its channels lie side by side
     bint slides             # the kernels for depthwise planes of 3x3 taps serve
 
 
 cdef int64_t set_lanes(Lanes* lanes, Reader* x, int64_t columns) noexcept nogil
 cdef void fill_lanes(Lanes* lanes, int64_t width) noexcept nogil
-cdef bint beside(const Reader* x) noexcept nogil
+cdef bint spread_out(int64_t pixel, int itemsize) noexcept nogil
+cdef bint in_place(const Lanes* lanes, const Reader* x) noexcept nogil
 cdef void set_chunks(Lanes* lanes, Reader* x, int64_t chunk_blocks) noexcept nogil
-cdef void finish_lanes(Reader* x) noexcept nogil
+cdef void finish_lanes(const Lanes* lanes, Reader* x) noexcept nogil
 cdef void share_of_chunk(const Lanes* lanes, const Reader* x, int64_t chunk, fc_blocks* blocks) noexcept nogil
 cdef int64_t lanes_of(const Lanes* lanes, int64_t block) noexcept nogil
 cdef enum:

@@ -19,6 +19,7 @@ from fastconv.backends.cpu.tiles cimport (
 )
 
 cdef int64_t CHUNK_CHANNELS = 64            # of a source that is copied
+cdef int64_t SET_BYTES = 2048               # at this distance a first-level cache holds some 16 lines
 cdef int64_t TILE_PIXELS = 1024
 cdef int64_t TILE_BYTES = 256 * 1024
 cdef int64_t SMALL_TILE = 64                # pixels; not worth sharing out
@@ -35,7 +36,9 @@ cdef int64_t set_lanes(Lanes* lanes, Reader* x, int64_t columns) noexcept nogil:
     """
     cdef fc_blocks* blocks = &lanes.blocks
     lanes.groups, lanes.slides = x.groups, slides(x, columns)
+    lanes.dense = columns == x.kernel.width and x.depth > 1
     lanes.block_groups = max(<int64_t>1, x.kernel.width // max(x.depth, columns))
+    lanes.copies = lanes.dense and spread_out(x.stride[4], x.itemsize)
     blocks.count = ceil_div(x.groups, lanes.block_groups)
     blocks.depth = x.depth
     blocks.xlanes, blocks.ylanes = lanes.block_groups * x.depth, lanes.block_groups * columns
@@ -44,7 +47,7 @@ cdef int64_t set_lanes(Lanes* lanes, Reader* x, int64_t columns) noexcept nogil:
     choose_chunk(x, x.depth * max(<int64_t>1, x.axis[0].taps * x.axis[1].taps * x.axis[2].taps))
     lanes.rows = x.axis[0].taps * x.axis[1].taps
     lanes.wblock = lanes.rows * blocks.depth * x.axis[2].taps * x.kernel.width
-    return 0 if blocks.depth == 1 and columns == 1 else blocks.depth * x.kernel.width
+    return 0 if lanes.dense or blocks.depth == 1 and columns == 1 else blocks.depth * x.kernel.width
 
 
 cdef void fill_lanes(Lanes* lanes, int64_t width) noexcept nogil:
@@ -69,9 +72,14 @@ cdef bint slides(const Reader* x, int64_t columns) noexcept nogil:
     return True
 
 
-cdef bint beside(const Reader* x) noexcept nogil:
-    """Whether the channels of the source lie side by side: then it is read in place."""
-    return x.stride[1] == 1 or x.depth == 1
+cdef bint spread_out(int64_t pixel, int itemsize) noexcept nogil:
+    """Whether neighbouring pixels share so few sets of a first-level cache that they drive each other out."""
+    return pixel * itemsize % SET_BYTES == 0
+
+
+cdef bint in_place(const Lanes* lanes, const Reader* x) noexcept nogil:
+    """Whether the source is read where it lies: its channels side by side, its pixels not in the same sets."""
+    return (x.stride[1] == 1 or x.depth == 1) and not lanes.copies
 
 
 cdef void set_chunks(Lanes* lanes, Reader* x, int64_t chunk_blocks) noexcept nogil:
@@ -82,14 +90,17 @@ cdef void set_chunks(Lanes* lanes, Reader* x, int64_t chunk_blocks) noexcept nog
     x.chunk = min(lanes.chunk_blocks * lanes.blocks.xlanes, x.depth)
 
 
-cdef void finish_lanes(Reader* x) noexcept nogil:
+cdef void finish_lanes(const Lanes* lanes, Reader* x) noexcept nogil:
     """As finish, but a source in place may be padded: the rows and bounds that the kernel gets leave padding out."""
+    cdef int64_t stride = x.chunk
     cdef int i
     finish(x)
-    if beside(x):
-        x.direct = True
-        for i in range(5):
-            x.step[i] = x.stride[i]
+    x.direct = in_place(lanes, x)
+    x.step[1] = 1
+    for i in range(4, 1, -1):
+        x.step[i] = x.stride[i] if x.direct else stride
+        stride *= x.axis[i - 2].extent
+    x.step[0] = x.stride[0] if x.direct else stride
 
 
 cdef int64_t lanes_of(const Lanes* lanes, int64_t block) noexcept nogil:
@@ -284,14 +295,19 @@ cdef int grouped_correlate(Correlation* problem) except -1 nogil:
     plan.failed = False
     x.kernel = kernels(x.itemsize)
     table = set_lanes(lanes, x, problem.columns)
-    set_chunks(lanes, x, lanes.blocks.count if beside(x) else CHUNK_CHANNELS // lanes.blocks.xlanes)
-    choose_tile(x, TILE_PIXELS, TILE_BYTES * (1 if not beside(x) else 16))
+    if lanes.slides and x.axis[2].src_step == 1 and spread_out(x.stride[4], x.itemsize // 2):
+        lanes.copies = True  # even though each vector is read but once
+    if not in_place(lanes, x):
+        set_chunks(lanes, x, CHUNK_CHANNELS // lanes.blocks.xlanes)
+    else:
+        set_chunks(lanes, x, 1 if lanes.dense else lanes.blocks.count)  # dense weights stay in a first-level cache
+    choose_tile(x, TILE_PIXELS, TILE_BYTES * (16 if in_place(lanes, x) else 1))
     while count_tiles(x) * x.chunks < wanted:  # neither tiles nor chunks change a bit
         if not halve_tile(x, SMALL_TILE):
             if lanes.chunk_blocks == 1:
                 break
             set_chunks(lanes, x, ceil_div(lanes.chunk_blocks, 2))
-    finish_lanes(x)
+    finish_lanes(lanes, x)
     bytes = lanes.blocks.count * (lanes.wblock + x.kernel.width) * x.itemsize
     plan.packed = <char*> allocate(bytes)
     lanes.lane = <int32_t*> malloc((table + 1) * sizeof(int32_t))

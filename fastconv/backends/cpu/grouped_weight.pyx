@@ -12,8 +12,8 @@ from libc.string cimport memset
 from fastconv.backends.cpu._csrc cimport fc_accumulate, fc_copy2d, fc_depthwise_outer, fc_grouped_outer
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.grouped cimport (
-    PLANE, Lanes, beside, fill_lanes, finish_lanes, inside, lanes_of, set_chunks, set_lanes, share_of_chunk, source_plane,
-    source_row,
+    PLANE, Lanes, fill_lanes, finish_lanes, in_place, inside, lanes_of, set_chunks, set_lanes, share_of_chunk,
+    source_plane, source_row, spread_out,
 )
 from fastconv.backends.cpu.runtime cimport allocate, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport (
@@ -34,6 +34,13 @@ cdef struct Plan:
     int64_t tiles, splits, width, size
     char* partial           # (splits, blocks, rows, depth, taps of a row, width)
     bint failed
+
+
+cdef bint copies_gradient(const Outer* problem, const Lanes* lanes) noexcept nogil:
+    """Whether dy is copied, for the reasons that the source may be."""
+    if problem.ys[1] != 1 and lanes.groups * problem.columns > 1:
+        return True
+    return lanes.dense and spread_out(problem.ys[4], problem.x.itemsize)
 
 
 cdef int64_t list_rows(const Reader* x, const Tile* tile, const int64_t* ys, int64_t* row,
@@ -63,7 +70,7 @@ cdef void run_split(void* context, int64_t index) noexcept nogil:
     cdef int64_t first = chunk * lanes.chunk_blocks, most = tile_pixels(x) // ax[2].tile
     cdef int64_t list_bytes = ceil_div(most * (lanes.rows + 1) * sizeof(int64_t), 64) * 64
     cdef int64_t source = ceil_div(tile_bytes(x), 64) * 64, channels
-    cdef bint copies = problem.ys[1] != 1 and lanes.groups * problem.columns > 1
+    cdef bint copies = copies_gradient(problem, lanes)
     cdef int64_t* row
     cdef int64_t* yrow
     cdef Tile tile
@@ -167,23 +174,25 @@ cdef int grouped_products(Outer* problem) except -1 nogil:
     cdef Plan plan
     cdef Lanes* lanes = &plan.lanes
     cdef int64_t bytes, table
-    cdef bint copies = problem.ys[1] != 1 and x.groups * problem.columns > 1
+    cdef bint copies
     plan.problem = problem
     plan.failed = False
     x.kernel = kernels(x.itemsize)
     plan.width = x.kernel.width
     table = set_lanes(lanes, x, problem.columns)
-    if beside(x) and not copies:
+    copies = copies_gradient(problem, lanes)
+    x.chunk = min(CHUNK_CHANNELS, x.depth)  # the same tiles whether arrays are copied or not
+    choose_tile(x, SLIDE_PIXELS if lanes.slides else TILE_PIXELS, TILE_SOURCES * x.itemsize * x.chunk)
+    if in_place(lanes, x) and not copies:
         set_chunks(lanes, x, lanes.blocks.count)
     else:
         set_chunks(lanes, x, CHUNK_CHANNELS // lanes.blocks.ylanes)
-    choose_tile(x, SLIDE_PIXELS if lanes.slides else TILE_PIXELS, TILE_SOURCES * x.itemsize * x.chunk)  # the same tiles for any memory order
     plan.tiles = count_tiles(x)
     plan.size = lanes.blocks.count * lanes.wblock
     plan.splits = max(<int64_t>1, min(min(plan.tiles // 2, TASKS), PARTIAL_BYTES // (plan.size * x.itemsize)))
     if plan.splits * x.chunks < TASKS:
         set_chunks(lanes, x, ceil_div(lanes.chunk_blocks * plan.splits * x.chunks, TASKS))
-    finish_lanes(x)
+    finish_lanes(lanes, x)
     bytes = plan.splits * plan.size * x.itemsize
     plan.partial = <char*> allocate(bytes)
     lanes.lane = <int32_t*> malloc((table + 1) * sizeof(int32_t))
