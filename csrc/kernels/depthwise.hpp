@@ -1,5 +1,5 @@
-// Depthwise convolution with 3x3 taps a plane: a run of pixels slides down its column of rows, so that each source vector
-// is read once for all nine taps. Contracts in include/fastconv/grouped.h.
+// Depthwise convolution with 3x3 taps a plane: a run of pixels slides down its column of rows, so that each source
+// vector is read once for all nine taps. Contracts in include/fastconv/grouped.h.
 #pragma once
 #include <cstdint>
 #include <type_traits>
@@ -77,7 +77,7 @@ static FC_INLINE void visit_rows(int rows, const typename V::T* x, int64_t xpixe
 template <class V>
 constexpr int widest_run = Blocks<V>::mr * Blocks<V>::nv >= 16 ? 7 : 4;
 
-// Cuts [0, pixels) into runs, widest first: calls run(std::integral_constant<int, M>, first, last) for those of M pixels.
+// Cuts [0, pixels) into runs, widest first: calls run(integral_constant<int, M>, first, last) for those of M pixels.
 template <class V, class Run>
 static FC_INLINE void cut_runs(int64_t pixels, Run run) {
     constexpr int most = widest_run<V>;
@@ -149,13 +149,14 @@ template <class V, int Step>
 static void depthwise_step(const fc_depthwise& a) {
     using T = typename V::T;
     cut_runs<V>(a.pixels, [&a](auto run, int64_t first, int64_t end) {
-        for (int64_t p = first; p < end; p += run) {
+        constexpr int M = decltype(run)::value;
+        for (int64_t p = first; p < end; p += M) {
             DepthwiseBlock<T> at{static_cast<const T*>(a.x), static_cast<const T*>(a.w), static_cast<const T*>(a.bias),
                          static_cast<T*>(a.y), V::width};
             for (int64_t b = 0; b < a.blocks; ++b) {
                 if (b == a.blocks - 1) at.lanes = a.last;
-                at.lanes == V::width ? depthwise_run<V, run, Step, true>(a, at, p)
-                                     : depthwise_run<V, run, Step, false>(a, at, p);
+                at.lanes == V::width ? depthwise_run<V, M, Step, true>(a, at, p)
+                                     : depthwise_run<V, M, Step, false>(a, at, p);
                 at.x += V::width;
                 at.y += V::width;
                 at.w += a.wblock;
@@ -234,8 +235,9 @@ static void depthwise_outer_step(const fc_depthwise_outer& a) {
         T* dw = static_cast<T*>(a.dw) + b * a.wblock;
         const int64_t lanes = b == a.blocks - 1 ? a.last : V::width;
         cut_runs<V>(a.pixels, [=, &a](auto run, int64_t first, int64_t end) {
-            lanes == V::width ? depthwise_outer_runs<V, run, Step, true>(a, x, dy, dw, lanes, first, end)
-                              : depthwise_outer_runs<V, run, Step, false>(a, x, dy, dw, lanes, first, end);
+            constexpr int M = decltype(run)::value;
+            lanes == V::width ? depthwise_outer_runs<V, M, Step, true>(a, x, dy, dw, lanes, first, end)
+                              : depthwise_outer_runs<V, M, Step, false>(a, x, dy, dw, lanes, first, end);
         });
     }
 }

@@ -3,8 +3,9 @@
  *
  * Channels are cut into blocks of whole groups, one vector each: a lane is an output channel. What a lane reads of a
  * source pixel's block is lane number lane[k][l], for each k of the `depth` channels in of a group. Without `lane`, and
- * with a depth of 1, lane l reads lane l; with more, a block is one group of W channels out, and lane[k][l] is k. A source position is a pixel of a row: output p and tap t read position
- * p * step + t * spread, and one outside [low, high) counts as zero. */
+ * with a depth of 1, lane l reads lane l; with more, a block is one group of W channels out, and lane[k][l] is k. A
+ * source position is a pixel of a row: output p and tap t read position p * step + t * spread, and one outside
+ * [low, high) counts as zero. */
 #pragma once
 #include <stdint.h>
 
