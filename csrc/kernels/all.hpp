@@ -8,6 +8,7 @@
 #include "kernels/elementwise.hpp"
 #include "kernels/few_rows.hpp"
 #include "kernels/gather.hpp"
+#include "kernels/depthwise.hpp"
 #include "kernels/grouped_outer.hpp"
 #include "kernels/grouped_row.hpp"
 #include "kernels/live.hpp"

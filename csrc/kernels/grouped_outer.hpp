@@ -14,8 +14,7 @@ template <class T>
 struct OuterBlock {  // one channel in of one block's groups
     const T *x, *dy;
     T* dw;
-    const int32_t* lane;
-    int64_t r, first_tap, xlanes, ylanes;
+    int64_t r, first_tap, xlanes, ylanes, k;
 };
 
 // R source rows under one row of dy; a null one is padding.
@@ -40,7 +39,7 @@ static inline void outer_pixels(const fc_grouped_outer& a, const OuterBlock<type
             FC_UNROLL
             for (int r = 0; r < R; ++r) {
                 if (!line.x[r]) continue;
-                const typename V::Reg value = L::spread(L::load(line.x[r] + position * a.xpixel, at.xlanes), index);
+                const typename V::Reg value = L::value(line.x[r] + position * a.xpixel, at.k, at.xlanes, index);
                 acc[r][t] = V::fma(value, gradient, acc[r][t]);
             }
         }
@@ -68,7 +67,7 @@ static inline void outer_run(const fc_grouped_outer& a, const OuterBlock<typenam
         FC_UNROLL
         for (int r = 0; r < R; ++r) {
             if (Edge && !line.x[r]) continue;
-            const typename V::Reg value = L::spread(L::load(line.x[r] + x, at.xlanes), index);
+            const typename V::Reg value = L::value(line.x[r] + x, at.k, at.xlanes, index);
             FC_UNROLL
             for (int t = 0; t < Taps; ++t) {
                 const int m = (j - t) / Step;
@@ -84,7 +83,7 @@ template <class V, class L, int R, int Taps, int Step>
 static void outer_rows(const fc_grouped_outer& a, const OuterBlock<typename V::T>& at) {
     using T = typename V::T;
     constexpr int M = 7, S = Step ? Step : 1;
-    const typename V::Index index = L::index(at.lane);
+    const typename V::Index index = L::index(a.blocks, at.k);
     typename V::Reg acc[R][Taps];
     FC_UNROLL
     for (int r = 0; r < R; ++r) {
@@ -135,14 +134,13 @@ static void outer_taps(const fc_grouped_outer& a, OuterBlock<typename V::T> at) 
 }
 
 // All kernel rows and channels in of one block.
-template <class V, bool Whole, bool Mixed>
+template <class V, bool Whole, Lanes From>
 static void outer_channels(const fc_grouped_outer& a, OuterBlock<typename V::T> at) {
-    using L = BlockLanes<V, Whole, Mixed>;
+    using L = BlockLanes<V, Whole, From>;
     constexpr int R = 3;
     typename V::T* dw = at.dw;
-    for (int64_t k = 0; k < a.blocks.depth; ++k) {
-        at.dw = dw + k * a.taps * V::width;
-        at.lane = a.blocks.lane + k * V::width;
+    for (at.k = 0; at.k < a.blocks.depth; ++at.k) {
+        at.dw = dw + at.k * a.taps * V::width;
         for (at.r = 0; at.r + R <= a.rows; at.r += R) outer_taps<V, L, R>(a, at);
         for (; at.r < a.rows; ++at.r) outer_taps<V, L, 1>(a, at);
     }
@@ -152,18 +150,21 @@ template <class V>
 void grouped_outer(const fc_grouped_outer* a) {
     using T = typename V::T;
     const fc_blocks& blocks = a->blocks;
+    const Lanes from = lanes_of(blocks);
     FC_CHECK(a->lines >= 0 && a->rows >= 0 && a->taps >= 0 && a->pixels >= 0 && a->low <= a->high && a->dw);
-    FC_CHECK(blocks.count > 0 && blocks.depth > 0 && (blocks.lane || blocks.depth == 1));
-    FC_CHECK(blocks.xlanes <= V::width && blocks.ylanes <= V::width);
-    OuterBlock<T> at{static_cast<const T*>(a->x), static_cast<const T*>(a->dy), static_cast<T*>(a->dw), nullptr, 0, 0,
-                     blocks.xlanes, blocks.ylanes};
+    FC_CHECK(blocks.count > 0 && blocks.depth > 0 && blocks.ylanes <= V::width);
+    FC_CHECK(from == Lanes::same ? blocks.ylanes == V::width : blocks.xlanes <= V::width);
+    OuterBlock<T> at{static_cast<const T*>(a->x), static_cast<const T*>(a->dy), static_cast<T*>(a->dw), 0, 0,
+                     blocks.xlanes, blocks.ylanes, 0};
     for (int64_t b = 0; b < blocks.count; ++b) {
         if (b == blocks.count - 1) at.xlanes = blocks.last_xlanes, at.ylanes = blocks.last_ylanes;
         const bool whole = at.xlanes == V::width && at.ylanes == V::width;
-        if (blocks.lane) {
-            whole ? outer_channels<V, true, true>(*a, at) : outer_channels<V, false, true>(*a, at);
+        if (from == Lanes::same) {
+            outer_channels<V, true, Lanes::same>(*a, at);
+        } else if (from == Lanes::mixed) {
+            whole ? outer_channels<V, true, Lanes::mixed>(*a, at) : outer_channels<V, false, Lanes::mixed>(*a, at);
         } else {
-            whole ? outer_channels<V, true, false>(*a, at) : outer_channels<V, false, false>(*a, at);
+            whole ? outer_channels<V, true, Lanes::own>(*a, at) : outer_channels<V, false, Lanes::own>(*a, at);
         }
         at.x += blocks.xlanes;
         at.dy += blocks.ylanes;

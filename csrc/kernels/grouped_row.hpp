@@ -10,8 +10,15 @@
 
 namespace fastconv {
 
-// How a block's vectors are read and written. Whole: all lanes. Mixed: groups have several channels.
-template <class V, bool Whole, bool Mixed>
+// How lanes get a channel in: their own, one of their group, or all the same, of the only group.
+enum class Lanes { own, mixed, same };
+
+static inline Lanes lanes_of(const fc_blocks& blocks) {
+    return blocks.lane ? Lanes::mixed : blocks.depth > 1 ? Lanes::same : Lanes::own;
+}
+
+// How a block's vectors are read and written. Whole: all lanes.
+template <class V, bool Whole, Lanes From>
 struct BlockLanes {
     using T = typename V::T;
     using Reg = typename V::Reg;
@@ -25,8 +32,14 @@ struct BlockLanes {
             V::store_n(p, a, static_cast<int>(lanes));
         }
     }
-    static Reg spread(Reg a, typename V::Index i) { return Mixed ? V::permute(a, i) : a; }
-    static typename V::Index index(const int32_t* lane) { return Mixed ? V::index(lane) : typename V::Index{}; }
+    // Of the source block at p: channel k, or what `index` says.
+    static Reg value(const T* p, int64_t k, int64_t lanes, typename V::Index i) {
+        if constexpr (From == Lanes::same) return V::set1(p[k]);
+        return From == Lanes::mixed ? V::permute(load(p, lanes), i) : load(p, lanes);
+    }
+    static typename V::Index index(const fc_blocks& blocks, int64_t k) {
+        return From == Lanes::mixed ? V::index(blocks.lane + k * V::width) : typename V::Index{};
+    }
 };
 
 template <class T>
@@ -50,7 +63,7 @@ static void grouped_row_block(const fc_grouped_row& a, const RowBlock<typename V
         const T* row = at.x + a.row[r] + at.p * Step * a.xpixel;
         const T* w = at.w + a.wrow[r] * depth * Taps * V::width;
         for (int64_t k = 0; k < depth; ++k, w += Taps * V::width) {
-            const typename V::Index index = L::index(a.blocks.lane + k * V::width);
+            const typename V::Index index = L::index(a.blocks, k);
             typename V::Reg weight[Taps];
             FC_UNROLL
             for (int t = 0; t < Taps; ++t) weight[t] = V::load(w + t * V::width);
@@ -58,7 +71,7 @@ static void grouped_row_block(const fc_grouped_row& a, const RowBlock<typename V
             FC_UNROLL
             for (int j = 0; j < (M - 1) * Step + Taps; ++j, x += a.xpixel) {
                 if (Edge && static_cast<uint64_t>(j - low) >= count) continue;
-                const typename V::Reg value = L::spread(L::load(x, at.xlanes), index);
+                const typename V::Reg value = L::value(x, k, at.xlanes, index);
                 FC_UNROLL
                 for (int t = 0; t < Taps; ++t) {
                     const int m = (j - t) / Step;
@@ -86,7 +99,7 @@ static void grouped_row_any(const fc_grouped_row& a, const RowBlock<typename V::
     for (int64_t r = 0; r < a.rows; ++r) {
         const T* w = at.w + a.wrow[r] * depth * a.taps * V::width;
         for (int64_t k = 0; k < depth; ++k) {
-            const typename V::Index index = L::index(a.blocks.lane + k * V::width);
+            const typename V::Index index = L::index(a.blocks, k);
             int64_t position = at.p * a.step;
             for (int64_t t = 0; t < a.taps; ++t, position += a.spread, w += V::width) {
                 const typename V::Reg weight = V::load(w);
@@ -94,7 +107,7 @@ static void grouped_row_any(const fc_grouped_row& a, const RowBlock<typename V::
                 FC_UNROLL
                 for (int m = 0; m < M; ++m, x += pixel) {
                     if (Edge && static_cast<uint64_t>(position + m * a.step - a.low) >= count) continue;
-                    acc[m] = V::fma(L::spread(L::load(x, at.xlanes), index), weight, acc[m]);
+                    acc[m] = V::fma(L::value(x, k, at.xlanes, index), weight, acc[m]);
                 }
             }
         }
@@ -110,6 +123,7 @@ static void grouped_row_choose(const fc_grouped_row& a, const RowBlock<typename 
     if (a.spread == 1 && a.taps == 3 && a.step == 1) return grouped_row_block<V, L, M, 3, 1, Edge>(a, at);
     if (a.spread == 1 && a.taps == 3 && a.step == 2) return grouped_row_block<V, L, M, 3, 2, Edge>(a, at);
     if (a.spread == 1 && a.taps == 5 && a.step == 1) return grouped_row_block<V, L, M, 5, 1, Edge>(a, at);
+    if (a.spread == 1 && a.taps == 2 && a.step == 1) return grouped_row_block<V, L, M, 2, 1, Edge>(a, at);
     grouped_row_any<V, L, M, Edge>(a, at);
 }
 
@@ -117,19 +131,22 @@ template <class V, int M, bool Edge>
 static void grouped_row_blocks(const fc_grouped_row& a, int64_t p) {
     using T = typename V::T;
     const fc_blocks& blocks = a.blocks;
+    const Lanes from = lanes_of(blocks);
     RowBlock<T> at{static_cast<const T*>(a.x), static_cast<const T*>(a.w), static_cast<const T*>(a.bias),
                    static_cast<T*>(a.y) + p * a.ypixel, p, blocks.xlanes, blocks.ylanes};
     for (int64_t b = 0; b < blocks.count; ++b) {
         if (b == blocks.count - 1) at.xlanes = blocks.last_xlanes, at.ylanes = blocks.last_ylanes;
         const bool whole = at.xlanes == V::width && at.ylanes == V::width;
-        if (!blocks.lane && whole) {
-            grouped_row_choose<V, BlockLanes<V, true, false>, M, Edge>(a, at);
-        } else if (!blocks.lane) {
-            grouped_row_any<V, BlockLanes<V, false, false>, M, Edge>(a, at);
+        if (from == Lanes::same) {
+            grouped_row_choose<V, BlockLanes<V, true, Lanes::same>, M, Edge>(a, at);
+        } else if (from == Lanes::own && whole) {
+            grouped_row_choose<V, BlockLanes<V, true, Lanes::own>, M, Edge>(a, at);
+        } else if (from == Lanes::own) {
+            grouped_row_any<V, BlockLanes<V, false, Lanes::own>, M, Edge>(a, at);
         } else if (whole) {
-            grouped_row_choose<V, BlockLanes<V, true, true>, M, Edge>(a, at);
+            grouped_row_choose<V, BlockLanes<V, true, Lanes::mixed>, M, Edge>(a, at);
         } else {
-            grouped_row_any<V, BlockLanes<V, false, true>, M, Edge>(a, at);
+            grouped_row_any<V, BlockLanes<V, false, Lanes::mixed>, M, Edge>(a, at);
         }
         at.x += blocks.xlanes;
         at.y += blocks.ylanes;
@@ -141,8 +158,8 @@ static void grouped_row_blocks(const fc_grouped_row& a, int64_t p) {
 template <class V>
 void grouped_row(const fc_grouped_row* a) {
     FC_CHECK(a->rows >= 0 && a->taps >= 0 && a->pixels >= 0 && a->low <= a->high && a->y);
-    FC_CHECK(a->blocks.count > 0 && a->blocks.depth > 0 && (a->blocks.lane || a->blocks.depth == 1));
-    FC_CHECK(a->blocks.xlanes <= V::width && a->blocks.ylanes <= V::width);
+    FC_CHECK(a->blocks.count > 0 && a->blocks.depth > 0 && a->blocks.ylanes <= V::width);
+    FC_CHECK(lanes_of(a->blocks) == Lanes::same ? a->blocks.ylanes == V::width : a->blocks.xlanes <= V::width);
     constexpr int most = 7, few = 4;  // the sizes of most networks' images are multiples of 7
     int64_t p = 0;
     while (p < a->pixels) {

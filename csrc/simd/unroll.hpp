@@ -22,3 +22,10 @@
 #else
 #define FC_PREFETCH(p) static_cast<void>(p)
 #endif
+
+// The same for a lambda, after its parameters.
+#if defined(__GNUC__) || defined(__clang__)
+#define FC_INLINE_LAMBDA __attribute__((always_inline))
+#else
+#define FC_INLINE_LAMBDA
+#endif

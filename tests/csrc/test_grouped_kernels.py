@@ -63,7 +63,7 @@ def edges_untouched(memory):
 def groupings(width):
     """Channels in and out of a group, and groups: whole vectors, short ones and a short last block."""
     sizes = sorted({1, 2, 3, width // 2, width} & set(range(1, width + 1)))
-    for channels_in, channels_out in [(n, n) for n in sizes] + [(1, 2), (2, 1)] * (width > 1):
+    for channels_in, channels_out in [(n, n) for n in sizes] + [(1, 2), (2, 1), (3, width)] * (width > 1):
         block = width // max(channels_in, channels_out)
         for groups in {1, block, 2 * block, 3 * block - block // 2}:
             yield channels_in, channels_out, groups
@@ -83,7 +83,8 @@ def problem(width, channels_in, channels_out, groups, taps, step, spread, pixels
     for k in range(channels_in):
         lane[k, : block * channels_out] = np.arange(block * channels_out) // channels_out * channels_in + k
     q.lane = lane
-    mixed = channels_in > 1 or channels_out > 1
+    dense = channels_out == width and channels_in > 1  # a vector is one group, channels in are broadcast
+    mixed = (channels_in > 1 or channels_out > 1) and not dense
     q.blocks = Blocks(lane.ctypes.data if mixed else None, count, channels_in, block * channels_in,
                       block * channels_out, last * channels_in, last * channels_out)  # fmt: skip
     # windows (rows, pixels, taps, groups, channels in), zero where padding is

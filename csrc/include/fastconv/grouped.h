@@ -2,15 +2,16 @@
  * count elements, not bytes; pointers are to the table's dtype; W is the vector width.
  *
  * Channels are cut into blocks of whole groups, one vector each: a lane is an output channel. What a lane reads of a
- * source pixel's block is lane number lane[k][l], for each k of the `depth` channels in of a group; without `lane` (one
- * channel in and out) lane l reads lane l. A source position is a pixel of a row: output p and tap t read position
- * p * step + t * spread, and one outside [low, high) counts as zero. */
+ * source pixel's block is lane number lane[k][l], for each k of the `depth` channels in of a group. Without `lane`, and
+ * with a depth of 1, lane l reads lane l; with more, a block is one group of W channels out, and lane[k][l] is k. A
+ * source position is a pixel of a row: output p and tap t read position p * step + t * spread, and one outside
+ * [low, high) counts as zero. */
 #pragma once
 #include <stdint.h>
 
 /* Where the channels lie. The last block may have fewer lanes than the others. */
 typedef struct fc_blocks {
-    const int32_t* lane;            /* (depth, W) or NULL: then depth is 1 */
+    const int32_t* lane;            /* (depth, W) or NULL */
     int64_t count;                  /* blocks */
     int64_t depth;
     int64_t xlanes, ylanes;         /* of a block: channels in, channels out */
@@ -48,3 +49,31 @@ typedef struct fc_grouped_outer {
     int64_t xpixel, ypixel, wblock;
     fc_blocks blocks;
 } fc_grouped_outer;
+
+/* Depthwise convolution with kernel rows of three taps side by side and a step of 1 or 2, the same along both axes:
+ * y[i * yrow + p * ypixel + b * W + l] = bias[b * W + l] (or 0) + sum over planes q, kernel rows r and taps t of
+ * x[plane[q] + (i * step + r) * xrow + (p * step + t) * xpixel + b * W + l]
+ * times w[b * wblock + (wplane[q] + r * 3 + t) * W + l]
+ * for 0 <= i < lines, 0 <= p < pixels. Source rows outside [top, bottom) and positions outside [low, high) count as
+ * zero. The sum runs over r, then q, then t. The last block has `last` lanes, the others W. */
+typedef struct fc_depthwise {
+    const void* x;
+    const int64_t* plane;  /* (planes,) where each plane of the kernel starts in x */
+    const int64_t* wplane; /* (planes,) and in w, vectors */
+    const void* w;
+    const void* bias;      /* (blocks, W) or NULL */
+    void* y;
+    int64_t planes, lines, pixels, step, top, bottom, low, high;
+    int64_t xrow, xpixel, yrow, ypixel, wblock, blocks, last;
+} fc_depthwise;
+
+/* dw[b * wblock + (r * 3 + t) * W + l] += sum over 0 <= i < lines and 0 <= p < pixels of
+ * x[(i * step + r) * xrow + (p * step + t) * xpixel + b * W + l] times dy[i * yrow + p * ypixel + b * W + l],
+ * rows, positions and lanes as above. Sums start from 0 and are added last. */
+typedef struct fc_depthwise_outer {
+    const void* x;
+    const void* dy;
+    void* dw;
+    int64_t lines, pixels, step, top, bottom, low, high;
+    int64_t xrow, xpixel, yrow, ypixel, wblock, blocks, last;
+} fc_depthwise_outer;

@@ -53,6 +53,23 @@ cdef extern from "fastconv/kernels.h" nogil:
         int64_t xpixel, ypixel, wblock
         fc_blocks blocks
 
+    ctypedef struct fc_depthwise:
+        const void* x
+        const int64_t* plane
+        const int64_t* wplane
+        const void* w
+        const void* bias
+        void* y
+        int64_t planes, lines, pixels, step, top, bottom, low, high
+        int64_t xrow, xpixel, yrow, ypixel, wblock, blocks, last
+
+    ctypedef struct fc_depthwise_outer:
+        const void* x
+        const void* dy
+        void* dw
+        int64_t lines, pixels, step, top, bottom, low, high
+        int64_t xrow, xpixel, yrow, ypixel, wblock, blocks, last
+
     ctypedef struct fc_copy2d:
         void* dst
         const void* src
@@ -284,6 +301,8 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*few_rows)(const fc_few_rows*) noexcept nogil
         void (*grouped_row)(const fc_grouped_row*) noexcept nogil
         void (*grouped_outer)(const fc_grouped_outer*) noexcept nogil
+        void (*depthwise)(const fc_depthwise*) noexcept nogil
+        void (*depthwise_outer)(const fc_depthwise_outer*) noexcept nogil
         void (*copy2d)(const fc_copy2d*) noexcept nogil
         void (*pack_panel)(const fc_pack_panel*) noexcept nogil
         void (*gather)(const fc_gather*) noexcept nogil

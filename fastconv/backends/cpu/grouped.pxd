@@ -4,7 +4,7 @@ from libc.stdint cimport int32_t, int64_t
 
 from fastconv.backends.cpu._csrc cimport fc_blocks
 from fastconv.backends.cpu.conv_tiles cimport Correlation
-from fastconv.backends.cpu.tiles cimport Reader, Tile
+from fastconv.backends.cpu.tiles cimport Reader, Tile, TileAxis
 
 
 cdef struct Lanes:
@@ -16,15 +16,24 @@ cdef struct Lanes:
     int64_t rows            # of the kernel, over depth and height
     int64_t wblock          # elements of a packed block: (rows, depth, taps of a row, width)
     int32_t* lane
+    bint dense              # a block is one group, whose channels in are broadcast
+    bint copies             # the source is copied although its channels lie side by side
+    bint slides             # the kernels for depthwise planes of 3x3 taps serve
 
 
 cdef int64_t set_lanes(Lanes* lanes, Reader* x, int64_t columns) noexcept nogil
 cdef void fill_lanes(Lanes* lanes, int64_t width) noexcept nogil
-cdef bint beside(const Reader* x) noexcept nogil
+cdef bint spread_out(int64_t pixel, int itemsize) noexcept nogil
+cdef bint in_place(const Lanes* lanes, const Reader* x) noexcept nogil
 cdef void set_chunks(Lanes* lanes, Reader* x, int64_t chunk_blocks) noexcept nogil
-cdef void finish_lanes(Reader* x) noexcept nogil
+cdef void finish_lanes(const Lanes* lanes, Reader* x) noexcept nogil
 cdef void share_of_chunk(const Lanes* lanes, const Reader* x, int64_t chunk, fc_blocks* blocks) noexcept nogil
 cdef int64_t lanes_of(const Lanes* lanes, int64_t block) noexcept nogil
+cdef enum:
+    PLANE = 9               # taps of a plane that slides
+
+cdef bint inside(const TileAxis* axis, int64_t output, int64_t tap) noexcept nogil
+cdef int64_t source_plane(const Reader* x, const Tile* tile, int64_t n, int64_t d, int64_t kd) noexcept nogil
 cdef int64_t source_row(const Reader* x, const Tile* tile, int64_t n, int64_t d, int64_t h, int64_t kd,
                         int64_t kh) noexcept nogil
 

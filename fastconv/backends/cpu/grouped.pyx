@@ -10,7 +10,7 @@ from libc.stdint cimport INT64_MIN, int32_t, int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from fastconv.backends.cpu._csrc cimport fc_copy2d, fc_grouped_row
+from fastconv.backends.cpu._csrc cimport fc_copy2d, fc_depthwise, fc_grouped_row
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport (
@@ -19,6 +19,7 @@ from fastconv.backends.cpu.tiles cimport (
 )
 
 cdef int64_t CHUNK_CHANNELS = 64            # of a source that is copied
+cdef int64_t SET_BYTES = 2048               # at this distance a first-level cache holds some 16 lines
 cdef int64_t TILE_PIXELS = 1024
 cdef int64_t TILE_BYTES = 256 * 1024
 cdef int64_t SMALL_TILE = 64                # pixels; not worth sharing out
@@ -34,8 +35,10 @@ cdef int64_t set_lanes(Lanes* lanes, Reader* x, int64_t columns) noexcept nogil:
     ``columns`` is the number of channels out of a group, x.depth that of channels in; both are at most a vector.
     """
     cdef fc_blocks* blocks = &lanes.blocks
-    lanes.groups = x.groups
+    lanes.groups, lanes.slides = x.groups, slides(x, columns)
+    lanes.dense = columns == x.kernel.width and x.depth > 1
     lanes.block_groups = max(<int64_t>1, x.kernel.width // max(x.depth, columns))
+    lanes.copies = lanes.dense and spread_out(x.stride[4], x.itemsize)
     blocks.count = ceil_div(x.groups, lanes.block_groups)
     blocks.depth = x.depth
     blocks.xlanes, blocks.ylanes = lanes.block_groups * x.depth, lanes.block_groups * columns
@@ -44,7 +47,7 @@ cdef int64_t set_lanes(Lanes* lanes, Reader* x, int64_t columns) noexcept nogil:
     choose_chunk(x, x.depth * max(<int64_t>1, x.axis[0].taps * x.axis[1].taps * x.axis[2].taps))
     lanes.rows = x.axis[0].taps * x.axis[1].taps
     lanes.wblock = lanes.rows * blocks.depth * x.axis[2].taps * x.kernel.width
-    return 0 if blocks.depth == 1 and columns == 1 else blocks.depth * x.kernel.width
+    return 0 if lanes.dense or blocks.depth == 1 and columns == 1 else blocks.depth * x.kernel.width
 
 
 cdef void fill_lanes(Lanes* lanes, int64_t width) noexcept nogil:
@@ -57,9 +60,26 @@ cdef void fill_lanes(Lanes* lanes, int64_t width) noexcept nogil:
     lanes.blocks.lane = lanes.lane
 
 
-cdef bint beside(const Reader* x) noexcept nogil:
-    """Whether the channels of the source lie side by side: then it is read in place."""
-    return x.stride[1] == 1 or x.depth == 1
+cdef bint slides(const Reader* x, int64_t columns) noexcept nogil:
+    """Whether the kernels for depthwise planes of 3x3 taps serve."""
+    cdef const TileAxis* ax = &x.axis[0]
+    cdef int i
+    if x.depth != 1 or columns != 1 or ax[1].src_step != ax[2].src_step or ax[1].src_step > 2:
+        return False
+    for i in range(1, 3):
+        if ax[i].taps != 3 or ax[i].shift[1] - ax[i].shift[0] != 1 or ax[i].shift[2] - ax[i].shift[1] != 1:
+            return False
+    return True
+
+
+cdef bint spread_out(int64_t pixel, int itemsize) noexcept nogil:
+    """Whether neighbouring pixels share so few sets of a first-level cache that they drive each other out."""
+    return pixel * itemsize % SET_BYTES == 0
+
+
+cdef bint in_place(const Lanes* lanes, const Reader* x) noexcept nogil:
+    """Whether the source is read where it lies: its channels side by side, its pixels not in the same sets."""
+    return (x.stride[1] == 1 or x.depth == 1) and not lanes.copies
 
 
 cdef void set_chunks(Lanes* lanes, Reader* x, int64_t chunk_blocks) noexcept nogil:
@@ -70,14 +90,17 @@ cdef void set_chunks(Lanes* lanes, Reader* x, int64_t chunk_blocks) noexcept nog
     x.chunk = min(lanes.chunk_blocks * lanes.blocks.xlanes, x.depth)
 
 
-cdef void finish_lanes(Reader* x) noexcept nogil:
+cdef void finish_lanes(const Lanes* lanes, Reader* x) noexcept nogil:
     """As finish, but a source in place may be padded: the rows and bounds that the kernel gets leave padding out."""
+    cdef int64_t stride = x.chunk
     cdef int i
     finish(x)
-    if beside(x):
-        x.direct = True
-        for i in range(5):
-            x.step[i] = x.stride[i]
+    x.direct = in_place(lanes, x)
+    x.step[1] = 1
+    for i in range(4, 1, -1):
+        x.step[i] = x.stride[i] if x.direct else stride
+        stride *= x.axis[i - 2].extent
+    x.step[0] = x.stride[0] if x.direct else stride
 
 
 cdef int64_t lanes_of(const Lanes* lanes, int64_t block) noexcept nogil:
@@ -94,19 +117,29 @@ cdef void share_of_chunk(const Lanes* lanes, const Reader* x, int64_t chunk, fc_
     blocks.last_xlanes = blocks.last_ylanes * lanes.blocks.xlanes // lanes.blocks.ylanes
 
 
+cdef bint inside(const TileAxis* axis, int64_t output, int64_t tap) noexcept nogil:
+    """Whether a tap of an output lies in the array."""
+    return 0 <= axis.src_base + axis.src_step * output + axis.shift[tap] < axis.src_size
+
+
+cdef int64_t source_plane(const Reader* x, const Tile* tile, int64_t n, int64_t d, int64_t kd) noexcept nogil:
+    """Where the source plane of a kernel plane starts for the outputs (n, d) of a tile, in what the tile reads."""
+    cdef const TileAxis* ax = &x.axis[0]
+    cdef int64_t at = ax.src_base + ax.src_step * d + ax.shift[kd] - source_at(ax, tile.first[1])
+    return (n - tile.first[0]) * x.step[0] + at * x.step[2]
+
+
 cdef int64_t source_row(const Reader* x, const Tile* tile, int64_t n, int64_t d, int64_t h, int64_t kd,
                         int64_t kh) noexcept nogil:
     """Where the source row of a kernel row starts for the outputs (n, d, h) of a tile, in what the tile reads.
 
     INT64_MIN where it is padding.
     """
-    cdef const TileAxis* ax = &x.axis[0]
-    cdef int64_t sd = ax[0].src_base + ax[0].src_step * d + ax[0].shift[kd]
-    cdef int64_t sh = ax[1].src_base + ax[1].src_step * h + ax[1].shift[kh]
-    if sd < 0 or sd >= ax[0].src_size or sh < 0 or sh >= ax[1].src_size:
+    cdef const TileAxis* ax = &x.axis[1]
+    if not inside(&x.axis[0], d, kd) or not inside(ax, h, kh):
         return INT64_MIN
-    return ((n - tile.first[0]) * x.step[0] + (sd - source_at(&ax[0], tile.first[1])) * x.step[2]
-            + (sh - source_at(&ax[1], tile.first[2])) * x.step[3])
+    return (source_plane(x, tile, n, d, kd)
+            + (ax.src_base + ax.src_step * h + ax.shift[kh] - source_at(ax, tile.first[2])) * x.step[3])
 
 
 # ---------------------------------------------------------------------------------- forward and input gradient
@@ -164,7 +197,7 @@ cdef void run_tile(void* context, int64_t index) noexcept nogil:
     cdef Lanes* lanes = &plan.lanes
     cdef Reader* x = &problem.x
     cdef TileAxis* ax = &x.axis[0]
-    cdef int64_t size = x.itemsize, chunk = index % x.chunks, first = chunk * lanes.chunk_blocks, n, d, h, kd, kh, at
+    cdef int64_t size = x.itemsize, chunk = index % x.chunks, first = chunk * lanes.chunk_blocks
     cdef int64_t list_bytes = ceil_div(2 * lanes.rows * sizeof(int64_t), 64) * 64
     cdef int64_t* row = <int64_t*> workspace(list_bytes + tile_bytes(x))
     cdef Tile tile
@@ -186,21 +219,68 @@ cdef void run_tile(void* context, int64_t index) noexcept nogil:
     call.low = -source_at(&ax[2], tile.first[3])
     call.high = call.low + ax[2].src_size
     call.xpixel, call.ypixel = x.step[4], ax[2].dst_step * problem.ys[4]
+    call.y = problem.y + first * lanes.blocks.ylanes * size
+    if lanes.slides:
+        slide_tile(problem, &tile, &call, row)
+    else:
+        run_rows(problem, lanes, &tile, &call, row)
+
+
+cdef inline int64_t line_start(const Correlation* problem, const Tile* tile, int64_t n, int64_t d,
+                               int64_t h) noexcept nogil:
+    """Where the first pixel of a tile's line lies in y."""
+    cdef const TileAxis* ax = &problem.x.axis[0]
+    cdef int64_t at = n * problem.ys[0] + (ax[0].dst_base + ax[0].dst_step * d) * problem.ys[2]
+    at += (ax[1].dst_base + ax[1].dst_step * h) * problem.ys[3]
+    return at + (ax[2].dst_base + ax[2].dst_step * tile.first[3]) * problem.ys[4]
+
+
+cdef void run_rows(const Correlation* problem, const Lanes* lanes, const Tile* tile, fc_grouped_row* call,
+                   int64_t* row) noexcept nogil:
+    """A line after the other."""
+    cdef const Reader* x = &problem.x
+    cdef char* y = <char*> call.y
+    cdef int64_t n, d, h, kd, kh
     for n in range(tile.first[0], tile.first[0] + tile.count[0]):
         for d in range(tile.first[1], tile.first[1] + tile.count[1]):
             for h in range(tile.first[2], tile.first[2] + tile.count[2]):
                 call.rows = 0
-                for kd in range(ax[0].taps):
-                    for kh in range(ax[1].taps):
-                        row[call.rows] = source_row(x, &tile, n, d, h, kd, kh)
+                for kd in range(x.axis[0].taps):
+                    for kh in range(x.axis[1].taps):
+                        row[call.rows] = source_row(x, tile, n, d, h, kd, kh)
                         if row[call.rows] != INT64_MIN:
-                            row[lanes.rows + call.rows] = kd * ax[1].taps + kh
+                            row[lanes.rows + call.rows] = kd * x.axis[1].taps + kh
                             call.rows += 1
-                at = n * problem.ys[0] + (ax[0].dst_base + ax[0].dst_step * d) * problem.ys[2]
-                at += (ax[1].dst_base + ax[1].dst_step * h) * problem.ys[3]
-                at += (ax[2].dst_base + ax[2].dst_step * tile.first[3]) * problem.ys[4]
-                call.y = problem.y + (at + first * lanes.blocks.ylanes) * size
-                x.kernel.grouped_row(&call)
+                call.y = y + line_start(problem, tile, n, d, h) * x.itemsize
+                x.kernel.grouped_row(call)
+
+
+cdef void slide_tile(const Correlation* problem, const Tile* tile, const fc_grouped_row* row,
+                     int64_t* plane) noexcept nogil:
+    """All lines of an image's plane at once; ``row`` says what is the same for every line."""
+    cdef const Reader* x = &problem.x
+    cdef const TileAxis* ax = &x.axis[0]
+    cdef int64_t* wplane = plane + ax[0].taps
+    cdef int64_t n, d, kd
+    cdef fc_depthwise call
+    call.x, call.w, call.bias, call.plane, call.wplane = row.x, row.w, row.bias, plane, wplane
+    call.lines, call.pixels, call.step = tile.count[2], row.pixels, row.step
+    call.top = -source_at(&ax[1], tile.first[2])
+    call.bottom = call.top + ax[1].src_size
+    call.low, call.high = row.low, row.high
+    call.xrow, call.xpixel, call.ypixel, call.wblock = x.step[3], row.xpixel, row.ypixel, row.wblock
+    call.yrow = ax[1].dst_step * problem.ys[3]
+    call.blocks, call.last = row.blocks.count, row.blocks.last_ylanes
+    for n in range(tile.first[0], tile.first[0] + tile.count[0]):
+        for d in range(tile.first[1], tile.first[1] + tile.count[1]):
+            call.planes = 0
+            for kd in range(ax[0].taps):
+                if inside(&ax[0], d, kd):
+                    plane[call.planes] = source_plane(x, tile, n, d, kd)
+                    wplane[call.planes] = kd * PLANE
+                    call.planes += 1
+            call.y = <char*> row.y + line_start(problem, tile, n, d, tile.first[2]) * x.itemsize
+            x.kernel.depthwise(&call)
 
 
 cdef int grouped_correlate(Correlation* problem) except -1 nogil:
@@ -215,14 +295,19 @@ cdef int grouped_correlate(Correlation* problem) except -1 nogil:
     plan.failed = False
     x.kernel = kernels(x.itemsize)
     table = set_lanes(lanes, x, problem.columns)
-    set_chunks(lanes, x, lanes.blocks.count if beside(x) else CHUNK_CHANNELS // lanes.blocks.xlanes)
-    choose_tile(x, TILE_PIXELS, TILE_BYTES * (1 if not beside(x) else 16))
+    if lanes.slides and x.axis[2].src_step == 1 and spread_out(x.stride[4], x.itemsize // 2):
+        lanes.copies = True  # even though each vector is read but once
+    if not in_place(lanes, x):
+        set_chunks(lanes, x, CHUNK_CHANNELS // lanes.blocks.xlanes)
+    else:
+        set_chunks(lanes, x, 1 if lanes.dense else lanes.blocks.count)  # dense weights stay in a first-level cache
+    choose_tile(x, TILE_PIXELS, TILE_BYTES * (16 if in_place(lanes, x) else 1))
     while count_tiles(x) * x.chunks < wanted:  # neither tiles nor chunks change a bit
         if not halve_tile(x, SMALL_TILE):
             if lanes.chunk_blocks == 1:
                 break
             set_chunks(lanes, x, ceil_div(lanes.chunk_blocks, 2))
-    finish_lanes(x)
+    finish_lanes(lanes, x)
     bytes = lanes.blocks.count * (lanes.wblock + x.kernel.width) * x.itemsize
     plan.packed = <char*> allocate(bytes)
     lanes.lane = <int32_t*> malloc((table + 1) * sizeof(int32_t))

@@ -9,10 +9,11 @@ from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from fastconv.backends.cpu._csrc cimport fc_accumulate, fc_copy2d, fc_grouped_outer
+from fastconv.backends.cpu._csrc cimport fc_accumulate, fc_copy2d, fc_depthwise_outer, fc_grouped_outer
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.grouped cimport (
-    Lanes, beside, fill_lanes, finish_lanes, lanes_of, set_chunks, set_lanes, share_of_chunk, source_row,
+    PLANE, Lanes, fill_lanes, finish_lanes, in_place, inside, lanes_of, set_chunks, set_lanes, share_of_chunk,
+    source_plane, source_row, spread_out,
 )
 from fastconv.backends.cpu.runtime cimport allocate, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport (
@@ -21,6 +22,7 @@ from fastconv.backends.cpu.tiles cimport (
 
 cdef int64_t CHUNK_CHANNELS = 64            # of arrays that are copied
 cdef int64_t TILE_PIXELS = 128              # whole rows of them are read a vector of channels at a time
+cdef int64_t SLIDE_PIXELS = 512            # where lines are read together
 cdef int64_t TILE_SOURCES = 4096            # source pixels
 cdef int64_t TASKS = 32                     # that suffice for any machine of moderate size
 cdef int64_t PARTIAL_BYTES = 2 * 1024 * 1024  # of all partial sums
@@ -32,6 +34,13 @@ cdef struct Plan:
     int64_t tiles, splits, width, size
     char* partial           # (splits, blocks, rows, depth, taps of a row, width)
     bint failed
+
+
+cdef bint copies_gradient(const Outer* problem, const Lanes* lanes) noexcept nogil:
+    """Whether dy is copied, for the reasons that the source may be."""
+    if problem.ys[1] != 1 and lanes.groups * problem.columns > 1:
+        return True
+    return lanes.dense and spread_out(problem.ys[4], problem.x.itemsize)
 
 
 cdef int64_t list_rows(const Reader* x, const Tile* tile, const int64_t* ys, int64_t* row,
@@ -61,7 +70,7 @@ cdef void run_split(void* context, int64_t index) noexcept nogil:
     cdef int64_t first = chunk * lanes.chunk_blocks, most = tile_pixels(x) // ax[2].tile
     cdef int64_t list_bytes = ceil_div(most * (lanes.rows + 1) * sizeof(int64_t), 64) * 64
     cdef int64_t source = ceil_div(tile_bytes(x), 64) * 64, channels
-    cdef bint copies = problem.ys[1] != 1 and lanes.groups * problem.columns > 1
+    cdef bint copies = copies_gradient(problem, lanes)
     cdef int64_t* row
     cdef int64_t* yrow
     cdef Tile tile
@@ -99,7 +108,34 @@ cdef void run_split(void* context, int64_t index) noexcept nogil:
                 copy.dst = <char*> row + list_bytes + source + yrow[i] * size
                 x.kernel.copy2d(&copy)
             call.dy = <char*> row + list_bytes + source
-        x.kernel.grouped_outer(&call)
+        if lanes.slides:
+            slide_tile(x, &tile, &call)
+        else:
+            x.kernel.grouped_outer(&call)
+
+
+cdef void slide_tile(const Reader* x, const Tile* tile, const fc_grouped_outer* row) noexcept nogil:
+    """All lines of an image's plane at once; ``row`` says where each starts."""
+    cdef const TileAxis* ax = &x.axis[0]
+    cdef const int64_t* yrow = row.yrow
+    cdef int64_t n, d, kd
+    cdef fc_depthwise_outer call
+    call.lines, call.pixels, call.step = tile.count[2], row.pixels, row.step
+    call.top = -source_at(&ax[1], tile.first[2])
+    call.bottom = call.top + ax[1].src_size
+    call.low, call.high = row.low, row.high
+    call.xrow, call.xpixel, call.ypixel, call.wblock = x.step[3], row.xpixel, row.ypixel, row.wblock
+    call.yrow = yrow[1] - yrow[0] if tile.count[2] > 1 else 0
+    call.blocks, call.last = row.blocks.count, row.blocks.last_ylanes
+    for n in range(tile.first[0], tile.first[0] + tile.count[0]):
+        for d in range(tile.first[1], tile.first[1] + tile.count[1]):
+            call.dy = <const char*> row.dy + yrow[0] * x.itemsize
+            yrow += tile.count[2]
+            for kd in range(ax[0].taps):
+                if inside(&ax[0], d, kd):
+                    call.x = <const char*> row.x + source_plane(x, tile, n, d, kd) * x.itemsize
+                    call.dw = <char*> row.dw + kd * PLANE * x.kernel.width * x.itemsize
+                    x.kernel.depthwise_outer(&call)
 
 
 cdef void finish_block(void* context, int64_t index) noexcept nogil:
@@ -138,23 +174,25 @@ cdef int grouped_products(Outer* problem) except -1 nogil:
     cdef Plan plan
     cdef Lanes* lanes = &plan.lanes
     cdef int64_t bytes, table
-    cdef bint copies = problem.ys[1] != 1 and x.groups * problem.columns > 1
+    cdef bint copies
     plan.problem = problem
     plan.failed = False
     x.kernel = kernels(x.itemsize)
     plan.width = x.kernel.width
     table = set_lanes(lanes, x, problem.columns)
-    if beside(x) and not copies:
+    copies = copies_gradient(problem, lanes)
+    x.chunk = min(CHUNK_CHANNELS, x.depth)  # the same tiles whether arrays are copied or not
+    choose_tile(x, SLIDE_PIXELS if lanes.slides else TILE_PIXELS, TILE_SOURCES * x.itemsize * x.chunk)
+    if in_place(lanes, x) and not copies:
         set_chunks(lanes, x, lanes.blocks.count)
     else:
         set_chunks(lanes, x, CHUNK_CHANNELS // lanes.blocks.ylanes)
-    choose_tile(x, TILE_PIXELS, TILE_SOURCES * x.itemsize * x.chunk)  # the same tiles for any memory order
     plan.tiles = count_tiles(x)
     plan.size = lanes.blocks.count * lanes.wblock
     plan.splits = max(<int64_t>1, min(min(plan.tiles // 2, TASKS), PARTIAL_BYTES // (plan.size * x.itemsize)))
     if plan.splits * x.chunks < TASKS:
         set_chunks(lanes, x, ceil_div(lanes.chunk_blocks * plan.splits * x.chunks, TASKS))
-    finish_lanes(x)
+    finish_lanes(lanes, x)
     bytes = plan.splits * plan.size * x.itemsize
     plan.partial = <char*> allocate(bytes)
     lanes.lane = <int32_t*> malloc((table + 1) * sizeof(int32_t))

@@ -29,22 +29,13 @@ class Candidate(NamedTuple):
     declines: Callable[[ConvGeometry, int], str | None]
 
 
-def _depthwise_declines(geometry: ConvGeometry, itemsize: int) -> str | None:
-    if geometry.groups == 1:
-        return "one group: channels are mixed"
-    if geometry.groups != geometry.ic or geometry.groups != geometry.oc:
-        per_group = f"{geometry.ic // geometry.groups} channels in and {geometry.oc // geometry.groups} out"
-        return f"a group has {per_group}, not 1 and 1"
-    return None
-
-
 def _grouped_declines(geometry: ConvGeometry, itemsize: int) -> str | None:
     if geometry.groups == 1:
         return "one group"
-    channels = max(geometry.ic, geometry.oc) // geometry.groups
-    if 2 * channels > lanes(itemsize):
-        return f"{channels} channels a group, no two groups in a vector of {lanes(itemsize)}"
-    return None
+    ic, oc, width = geometry.ic // geometry.groups, geometry.oc // geometry.groups, lanes(itemsize)
+    if ic == oc == width or 2 * max(ic, oc) <= width:
+        return None
+    return f"{ic} channels in and {oc} out a group, not one group or several in a vector of {width}"
 
 
 def _never(geometry: ConvGeometry, itemsize: int) -> str | None:
@@ -64,9 +55,8 @@ def _winograd(kernel: Callable) -> Callable:
 
 def _candidates(kernel: Callable, specification: Callable) -> tuple[Candidate, ...]:
     return (
-        Candidate("depthwise", partial(kernel, lanes=True), _depthwise_declines),
-        Candidate("grouped", partial(kernel, lanes=True), _grouped_declines),
         Candidate("winograd", _winograd(kernel), partial(winograd_rule.declines, kernel.__name__)),
+        Candidate("grouped", partial(kernel, lanes=True), _grouped_declines),
         Candidate("tiles", kernel, _never),
         Candidate("reference", specification, _never),
     )

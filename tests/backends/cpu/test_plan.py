@@ -29,6 +29,10 @@ GROUPED = [
     ((1, 24, 7, 7), (24, 4, 3, 2), 6, {"stride": 2, "padding": (1, 0)}),
     ((3, 12, 5, 6), (24, 1, 5, 5), 12, {"padding": 2, "dilation": (1, 2), "stride": (2, 1)}),
     ((0, 4, 5, 5), (4, 2, 3, 3), 2, {}),
+    ((2, 48, 9, 15), (48, 16, 3, 3), 3, {"padding": 1, "stride": 2}),
+    ((2, 512, 8, 9), (512, 16, 3, 3), 32, {"padding": 1, "stride": 2}),
+    ((2, 16, 9, 8), (16, 8, 3, 3), 2, {"padding": 1, "stride": (1, 2)}),
+    ((1, 16, 9, 8), (16, 4, 1, 5), 4, {"padding": (0, 2)}),
     ((2, 9, 16, 15), (12, 3, 3, 3), 3, {"padding": (0, 3), "stride": (1, 2)}),
 ]
 
@@ -54,12 +58,12 @@ def test_every_list_ends_with_the_reference_which_never_declines(verb):
 
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("x, w, options", DEPTHWISE)
-def test_depthwise_and_tiles_agree_with_the_reference(isa, verb, x, w, options):
+def test_grouped_and_tiles_agree_with_the_reference(isa, verb, x, w, options):
     geometry = conv_geometry("conv2d", 2, x, w, groups=x[1], **options)
-    assert plan.choose(verb, geometry, 8) is candidate(verb, "depthwise").run
+    assert plan.choose(verb, geometry, 8) is candidate(verb, "grouped").run
     arrays = operands(verb, geometry, np.float64, np.random.default_rng(1))
     expected = candidate(verb, "reference").run(*arrays, geometry)
-    for name in ("depthwise", "tiles"):
+    for name in ("grouped", "tiles"):
         actual = candidate(verb, name).run(*arrays, geometry)
         assert actual.shape == expected.shape
         assert relative_error(actual, expected) <= 1e-13, name
@@ -71,7 +75,7 @@ def test_depthwise_and_tiles_agree_with_the_reference(isa, verb, x, w, options):
 def test_few_channels_a_group_agree_with_the_reference(isa, verb, x, w, groups, options, dtype):
     geometry = conv_geometry("conv2d", 2, x, w, groups=groups, **options)
     itemsize = np.dtype(dtype).itemsize
-    fits = 2 * (max(x[1], w[0]) // groups) <= lanes(itemsize)
+    fits = 2 * (max(x[1], w[0]) // groups) <= lanes(itemsize) or x[1] == w[0] == groups * lanes(itemsize)
     run = plan.choose(verb, geometry, itemsize)
     assert run is candidate(verb, "grouped" if fits else "tiles").run
     arrays = operands(verb, geometry, dtype, np.random.default_rng(1))
@@ -82,9 +86,18 @@ def test_few_channels_a_group_agree_with_the_reference(isa, verb, x, w, groups, 
     assert relative_error(actual, expected) <= {"float32": 1e-6, "float64": 1e-13}[dtype]
 
 
+@pytest.mark.parametrize(
+    "x, w, stride",
+    [
+        ((3, 24, 17, 30), (24, 1, 3, 3), (1, 2)),
+        ((2, 24, 17, 30), (24, 1, 3, 3), 2),
+        ((1, 1024, 19, 56), (1024, 1, 3, 3), 1),
+        ((2, 512, 9, 9), (512, 16, 3, 3), 2),
+    ],
+)
 @pytest.mark.parametrize("verb", VERBS)
-def test_grouped_gives_the_same_bits_for_any_memory_order(isa, verb):
-    geometry = conv_geometry("conv2d", 2, (3, 24, 17, 30), (24, 1, 3, 3), groups=24, padding=1, stride=(1, 2))
+def test_grouped_gives_the_same_bits_for_any_memory_order(isa, verb, x, w, stride):
+    geometry = conv_geometry("conv2d", 2, x, w, groups=x[1] // w[1], padding=1, stride=stride)
     arrays = operands(verb, geometry, np.float32, np.random.default_rng(1))
     expected = plan.choose(verb, geometry, 4)(*arrays, geometry)
     last = [a if a is None or a.ndim != 5 else np.moveaxis(np.moveaxis(a, 1, -1).copy(), -1, 1) for a in arrays]
@@ -101,8 +114,8 @@ def test_explain_names_the_kernel_and_the_reason(isa):
     text = explain("conv2d", (8, 3, 32, 32), (16, 3, 3, 3), padding=1)
     assert [line.split(":")[0] for line in text.splitlines()] == list(VERBS)
     assert f"tiles ({isa}, float32, 7.078 MFLOP)" in text
-    assert "not depthwise: one group" in text
-    assert "depthwise" in explain("conv1d", (8, 3, 32), (3, 1, 3), groups=3, dtype="float64").splitlines()[0]
+    assert "not grouped: one group" in text
+    assert "grouped" in explain("conv1d", (8, 3, 32), (3, 1, 3), groups=3, dtype="float64").splitlines()[0]
 
 
 def test_explain_of_a_transposed_convolution_starts_with_the_input_gradient():

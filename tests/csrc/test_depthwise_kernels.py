@@ -1,0 +1,146 @@
+"""The depthwise micro-kernels for planes of 3x3 taps, per instruction set, against plain sums in float64.
+
+Planes have padding on all four sides; blocks are one to three, the last one short. Results are guarded, and what lies
+outside the bounds is NaN.
+"""
+
+import ctypes
+
+import numpy as np
+import pytest
+
+from fastconv.backends.cpu import _lab, available_isas
+
+ISAS = {"scalar": 0, "avx2": 1, "avx512": 2, "neon": 3}
+POINTER, SIZE = ctypes.c_void_p, ctypes.c_int64
+GUARD = 64
+
+
+def struct(pointers, sizes):
+    fields = [(name, POINTER) for name in pointers.split()] + [(name, SIZE) for name in sizes.split()]
+    return type("Arguments", (ctypes.Structure,), {"_fields_": fields})
+
+
+Depthwise = struct(
+    "x plane wplane w bias y",
+    "planes lines pixels step top bottom low high xrow xpixel yrow ypixel wblock blocks last",
+)
+DepthwiseOuter = struct("x dy dw", "lines pixels step top bottom low high xrow xpixel yrow ypixel wblock blocks last")
+
+
+@pytest.fixture(params=available_isas())
+def isa(request):
+    return request.param
+
+
+@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
+def dtype(request):
+    return request.param
+
+
+def call(kernel, isa, dtype, arguments):
+    _lab.call(kernel, ISAS[isa], int(dtype == np.float64), bytes(arguments))
+
+
+def guarded(values, dtype):
+    memory = np.full(values.size + 2 * GUARD, np.nan, dtype)
+    memory[GUARD : GUARD + values.size] = values.ravel()
+    return memory, memory[GUARD : GUARD + values.size].reshape(values.shape)
+
+
+def edges_untouched(memory):
+    return np.isnan(memory[:GUARD]).all() and np.isnan(memory[-GUARD:]).all()
+
+
+def sources(planes, lines, pixels, step, channels, padded, dtype, rng):
+    """Planes with their bounds (top, bottom, low, high), and the windows (q, lines, pixels, r, t, channels) seen."""
+    rows, columns = (lines - 1) * step + 3, (pixels - 1) * step + 3
+    bounds = (1, rows - 1, 1, columns - 1) if padded else (0, rows, 0, columns)
+    x = np.full((planes, rows, columns, channels), np.nan, dtype)
+    top, bottom, low, high = bounds
+    inner = x[:, top:bottom, low:high]
+    inner[...] = rng.standard_normal(inner.shape)
+    clean = np.nan_to_num(x.astype(np.float64))
+    i = np.arange(lines)[:, None] * step + np.arange(3)
+    p = np.arange(pixels)[:, None] * step + np.arange(3)
+    return x, bounds, clean[:, i[:, None, :, None], p[None, :, None, :]]
+
+
+def packed(w, width):
+    """(channels, ...) -> (blocks, ..., width)"""
+    blocks = -(-w.shape[0] // width)
+    full = np.zeros((blocks * width, *w.shape[1:]), w.dtype)
+    full[: w.shape[0]] = w
+    return np.ascontiguousarray(np.moveaxis(full.reshape(blocks, width, *w.shape[1:]), 1, -1))
+
+
+def shapes(width):
+    for lines in (1, 2, 3, 6):
+        for pixels in (1, 2, 4, 7, 13):
+            yield lines, pixels, 1 + (lines * pixels) % (3 * width)
+    yield 5, 11, width
+    yield 4, 8, 2 * width
+
+
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize("step", [1, 2])
+def test_depthwise(isa, dtype, step, padded):
+    width = _lab.block_sizes(ISAS[isa], int(dtype == np.float64))[0]
+    rng = np.random.default_rng(5)
+    for lines, pixels, channels in shapes(width):
+        x, bounds, windows = sources(3, lines, pixels, step, channels, padded, dtype, rng)
+        w = rng.standard_normal((channels, 3, 3, 3)).astype(dtype)
+        bias = rng.standard_normal(channels).astype(dtype) if pixels % 2 else None
+        used = [2, 0][: 1 + lines % 2]  # of the kernel's planes, over source planes 0 and 1
+        expected = np.einsum("qiprtc,cqrt->ipc", windows[: len(used)], w[:, used].astype(np.float64))
+        if bias is not None:
+            expected = expected + bias
+        memory, y = guarded(np.zeros((lines, pixels, channels)), dtype)
+        wp, bp = packed(w, width), None if bias is None else packed(bias, width)
+        plane, wplane = np.arange(len(used)) * x[0].size, np.array(used, np.int64) * 9
+        call("depthwise", isa, dtype, Depthwise(
+            x.ctypes.data, plane.ctypes.data, wplane.ctypes.data, wp.ctypes.data,
+            None if bp is None else bp.ctypes.data, y.ctypes.data, len(used), lines, pixels, step, *bounds,
+            x[0, 0].size, channels, y[0].size, channels, wp[0].size, len(wp), channels - (len(wp) - 1) * width,
+        ))  # fmt: skip
+        np.testing.assert_allclose(y, expected, rtol=0, atol=256 * np.finfo(dtype).eps)
+        assert edges_untouched(memory)
+
+
+def test_depthwise_without_planes_stores_the_bias(isa, dtype):
+    width = _lab.block_sizes(ISAS[isa], int(dtype == np.float64))[0]
+    bias = np.arange(2.0 * width).astype(dtype)
+    memory, y = guarded(np.zeros((2, 9, width + 1)), dtype)
+    call("depthwise", isa, dtype, Depthwise(
+        bias=bias.ctypes.data, y=y.ctypes.data, lines=2, pixels=9, step=1, xpixel=width + 1, yrow=9 * (width + 1),
+        ypixel=width + 1, blocks=2, last=1,
+    ))  # fmt: skip
+    np.testing.assert_array_equal(y, np.broadcast_to(bias[: width + 1], y.shape))
+    assert edges_untouched(memory)
+
+
+@pytest.mark.parametrize("padded", [True, False])
+@pytest.mark.parametrize("step", [1, 2])
+def test_depthwise_outer(isa, dtype, step, padded):
+    width = _lab.block_sizes(ISAS[isa], int(dtype == np.float64))[0]
+    rng = np.random.default_rng(6)
+    for lines, pixels, channels in shapes(width):
+        x, bounds, windows = sources(1, lines, pixels, step, channels, padded, dtype, rng)
+        dy = rng.standard_normal((lines, pixels, channels)).astype(dtype)
+        start = rng.standard_normal((channels, 3, 3)).astype(dtype)
+        expected = start + np.einsum("iprtc,ipc->crt", windows[0], dy.astype(np.float64))
+        memory, dw = guarded(packed(start, width), dtype)
+        call("depthwise_outer", isa, dtype, DepthwiseOuter(
+            x.ctypes.data, dy.ctypes.data, dw.ctypes.data, lines, pixels, step, *bounds, x[0, 0].size, channels,
+            dy[0].size, channels, dw[0].size, len(dw), channels - (len(dw) - 1) * width,
+        ))  # fmt: skip
+        lanes = packed(np.ones_like(start), width) > 0  # the rest is nobody's
+        wanted = packed(expected, width)
+        np.testing.assert_allclose(dw[lanes], wanted[lanes], rtol=0, atol=256 * np.finfo(dtype).eps)
+        assert edges_untouched(memory)
+
+
+def test_structs_are_those_of_the_headers():
+    sizes = _lab.argument_sizes()
+    assert sizes["depthwise"] == ctypes.sizeof(Depthwise)
+    assert sizes["depthwise_outer"] == ctypes.sizeof(DepthwiseOuter)
