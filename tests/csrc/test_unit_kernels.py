@@ -335,7 +335,7 @@ def test_masked_outer_of_other_windows(isa, dtype, place):
     dy = rng.standard_normal((windows, channels)).astype(dtype)
     index = rng.choice(np.array([*range(len(place)), DEAD], np.uint8), (windows, channels))
     memory, x = guarded((window[-1] + place[-1] + row[-1] + width,), dtype, 1)
-    x[:] = rng.standard_normal(x.shape)
+    memory[:], x[:] = np.nan, rng.standard_normal(x.shape)
     dw, db = np.zeros((3 * width, channels), dtype), np.zeros(channels, dtype)
     wide, total = np.zeros(dw.shape), np.zeros(channels)
     for p, c in np.ndindex(windows, channels):
