@@ -25,4 +25,5 @@
 #include "kernels/softmax_rows.hpp"
 #include "kernels/unit.hpp"
 #include "kernels/winograd.hpp"
+#include "kernels/winograd_unit.hpp"
 #include "dispatch/table.hpp"

@@ -1,4 +1,8 @@
 // The weight gradient of a convolution of few input channels under a max-pool. Contract in include/fastconv/unit.h.
+//
+// Where a row of taps and the places of a row of outputs fit half a vector, a vector holds what two such rows of places
+// read, and a permutation brings each lane what its own place reads: one multiply-add a tap. Else the gradient is
+// masked, and each place has a multiply-add. Both add the same numbers in the same order.
 #pragma once
 #include <cstdint>
 
@@ -52,31 +56,123 @@ static void masked_block(const fc_masked_outer& a, int64_t r0, int64_t k0, int64
     }
 }
 
+// The places as two halves of a vector, where the second lie as the first do.
+template <class V>
+struct Halves {
+    int64_t half = 0;     // places of a half
+    int64_t columns = 0;  // taps of a row that fit beside them; 0: no such halves
+    alignas(64) typename V::T lane[V::width] = {};  // of each place; 0 for FC_NO_GRADIENT
+
+    explicit Halves(const fc_masked_outer& a) : half(a.places / 2) {
+        if (a.places % 2 || a.places >= V::width) return;
+        int64_t span = 0;
+        for (int64_t q = 0; q < half; ++q) {
+            const int64_t at = a.place[q] - a.place[0];
+            if (at < 0 || at != a.place[half + q] - a.place[half]) return;
+            span = at > span ? at : span;
+            lane[q] = static_cast<typename V::T>(at);
+            lane[half + q] = static_cast<typename V::T>(V::width / 2 + at);
+        }
+        columns = span < V::width / 2 ? V::width / 2 - span : 0;
+    }
+};
+
+// As masked_block, by permutations.
 template <class V, int R, int K>
-static void masked_rows(const fc_masked_outer& a, int64_t r, int64_t k, int64_t c, int n) {
+static void lookup_block(const fc_masked_outer& a, const Halves<V>& halves, int64_t r0, int64_t k0, int64_t c, int n) {
+    using T = typename V::T;
+    using Reg = typename V::Reg;
+    Reg acc[R][K];
+    const T* low[R];
+    constexpr int half = V::width / 2;
+    const int64_t high = a.place[halves.half] - a.place[0];
+    int64_t last = 0;  // where the last window that reads whole vectors ends
+    for (int64_t p = 0; p < a.windows; ++p) last = a.window[p] > last ? a.window[p] : last;
+    last -= half - (half - halves.columns + K);
+    FC_UNROLL
+    for (int r = 0; r < R; ++r) {
+        low[r] = static_cast<const T*>(a.x) + a.row[r0 + r] + k0 + a.place[0];
+        FC_UNROLL
+        for (int k = 0; k < K; ++k) acc[r][k] = V::zero();
+    }
+    const Reg lane = V::load(halves.lane), places = V::set1(static_cast<T>(a.places));
+    for (int64_t p = 0; p < a.windows; ++p) {
+        const Reg where = V::load_bytes(a.index + a.index_at[p] + c, n);
+        const Reg dy = V::select(V::greater(places, where), load_some<V>(a.dy, a.at[p] + c, n), V::zero());
+        const Reg first = V::permute(lane, V::lanes(V::min(where, V::set1(T(V::width - 1)))));
+        typename V::Index at[K];
+        FC_UNROLL
+        for (int k = 0; k < K; ++k) at[k] = V::lanes(V::add(first, V::set1(static_cast<T>(k))));
+        const T* x[R];
+        FC_UNROLL
+        for (int r = 0; r < R; ++r) x[r] = low[r] + a.window[p];
+        T copy[R][2 * half];
+        int64_t step = high;
+        if (a.window[p] > last) {  // nothing beyond what the windows read is read
+            step = half;
+            for (int r = 0; r < R; ++r) {
+                for (int i = 0; i < half - halves.columns + K; ++i) {
+                    copy[r][i] = x[r][i];
+                    copy[r][half + i] = x[r][high + i];
+                }
+                x[r] = copy[r];
+            }
+        }
+        FC_UNROLL
+        for (int r = 0; r < R; ++r) {
+            const Reg both = V::load_halves(x[r], x[r] + step);
+            FC_UNROLL
+            for (int k = 0; k < K; ++k) acc[r][k] = V::fma(V::permute(both, at[k]), dy, acc[r][k]);
+        }
+    }
+    FC_UNROLL
+    for (int r = 0; r < R; ++r) {
+        FC_UNROLL
+        for (int k = 0; k < K; ++k) {
+            const int64_t to = ((r0 + r) * a.width + k0 + k) * a.ld + c;
+            store_some<V>(a.dw, to, a.accumulate ? V::add(load_some<V>(a.dw, to, n), acc[r][k]) : acc[r][k], n);
+        }
+    }
+}
+
+template <class V, int R, int K>
+static void masked_rows(const fc_masked_outer& a, const Halves<V>* halves, int64_t r, int64_t k, int64_t c, int n) {
     if constexpr (R > 0) {
-        for (; r + R <= a.rows; r += R) masked_block<V, R, K>(a, r, k, c, n);
-        if (r < a.rows) masked_rows<V, R - 1, K>(a, r, k, c, n);
+        for (; r + R <= a.rows; r += R) {
+            if constexpr (2 * K <= V::width) {
+                if (halves) {
+                    lookup_block<V, R, K>(a, *halves, r, k, c, n);
+                    continue;
+                }
+            }
+            masked_block<V, R, K>(a, r, k, c, n);
+        }
+        if (r < a.rows) masked_rows<V, R - 1, K>(a, halves, r, k, c, n);
     }
 }
 
 template <class V, int K>
-static void masked_columns(const fc_masked_outer& a, int64_t k, int64_t columns, int64_t c, int n) {
+static void masked_columns(const fc_masked_outer& a, const Halves<V>* halves, int64_t k, int64_t columns, int64_t c,
+                           int n) {
     if constexpr (K > 0) {
-        if (columns < K) return masked_columns<V, K - 1>(a, k, columns, c, n);
-        masked_rows<V, MaskedBlocks<V>::rows(K), K>(a, 0, k, c, n);
+        if (columns < K) return masked_columns<V, K - 1>(a, halves, k, columns, c, n);
+        masked_rows<V, MaskedBlocks<V>::rows(K), K>(a, halves, 0, k, c, n);
     }
 }
 
 template <class V>
 void masked_outer(const fc_masked_outer* a) {
     FC_CHECK(a->windows >= 0 && a->places > 0 && a->rows > 0 && a->width > 0 && a->ld >= a->channels);
-    constexpr int64_t most = MaskedBlocks<V>::columns;
+    constexpr int64_t columns = MaskedBlocks<V>::columns, least = 3;  // fewer taps do not pay for the permutations
+    const Halves<V> halves(*a);
+    const bool lookup = halves.columns >= least;
+    const int64_t most = lookup && halves.columns < columns ? halves.columns : columns;
     const int64_t blocks = (a->width + most - 1) / most, step = (a->width + blocks - 1) / blocks;
     for (int64_t c = 0; c < a->channels; c += V::width) {
         const int n = a->channels - c < V::width ? static_cast<int>(a->channels - c) : V::width;
         for (int64_t k = 0; k < a->width; k += step) {
-            masked_columns<V, most>(*a, k, a->width - k < step ? a->width - k : step, c, n);
+            const int64_t some = a->width - k < step ? a->width - k : step;
+            masked_columns<V, columns>(*a, lookup ? &halves : nullptr, k, some, c, n);
         }
         typename V::Reg total = V::zero();
         const typename V::Reg places = V::set1(static_cast<typename V::T>(a->places));

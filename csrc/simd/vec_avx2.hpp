@@ -27,6 +27,9 @@ struct VecF32 {
     static void store(T* p, Reg a) { _mm256_storeu_ps(p, a); }
     static Reg load_n(const T* p, int n) { return _mm256_maskload_ps(p, first(n)); }
     static void store_n(T* p, Reg a, int n) { _mm256_maskstore_ps(p, first(n), a); }
+    static Reg load_halves(const T* low, const T* high) {
+        return _mm256_setr_m128(_mm_loadu_ps(low), _mm_loadu_ps(high));
+    }
     static void stream(T* p, Reg a) { _mm256_stream_ps(p, a); }
     static void fence() { _mm_sfence(); }
     static Reg add(Reg a, Reg b) { return _mm256_add_ps(a, b); }
@@ -68,6 +71,7 @@ struct VecF32 {
         }
     }
     static Index index(const int32_t* lanes) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(lanes)); }
+    static Index lanes(Reg a) { return _mm256_cvtps_epi32(a); }
     static Reg permute(Reg a, Index i) { return _mm256_permutevar8x32_ps(a, i); }
     static Mask greater(Reg a, Reg b) { return _mm256_cmp_ps(a, b, _CMP_GT_OQ); }
     static Mask not_less_equal(Reg a, Reg b) { return _mm256_cmp_ps(a, b, _CMP_NLE_UQ); }
@@ -119,6 +123,9 @@ struct VecF64 {
     static void store(T* p, Reg a) { _mm256_storeu_pd(p, a); }
     static Reg load_n(const T* p, int n) { return _mm256_maskload_pd(p, first(n)); }
     static void store_n(T* p, Reg a, int n) { _mm256_maskstore_pd(p, first(n), a); }
+    static Reg load_halves(const T* low, const T* high) {
+        return _mm256_setr_m128d(_mm_loadu_pd(low), _mm_loadu_pd(high));
+    }
     static void stream(T* p, Reg a) { _mm256_stream_pd(p, a); }
     static void fence() { _mm_sfence(); }
     static Reg add(Reg a, Reg b) { return _mm256_add_pd(a, b); }
@@ -154,6 +161,11 @@ struct VecF64 {
         const __m256i wide = _mm256_cvtepi32_epi64(_mm_loadu_si128(reinterpret_cast<const __m128i*>(lanes)));
         const __m256i even = _mm256_slli_epi64(wide, 1);
         return _mm256_or_si256(even, _mm256_slli_epi64(_mm256_add_epi64(even, _mm256_set1_epi64x(1)), 32));
+    }
+    static Index lanes(Reg a) {
+        int32_t whole[width];
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(whole), _mm256_cvtpd_epi32(a));
+        return index(whole);
     }
     static Reg permute(Reg a, Index i) {
         return _mm256_castps_pd(_mm256_permutevar8x32_ps(_mm256_castpd_ps(a), i));

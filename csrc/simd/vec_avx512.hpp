@@ -23,6 +23,10 @@ struct VecF32 {
     static void store(T* p, Reg a) { _mm512_storeu_ps(p, a); }
     static Reg load_n(const T* p, int n) { return _mm512_maskz_loadu_ps(first(n), p); }
     static void store_n(T* p, Reg a, int n) { _mm512_mask_storeu_ps(p, first(n), a); }
+    static Reg load_halves(const T* low, const T* high) {
+        const __m512d halves = _mm512_castpd256_pd512(_mm256_castps_pd(_mm256_loadu_ps(low)));
+        return _mm512_castpd_ps(_mm512_insertf64x4(halves, _mm256_castps_pd(_mm256_loadu_ps(high)), 1));
+    }
     static void stream(T* p, Reg a) { _mm512_stream_ps(p, a); }
     static void fence() { _mm_sfence(); }
     static Reg add(Reg a, Reg b) { return _mm512_add_ps(a, b); }
@@ -64,6 +68,7 @@ struct VecF32 {
         }
     }
     static Index index(const int32_t* lanes) { return _mm512_loadu_si512(lanes); }
+    static Index lanes(Reg a) { return _mm512_cvtps_epi32(a); }
     static Reg permute(Reg a, Index i) { return _mm512_permutexvar_ps(i, a); }
     static Mask greater(Reg a, Reg b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
     static Mask not_less_equal(Reg a, Reg b) { return _mm512_cmp_ps_mask(a, b, _CMP_NLE_UQ); }
@@ -114,6 +119,9 @@ struct VecF64 {
     static void store(T* p, Reg a) { _mm512_storeu_pd(p, a); }
     static Reg load_n(const T* p, int n) { return _mm512_maskz_loadu_pd(first(n), p); }
     static void store_n(T* p, Reg a, int n) { _mm512_mask_storeu_pd(p, first(n), a); }
+    static Reg load_halves(const T* low, const T* high) {
+        return _mm512_insertf64x4(_mm512_castpd256_pd512(_mm256_loadu_pd(low)), _mm256_loadu_pd(high), 1);
+    }
     static void stream(T* p, Reg a) { _mm512_stream_pd(p, a); }
     static void fence() { _mm_sfence(); }
     static Reg add(Reg a, Reg b) { return _mm512_add_pd(a, b); }
@@ -150,6 +158,7 @@ struct VecF64 {
     static Index index(const int32_t* lanes) {
         return _mm512_cvtepi32_epi64(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(lanes)));
     }
+    static Index lanes(Reg a) { return _mm512_cvtepi32_epi64(_mm512_cvtpd_epi32(a)); }
     static Reg permute(Reg a, Index i) { return _mm512_permutexvar_pd(i, a); }
     static Mask greater(Reg a, Reg b) { return _mm512_cmp_pd_mask(a, b, _CMP_GT_OQ); }
     static Mask not_less_equal(Reg a, Reg b) { return _mm512_cmp_pd_mask(a, b, _CMP_NLE_UQ); }

@@ -59,10 +59,16 @@ struct VecF32 {
         r[2] = vreinterpretq_f32_f64(vtrn2q_f64(a0, a2));
         r[3] = vreinterpretq_f32_f64(vtrn2q_f64(a1, a3));
     }
+    static Reg load_halves(const T* low, const T* high) { return vcombine_f32(vld1_f32(low), vld1_f32(high)); }
     static Index index(const int32_t* lanes) {
         uint8_t bytes[16];
         for (int i = 0; i < 16; ++i) bytes[i] = static_cast<uint8_t>(4 * lanes[i / 4] + i % 4);
         return vld1q_u8(bytes);
+    }
+    static Index lanes(Reg a) {
+        int32_t whole[width];
+        for (int i = 0; i < width; ++i) whole[i] = static_cast<int32_t>(a[i]);
+        return index(whole);
     }
     static Reg permute(Reg a, Index i) { return vreinterpretq_f32_u8(vqtbl1q_u8(vreinterpretq_u8_f32(a), i)); }
     static Mask greater(Reg a, Reg b) { return vcgtq_f32(a, b); }
@@ -132,10 +138,16 @@ struct VecF64 {
         r[1] = vtrn2q_f64(r[0], r[1]);
         r[0] = a0;
     }
+    static Reg load_halves(const T* low, const T* high) { return vcombine_f64(vld1_f64(low), vld1_f64(high)); }
     static Index index(const int32_t* lanes) {
         uint8_t bytes[16];
         for (int i = 0; i < 16; ++i) bytes[i] = static_cast<uint8_t>(8 * lanes[i / 8] + i % 8);
         return vld1q_u8(bytes);
+    }
+    static Index lanes(Reg a) {
+        int32_t whole[width];
+        for (int i = 0; i < width; ++i) whole[i] = static_cast<int32_t>(a[i]);
+        return index(whole);
     }
     static Reg permute(Reg a, Index i) { return vreinterpretq_f64_u8(vqtbl1q_u8(vreinterpretq_u8_f64(a), i)); }
     static Mask greater(Reg a, Reg b) { return vcgtq_f64(a, b); }

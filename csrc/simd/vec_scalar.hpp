@@ -22,6 +22,7 @@ struct VecOne {
     static void store(T* p, Reg a) { *p = a; }
     static Reg load_n(const T* p, int n) { return n > 0 ? *p : T(0); }  // the first n lanes, 0 elsewhere; 0 <= n < width
     static void store_n(T* p, Reg a, int n) { if (n > 0) *p = a; }      // the first n lanes; the rest is not touched
+    static Reg load_halves(const T*, const T*) { return 0; }            // width / 2 lanes of each
     static void stream(T* p, Reg a) { *p = a; }  // store past the caches; p aligned to the vector, `fence` afterwards
     static void fence() {}
     static Reg add(Reg a, Reg b) { return a + b; }
@@ -38,6 +39,7 @@ struct VecOne {
     static Reg exponent(Reg a) { return std::logb(a); }        // e of a = m * 2^e, 1 <= m < 2; a positive and normal
     static void transpose(Reg (&)[width]) {}                   // a square of `width` vectors
     static Index index(const int32_t*) { return 0; }           // `width` lane numbers, 0 <= number < width
+    static Index lanes(Reg) { return 0; }                      // lane numbers that are whole numbers of T
     static Reg permute(Reg a, Index) { return a; }             // lane l is lane number l of a
     static Mask greater(Reg a, Reg b) { return a > b; }
     static Mask not_less_equal(Reg a, Reg b) { return !(a <= b); }

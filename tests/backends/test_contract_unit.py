@@ -16,6 +16,8 @@ from fastconv.geometry import conv_geometry, pool_geometry
 CASES = {
     "lenet_c1": (2, (3, 1, 28, 28), (32, 1, 5, 5), {}, 2),
     "lenet_c3": (2, (3, 32, 12, 12), (64, 32, 5, 5), {}, 2),
+    "winograd_5x5_rest": (2, (3, 33, 15, 18), (49, 33, 5, 5), {"padding": (1, 0)}, 2),
+    "winograd_3x3": (2, (5, 32, 10, 10), (40, 32, 3, 3), {}, 2),
     "one": (2, (1, 1, 2, 2), (1, 1, 1, 1), {}, 1),
     "1d": (1, (2, 3, 23), (5, 3, 4), {"stride": 2, "padding": 3}, 3),
     "1d_wide": (1, (2, 20, 30), (19, 20, 3), {"padding": "same"}, 2),

@@ -323,6 +323,36 @@ def test_masked_outer(isa, dtype, accumulate):
                 assert untouched(db_memory)
 
 
+@by_isa
+@by_dtype
+@pytest.mark.parametrize("place", [[0, 1], [0, 5], [0, 1, 2], [0, 1, 7, 9], [0, 1, 2, 9, 10, 11], [0, 12, 20, 32]])
+def test_masked_outer_of_other_windows(isa, dtype, place):
+    """Places that lie as two equal halves, near or far, and others; x ends with what the last window reads."""
+    rng = np.random.default_rng(14)
+    place = np.array(place)
+    channels, windows, row, width = 19, 23, np.array([0, 3, 6]), 6
+    window = 2 * np.arange(windows)
+    dy = rng.standard_normal((windows, channels)).astype(dtype)
+    index = rng.choice(np.array([*range(len(place)), DEAD], np.uint8), (windows, channels))
+    memory, x = guarded((window[-1] + place[-1] + row[-1] + width,), dtype, 1)
+    memory[:], x[:] = np.nan, rng.standard_normal(x.shape)
+    dw, db = np.zeros((3 * width, channels), dtype), np.zeros(channels, dtype)
+    wide, total = np.zeros(dw.shape), np.zeros(channels)
+    for p, c in np.ndindex(windows, channels):
+        if index[p, c] != DEAD:
+            at = window[p] + place[index[p, c]] + row[:, None] + np.arange(width)
+            wide[:, c] += x[at].astype(np.float64).reshape(-1) * dy[p, c]
+            total[c] += dy[p, c]
+    at = channels * np.arange(windows)
+    call(
+        "masked_outer", isa, dtype, window=window, place=place, dy=dy, at=at, index=index, index_at=at, x=x, row=row,
+        dw=dw, db=db, windows=windows, places=len(place), channels=channels, rows=3, width=width, ld=channels,
+        accumulate=0,
+    )  # fmt: skip
+    np.testing.assert_allclose(dw, wide, rtol=0, atol=256 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(db, total, rtol=0, atol=256 * np.finfo(dtype).eps)
+
+
 def test_structs_are_those_of_the_headers():
     sizes = _lab.argument_sizes()
     assert {name: sizes[name] for name in STRUCTS} == {name: ctypes.sizeof(s) for name, s in STRUCTS.items()}

@@ -20,6 +20,13 @@ class Winograd(ctypes.Structure):
     _fields_ = FIELDS
 
 
+class Windows(ctypes.Structure):
+    _fields_ = [(name, POINTER) for name in ("small", "index", "planes", "bias", "total")]
+    _fields_ += [(name, SIZE) for name in ("row", "column", "index_row", "index_column", "plane")]
+    _fields_ += [(name, SIZE) for name in ("rows", "columns", "count")]
+    _fields_ += [("form", ctypes.c_int32), ("relu", ctypes.c_int32)]
+
+
 def matrices(m, kernel, points):
     """A' (m, side), G (side, kernel) and B' (side, side): evaluation at 0, +-a and infinity, and interpolation."""
     finite = [0.0] + [sign * a for a in points for sign in (1, -1)]
@@ -43,9 +50,9 @@ def maps(name):
     return to_planes, {"winograd_output": a_t, "winograd_filter_gradient": g.T, "winograd_scatter": b_t.T}
 
 
-def call(kernel, isa, dtype, **arguments):
+def call(kernel, isa, dtype, struct=Winograd, **arguments):
     values = {k: v.ctypes.data if isinstance(v, np.ndarray) else v for k, v in arguments.items()}
-    _lab.call(kernel, ISAS[isa], DTYPES[dtype], bytes(Winograd(**values)))
+    _lab.call(kernel, ISAS[isa], DTYPES[dtype], bytes(struct(**values)))
 
 
 @pytest.fixture(params=available_isas())
@@ -125,3 +132,72 @@ def test_from_planes_to_pixels(isa, dtype, form, kernel):
                 expected = before.astype(np.float64)
                 expected[seen] = (result + start)[seen]
                 np.testing.assert_allclose(pixels, expected, rtol=0, atol=3000 * np.finfo(dtype).eps)
+
+
+def in_windows(tile):
+    """(4, 4, C) -> (2, 2, 4, C): the places of each window."""
+    return tile.reshape(2, 2, 2, 2, -1).transpose(0, 2, 1, 3, 4).reshape(2, 2, 4, -1)
+
+
+POOLED = [(2, 2), (1, 2), (2, 1), (0, 2)]
+
+
+@pytest.mark.parametrize("relu", [0, 1])
+@pytest.mark.parametrize("form", FORMS)
+def test_pooled_windows_of_planes(isa, dtype, form, relu):
+    matrix = maps(form)[1]["winograd_output"]
+    side = matrix.shape[1]
+    rng = np.random.default_rng(3)
+    for count in channel_counts(isa, dtype):
+        for rows, columns in POOLED:
+            for bias in (None, rng.standard_normal(count).astype(dtype)):
+                planes = rng.standard_normal((side * side, count + 3)).astype(dtype)
+                small, index = np.full((2, 3, count + 1), 7, dtype), np.full((2, 2, count + 2), 9, np.uint8)
+                call(
+                    "winograd_pool", isa, dtype, Windows, small=small, index=index, planes=planes, bias=bias,
+                    row=small[0].size, column=count + 1, index_row=index[0].size, index_column=count + 2,
+                    plane=count + 3, rows=rows, columns=columns, count=count, form=FORMS[form][0], relu=relu,
+                )  # fmt: skip
+                whole = planes[:, :count].astype(np.float64).reshape(side, side, count)
+                tile = np.einsum("ai,bj,ijc->abc", matrix, matrix, whole) + (0 if bias is None else bias)
+                places = in_windows(tile)[:rows, :columns]
+                best, where = places.max(2), places.argmax(2)
+                if relu:
+                    where = np.where(best > 0, where, 255)
+                    best = np.maximum(best, 0)
+                written = np.s_[:rows, :columns, :count]
+                np.testing.assert_allclose(small[written], best, rtol=0, atol=3000 * np.finfo(dtype).eps)
+                top = np.sort(places, axis=2)
+                clear = (top[:, :, 3] - top[:, :, 2] > 1e-2) & (np.abs(top[:, :, 3]) > 1e-2)  # no near tie
+                np.testing.assert_array_equal(index[written][clear], where[clear])
+                small[written], index[written] = 7, 9
+                assert (small == 7).all()
+                assert (index == 9).all()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_planes_of_pooled_gradients(isa, dtype, form):
+    matrix = maps(form)[0]["winograd_expand"]
+    side = matrix.shape[0]
+    rng = np.random.default_rng(4)
+    for count in channel_counts(isa, dtype):
+        for rows, columns in POOLED:
+            small = rng.standard_normal((2, 3, count + 1)).astype(dtype)
+            index = rng.choice(np.array([0, 1, 2, 3, 255], np.uint8), (2, 2, count + 2))
+            planes, total = np.full((side * side + 1, count + 3), np.nan, dtype), np.full(count + 1, 2, dtype)
+            call(
+                "winograd_unpool", isa, dtype, Windows, small=small, index=index, planes=planes, total=total,
+                row=small[0].size, column=count + 1, index_row=index[0].size, index_column=count + 2,
+                plane=count + 3, rows=rows, columns=columns, count=count, form=FORMS[form][0],
+            )  # fmt: skip
+            tile = np.zeros((4, 4, count))
+            for i, j, c in np.ndindex(rows, columns, count):
+                if index[i, j, c] < 4:
+                    tile[2 * i + index[i, j, c] // 2, 2 * j + index[i, j, c] % 2, c] = small[i, j, c]
+            expected = np.einsum("ai,bj,ijc->abc", matrix, matrix, tile).reshape(side * side, count)
+            eps = np.finfo(dtype).eps
+            np.testing.assert_allclose(planes[:-1, :count], expected, rtol=0, atol=3000 * eps)
+            np.testing.assert_allclose(total[:count], 2 + tile.sum((0, 1)), rtol=0, atol=50 * eps)
+            assert total[count] == 2
+            assert np.isnan(planes[:, count:]).all()
+            assert np.isnan(planes[-1]).all()

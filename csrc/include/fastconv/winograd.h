@@ -23,3 +23,22 @@ typedef struct fc_winograd {
     int64_t count;
     int32_t form;
 } fc_winograd;
+
+/* The same for a unit whose convolution is pooled in windows of 2 x 2 outputs, four of them a tile; an index is as in
+ * unit.h, of elements where `small` has elements.
+ * winograd_pool    small = max over each window of f(A' planes A + bias), f = ReLU with `relu`; index = its place
+ * winograd_unpool  planes = A pixels A', where each window has its element of small at the place of its index, else 0;
+ *                  total[c] += those elements, window by window, unless NULL
+ * Windows beyond `rows` and `columns` (1 or 2) are not written, or read as 0. */
+typedef struct fc_winograd_windows {
+    void* small;    /* the tile's first window */
+    uint8_t* index; /* its index */
+    void* planes;   /* where the tile's first plane lies */
+    const void* bias; /* (count,) or NULL */
+    void* total;      /* (count,) or NULL */
+    int64_t row, column; /* elements of small from a window to the one below, to the one beside it */
+    int64_t index_row, index_column;
+    int64_t plane; /* elements from a plane to the next */
+    int64_t rows, columns, count;
+    int32_t form, relu;
+} fc_winograd_windows;

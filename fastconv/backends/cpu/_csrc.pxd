@@ -294,6 +294,16 @@ cdef extern from "fastconv/kernels.h" nogil:
         int64_t count
         int32_t form
 
+    ctypedef struct fc_winograd_windows:
+        void* small
+        uint8_t* index
+        void* planes
+        const void* bias
+        void* total
+        int64_t row, column, index_row, index_column, plane
+        int64_t rows, columns, count
+        int32_t form, relu
+
     ctypedef struct fc_kernels:
         int64_t width, mr, nr
         void (*conv_tile)(const fc_conv_tile*) noexcept nogil
@@ -313,6 +323,8 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*winograd_output)(const fc_winograd*) noexcept nogil
         void (*winograd_scatter)(const fc_winograd*) noexcept nogil
         void (*winograd_filter_gradient)(const fc_winograd*) noexcept nogil
+        void (*winograd_pool)(const fc_winograd_windows*) noexcept nogil
+        void (*winograd_unpool)(const fc_winograd_windows*) noexcept nogil
         void (*add)(const fc_map*) noexcept nogil
         void (*subtract)(const fc_map*) noexcept nogil
         void (*multiply)(const fc_map*) noexcept nogil

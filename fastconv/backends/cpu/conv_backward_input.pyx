@@ -83,7 +83,7 @@ def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, bint lanes=F
                 if lanes:
                     grouped_correlate(&problem)
                 elif winograd >= 0:
-                    winograd_correlate(&problem, winograd, adjoint)
+                    winograd_correlate(&problem, winograd, adjoint, NULL, False)
                 else:
                     correlate(&problem)
     finally:

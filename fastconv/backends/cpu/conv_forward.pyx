@@ -46,7 +46,7 @@ def conv_forward(cnp.ndarray x, cnp.ndarray w, b, geometry, bint frozen=False, b
             if lanes:
                 grouped_correlate(&problem)
             elif winograd >= 0:
-                winograd_correlate(&problem, winograd, False)
+                winograd_correlate(&problem, winograd, False, NULL, False)
             else:
                 correlate(&problem)
     finally:

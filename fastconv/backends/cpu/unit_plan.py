@@ -8,7 +8,7 @@ choice depends on the geometry and on the numbers' size alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 from typing import NamedTuple
 
@@ -16,12 +16,13 @@ import numpy as np
 
 from ...geometry import ConvGeometry, PoolGeometry
 from ..base import Array
-from . import plan
+from . import plan, winograd_rule
 from .dispatch import isa
 from .reduce import bias_backward
 from .unit_backward import live_backward_input, live_backward_weight
 from .unit_forward import conv_act_pool_forward as fused_forward
 from .unit_pool import act_pool_forward, relu_in_place, unpool_backward
+from .winograd_unit import winograd_unit_backward, winograd_unit_forward
 
 PRODUCTS = 2304  # of one chunk in conv_tiles.pyx: a sum that is cut there has other bits
 SOURCE = 1024 * 1024  # bytes that a window may read: tiles.pyx cuts the channels of what is well above
@@ -43,6 +44,18 @@ def _declines(verb: str, geometry: ConvGeometry, itemsize: int) -> str | None:
         return f"{geometry.groups} groups"
     name = plan.chosen(verb, geometry, itemsize).name
     return None if name == "tiles" else f"{name} runs the convolution"
+
+
+def _winograd_declines(verbs: Sequence[str], geometry: ConvGeometry, pool: PoolGeometry, itemsize: int) -> str | None:
+    """Why the unit cannot stay in Winograd's tiles; both gradients share a transform, so both or none."""
+    if [axis.count[0] for axis in pool.windows] != [1, 2, 2]:
+        return "windows other than 2 x 2"
+    if geometry.groups != 1 or geometry.input[0] != 1 or geometry.kernel[0] != 1 or geometry.padding[0] != 0:
+        return "groups or a third axis"
+    declined = next((why for verb in verbs if (why := winograd_rule.declines(verb, geometry, itemsize))), None)
+    if declined is None and "conv_backward_input" in verbs and not winograd_rule.adjoint(geometry):
+        return "the input gradient is no adjoint"
+    return declined
 
 
 def _spread(geometry: ConvGeometry, pool: PoolGeometry, itemsize: int) -> str | None:
@@ -95,10 +108,13 @@ def _never(geometry: ConvGeometry, pool: PoolGeometry, itemsize: int) -> str | N
 
 
 COMPOSED = Candidate("composed", _never)
+FORWARD = Candidate("winograd", partial(_winograd_declines, ("conv_forward",)))
+BACKWARD = Candidate("winograd", partial(_winograd_declines, ("conv_backward_input", "conv_backward_weight")))
 CANDIDATES = {
-    "conv_act_pool_forward": (Candidate("fused", _fused_declines), COMPOSED),
-    "conv_act_pool_backward, input": (Candidate("live", _live_input_declines), COMPOSED),
+    "conv_act_pool_forward": (FORWARD, Candidate("fused", _fused_declines), COMPOSED),
+    "conv_act_pool_backward, input": (BACKWARD, Candidate("live", _live_input_declines), COMPOSED),
     "conv_act_pool_backward, weight": (
+        BACKWARD,
         Candidate("live", _live_weight_declines),
         Candidate("masked", _masked_declines),
         COMPOSED,
@@ -130,7 +146,11 @@ def conv_act_forward(x: Array, w: Array, b: Array | None, geometry: ConvGeometry
 def conv_act_pool_forward(
     x: Array, w: Array, b: Array | None, geometry: ConvGeometry, activation: str | None, pool_geometry: PoolGeometry
 ) -> tuple[Array, Array]:
-    if choose("conv_act_pool_forward", geometry, pool_geometry, x.itemsize) == "fused":
+    way = choose("conv_act_pool_forward", geometry, pool_geometry, x.itemsize)
+    if way == "winograd":
+        form = winograd_rule.form_of(geometry).code
+        return winograd_unit_forward(x, w, b, geometry, activation, pool_geometry, form)
+    if way == "fused":
         return fused_forward(x, w, b, geometry, activation, pool_geometry)
     z = plan.choose("conv_forward", geometry, x.itemsize)(x, w, b, geometry)
     return act_pool_forward(z, activation, pool_geometry)
@@ -141,6 +161,10 @@ def conv_act_pool_backward(
     needs: Sequence[bool],
 ) -> tuple[Array | None, Array | None, Array | None]:  # fmt: skip
     dx = dw = db = dz = None
+    if choose("conv_act_pool_backward, input", geometry, pool_geometry, dy.itemsize) == "winograd":
+        form = winograd_rule.form_of(geometry).code
+        dx, dw, db = winograd_unit_backward(dy, index, x, w, geometry, needs, form)
+        return dx, dw if needs[1] else None, db if needs[2] else None
     if needs[0]:
         if choose("conv_act_pool_backward, input", geometry, pool_geometry, dy.itemsize) == "live":
             dx = live_backward_input(dy, index, w, geometry, pool_geometry)

@@ -1,5 +1,37 @@
-# Winograd's forward pass and input gradient: see winograd.pyx.
+# Convolution by Winograd's minimal filtering: see winograd.pyx, and winograd_output.pyx for where its products go.
+
+from libc.stdint cimport int64_t, uint8_t
 
 from fastconv.backends.cpu.conv_tiles cimport Correlation
+from fastconv.backends.cpu.tiles cimport Reader
+from fastconv.backends.cpu.winograd_tiles cimport Chunk, Grid, Pixels
 
-cdef int winograd_correlate(Correlation* problem, int form, bint adjoint) except -1 nogil
+
+cdef struct Plan:
+    Correlation* problem
+    Reader x                # the problem's, with kernel positions in ascending order for the adjoint
+    Grid grid
+    Pixels source
+    bint adjoint
+    int64_t first[2]        # where the first tile's output begins along rows and columns
+    int64_t extent          # pixels of a tile's output along an axis
+    int64_t blocks          # panels of nr columns a group
+    int64_t parts           # into which the tiles of a shared chunk are cut
+    int64_t u_plane         # elements of a panel of one plane: (depth taps, depth, nr)
+    char* u                 # (groups, blocks, planes; u_plane), or NULL: each task transforms what it needs
+    char* bias              # (groups * columns,), side by side, or NULL
+    uint8_t* index          # of a unit: places of the maxima, laid out as its pooled output; or NULL
+    bint relu
+    bint failed
+
+
+cdef struct Stage:
+    # A chunk, its transformed source, and what the micro-kernel needs to know of both.
+    Plan* plan
+    Chunk chunk
+    int64_t v_plane
+    char* v
+    int64_t* lists          # tiles in a source plane, tiles in a product plane, depth taps, their weights
+
+
+cdef int winograd_correlate(Correlation* problem, int form, bint adjoint, uint8_t* index, bint relu) except -1 nogil

@@ -14,16 +14,16 @@ gradient and adds overlapping squares of the result, an image after the other.
 Memory: the transformed weights, and chunks, within 4 MB a thread.
 """
 
-from libc.stdint cimport int64_t
-from libc.string cimport memcpy, memset
+from libc.stdint cimport int64_t, uint8_t
 
 from fastconv.backends.cpu._csrc cimport fc_conv_tile, fc_copy2d, fc_winograd
 from fastconv.backends.cpu.conv_tiles cimport Correlation, pack_chunk
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport Reader, TileAxis, ceil_div
+from fastconv.backends.cpu.winograd_output cimport clear, output_tiles, pool_tiles
 from fastconv.backends.cpu.winograd_tiles cimport (
-    Chunk, Grid, Pixels, apart, buffer_bytes, choose_box, chunk_bytes, count_chunks, list_tiles, locate_chunk,
+    Grid, Pixels, apart, buffer_bytes, choose_box, chunk_bytes, count_chunks, even_images, list_tiles, locate_chunk,
     plane_size, rows_to_transform, set_form, transform_row,
 )
 
@@ -34,31 +34,6 @@ cdef int64_t PRODUCT_BYTES = 768 * 1024         # of a panel's products for the 
 cdef int64_t MOST_THREADS = 8                   # that count for that
 cdef int64_t PACKED_DEPTH = 64                  # channels whose weights are transformed at a time
 cdef int64_t TASKS_PER_THREAD = 4
-
-
-cdef struct Plan:
-    Correlation* problem
-    Reader x                # the problem's, with kernel positions in ascending order for the adjoint
-    Grid grid
-    Pixels source
-    bint adjoint
-    int64_t first[2]        # where the first tile's output begins along rows and columns
-    int64_t extent          # pixels of a tile's output along an axis
-    int64_t blocks          # panels of nr columns a group
-    int64_t parts           # into which the tiles of a shared chunk are cut
-    int64_t u_plane         # elements of a panel of one plane: (depth taps, depth, nr)
-    char* u                 # (groups, blocks, planes; u_plane), or NULL: each task transforms what it needs
-    char* bias              # (groups * columns,), side by side, or NULL
-    bint failed
-
-
-cdef struct Stage:
-    # A chunk, its transformed source, and what the micro-kernel needs to know of both.
-    Plan* plan
-    Chunk chunk
-    int64_t v_plane
-    char* v
-    int64_t* lists          # tiles in a source plane, tiles in a product plane, depth taps, their weights
 
 
 cdef inline int64_t list_bytes(const Grid* grid, int64_t taps) noexcept nogil:
@@ -130,56 +105,6 @@ cdef void multiply(Stage* stage, int64_t block, const char* u, int64_t first, in
         x.kernel.conv_tile(&call)
 
 
-cdef void output_tiles(Stage* stage, int64_t block, int64_t first, int64_t last, char* m) noexcept nogil:
-    """Transform the products of a panel for tiles [first, last) back."""
-    cdef Plan* plan = stage.plan
-    cdef Correlation* problem = plan.problem
-    cdef Chunk* chunk = &stage.chunk
-    cdef TileAxis* depth = &plan.x.axis[0]
-    cdef int64_t size = plan.x.itemsize, nr = plan.x.kernel.nr, tile, at, n, d, h, w
-    cdef int64_t column = chunk.group * problem.columns + block * nr
-    cdef fc_winograd call
-    call.form, call.plane = plan.grid.form, apart((last - first) * nr)
-    call.count = min(nr, problem.columns - block * nr)
-    call.row, call.column = problem.ys[3], problem.ys[4]
-    call.bias = plan.bias + column * size if plan.bias != NULL else NULL
-    for tile in range(first, last):
-        at = tile // chunk.count[3]
-        w = plan.first[1] + (chunk.first[3] + tile % chunk.count[3]) * plan.grid.m
-        h = plan.first[0] + (chunk.first[2] + at % chunk.count[2]) * plan.grid.m
-        at //= chunk.count[2]
-        d, n = chunk.first[1] + at % chunk.count[1], chunk.first[0] + at // chunk.count[1]
-        call.first_row, call.last_row = max(<int64_t>0, -h), min(plan.extent, plan.x.axis[1].count - h)
-        call.first_column, call.last_column = max(<int64_t>0, -w), min(plan.extent, plan.x.axis[2].count - w)
-        at = n * problem.ys[0] + (depth.dst_base + depth.dst_step * d) * problem.ys[2] + column
-        call.pixels = problem.y + (at + h * problem.ys[3] + w * problem.ys[4]) * size
-        call.planes = m + (tile - first) * nr * size
-        if plan.adjoint:
-            plan.grid.kernels.winograd_scatter(&call)
-        else:
-            plan.grid.kernels.winograd_output(&call)
-
-
-cdef void clear(Stage* stage) noexcept nogil:
-    """Set the images of a chunk to the bias, or zero: an adjoint's tiles are added to them."""
-    cdef Plan* plan = stage.plan
-    cdef Correlation* problem = plan.problem
-    cdef Chunk* chunk = &stage.chunk
-    cdef int64_t size = plan.x.itemsize, bytes = problem.columns * size, n, d, h, _w
-    cdef char* row
-    for n in range(chunk.first[0], chunk.first[0] + chunk.count[0]):
-        for d in range(chunk.first[1], chunk.first[1] + chunk.count[1]):
-            for h in range(plan.x.axis[1].count):
-                row = problem.y + (n * problem.ys[0] + chunk.group * problem.columns + h * problem.ys[3] +
-                                   (plan.x.axis[0].dst_base + plan.x.axis[0].dst_step * d) * problem.ys[2]) * size
-                for _w in range(plan.x.axis[2].count):
-                    if plan.bias == NULL:
-                        memset(row, 0, bytes)
-                    else:
-                        memcpy(row, plan.bias + chunk.group * bytes, bytes)
-                    row += problem.ys[4] * size
-
-
 cdef void set_stage(Stage* stage, Plan* plan, int64_t group, int64_t index, char* memory) noexcept nogil:
     """Lay out a chunk in ``memory``: its lists, then its transformed source."""
     cdef const TileAxis* axis = &plan.x.axis[0]
@@ -226,7 +151,10 @@ cdef void run_chunk(void* context, int64_t index) noexcept nogil:
     for i in range(plan.blocks):
         multiply(&stage, i, plan.u + (stage.chunk.group * plan.blocks + i) * panel_bytes(plan), 0, stage.chunk.tiles,
                  memory + bytes)
-        output_tiles(&stage, i, 0, stage.chunk.tiles, memory + bytes)
+        if plan.index != NULL:
+            pool_tiles(&stage, i, 0, stage.chunk.tiles, memory + bytes)
+        else:
+            output_tiles(&stage, i, 0, stage.chunk.tiles, memory + bytes)
 
 
 cdef void share_input(void* context, int64_t index) noexcept nogil:
@@ -260,7 +188,10 @@ cdef void share_panel(void* context, int64_t index) noexcept nogil:
             transform_weights(plan, panel, begin, min(PACKED_DEPTH, plan.x.depth - begin), u, u + panel_bytes(plan))
             begin += PACKED_DEPTH
     multiply(stage, block, u, first, last, m)
-    output_tiles(stage, block, first, last, m)
+    if plan.index != NULL:
+        pool_tiles(stage, block, first, last, m)
+    else:
+        output_tiles(stage, block, first, last, m)
 
 
 cdef void run_shared(Plan* plan) noexcept nogil:
@@ -297,6 +228,7 @@ cdef void run(Plan* plan, bint small) noexcept nogil:
         while num_threads() > 1 and count_chunks(grid) * plan.x.groups < wanted and bytes > 32768:
             bytes //= 2
             choose_box(grid, &plan.source, nr, bytes)
+    even_images(grid, num_threads())
     parallel_for(count_chunks(grid) * plan.x.groups, run_chunk, plan)
 
 
@@ -330,8 +262,11 @@ cdef void set_source(Plan* plan, int64_t* weights) noexcept nogil:
             weights += axis.taps
 
 
-cdef int winograd_correlate(Correlation* problem, int form, bint adjoint) except -1 nogil:
-    """Solve the problem, whose rows and columns suit ``form``. Raises MemoryError."""
+cdef int winograd_correlate(Correlation* problem, int form, bint adjoint, uint8_t* index, bint relu) except -1 nogil:
+    """Solve the problem, whose rows and columns suit ``form``. Raises MemoryError.
+
+    With an ``index``, y is the maxima of 2 x 2 windows of one plane, after the ReLU with ``relu``.
+    """
     cdef Plan plan
     cdef Reader* x = &plan.x
     cdef int64_t bytes, weights, tiles, bytes_of_all
@@ -345,6 +280,7 @@ cdef int winograd_correlate(Correlation* problem, int form, bint adjoint) except
     x.kernel = kernels(x.itemsize)
     x.taps = x.axis[0].taps * x.axis[1].taps * x.axis[2].taps
     plan.problem, plan.adjoint, plan.failed = problem, adjoint, False
+    plan.index, plan.relu = index, relu
     plan.blocks = ceil_div(problem.columns, x.kernel.nr)
     set_form(&plan.grid, x.kernel, x.itemsize, form)
     set_source(&plan, reversed_taps)

@@ -60,6 +60,7 @@ cdef inline int64_t rows_to_transform(const Pixels* pixels, const Chunk* chunk) 
 cdef void set_form(Grid* grid, const fc_kernels* kernels, int itemsize, int form) noexcept nogil
 cdef int64_t chunk_bytes(const Grid* grid, const int64_t* count, const Pixels* pixels, int64_t columns) noexcept nogil
 cdef void choose_box(Grid* grid, const Pixels* pixels, int64_t columns, int64_t bytes) noexcept nogil
+cdef void even_images(Grid* grid, int64_t threads) noexcept nogil
 cdef int64_t count_chunks(const Grid* grid) noexcept nogil
 cdef void locate_chunk(const Grid* grid, int64_t index, Chunk* chunk) noexcept nogil
 cdef int64_t buffer_bytes(const Grid* grid, const Pixels* pixels) noexcept nogil

@@ -44,6 +44,22 @@ cdef void choose_box(Grid* grid, const Pixels* pixels, int64_t columns, int64_t 
             break
 
 
+cdef void even_images(Grid* grid, int64_t threads) noexcept nogil:
+    """Give chunks of whole images somewhat fewer of them, so that all threads end at about the same time."""
+    cdef int64_t most = grid.box[0], least = most, images = most, time
+    cdef int i
+    for i in range(1, 4):
+        if grid.box[i] < grid.count[i]:
+            return
+    if threads == 1:
+        return
+    least = ceil_div(ceil_div(grid.count[0], most), threads) * most
+    for images in range(most - 1, most // 2, -1):
+        time = ceil_div(ceil_div(grid.count[0], images), threads) * images
+        if time < least:
+            least, grid.box[0] = time, images
+
+
 cdef int64_t count_chunks(const Grid* grid) noexcept nogil:
     cdef int64_t chunks = 1
     cdef int i

@@ -1,5 +1,19 @@
-# Winograd's weight gradient: see winograd_weight.pyx.
+# The weight gradient by Winograd's minimal filtering: see winograd_weight.pyx.
+
+from libc.stdint cimport int64_t
 
 from fastconv.backends.cpu.weight_tiles cimport Outer
+from fastconv.backends.cpu.winograd_tiles cimport Grid
+
+
+cdef struct Planes:
+    # A transformed weight gradient; of the problem, what says how dw lies.
+    const Outer* problem
+    const Grid* grid
+    int64_t u_plane         # elements of a plane: (depth taps, depth, columns)
+    char* u                 # (groups, planes; u_plane)
+    bint failed
+
 
 cdef int winograd_products(Outer* problem, int form) except -1 nogil
+cdef void transform_back(Planes* planes) noexcept nogil

@@ -201,9 +201,9 @@ cdef void add_parts(void* context, int64_t index) noexcept nogil:
 
 cdef void finish(void* context, int64_t index) noexcept nogil:
     """Transform back: index = ((group * depth parts + part) * column parts + part) * depth taps + tap."""
-    cdef Plan* plan = <Plan*> context
-    cdef Outer* problem = plan.problem
-    cdef Reader* x = &problem.x
+    cdef Planes* plan = <Planes*> context
+    cdef const Outer* problem = plan.problem
+    cdef const Reader* x = &problem.x
     cdef int64_t taps = plan.grid.kernel * plan.grid.kernel, size = x.itemsize, tap, depth, column, k
     cdef char* buffer = <char*> workspace(FINISHED_DEPTH * taps * FINISHED_COLUMNS * size)
     cdef fc_winograd call
@@ -233,6 +233,12 @@ cdef void finish(void* context, int64_t index) noexcept nogil:
         copy.dst = problem.dw + (index * problem.dw_group + column * problem.dw_column +
                                  (depth + k) * problem.dw_depth + x.axis[0].weight[tap]) * size
         plan.grid.kernels.copy2d(&copy)
+
+
+cdef void transform_back(Planes* planes) noexcept nogil:
+    cdef const Reader* x = &planes.problem.x
+    parallel_for(x.groups * ceil_div(x.depth, FINISHED_DEPTH) * ceil_div(planes.problem.columns, FINISHED_COLUMNS) *
+                 x.axis[0].taps, finish, planes)
 
 
 cdef void set_pixels(Plan* plan) noexcept nogil:
@@ -269,7 +275,9 @@ cdef int winograd_products(Outer* problem, int form) except -1 nogil:
     """Solve the problem, whose rows and columns suit ``form``. Raises MemoryError."""
     cdef Reader* x = &problem.x
     cdef Plan plan
+    cdef Planes planes
     cdef int64_t bytes
+    planes.failed = False
     plan.problem, plan.failed = problem, False
     set_form(&plan.grid, kernels(x.itemsize), x.itemsize, form)
     set_pixels(&plan)
@@ -294,10 +302,10 @@ cdef int winograd_products(Outer* problem, int form) except -1 nogil:
         else:
             bounded_box(&plan, LARGE_CHUNK)
             run_shared(&plan)
-        parallel_for(x.groups * ceil_div(x.depth, FINISHED_DEPTH) * ceil_div(problem.columns, FINISHED_COLUMNS) *
-                     x.axis[0].taps, finish, &plan)
+        planes.problem, planes.grid, planes.u_plane, planes.u = problem, &plan.grid, plan.u_plane, plan.u
+        transform_back(&planes)
     release(plan.u, bytes)
-    if plan.failed:
+    if plan.failed or planes.failed:
         with gil:
             raise MemoryError("weight gradient: no memory for its transform or a workspace")
     return 0

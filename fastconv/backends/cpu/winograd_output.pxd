@@ -1,0 +1,10 @@
+# Where Winograd's products go: see winograd_output.pyx.
+
+from libc.stdint cimport int64_t
+
+from fastconv.backends.cpu.winograd cimport Stage
+
+
+cdef void output_tiles(Stage* stage, int64_t block, int64_t first, int64_t last, char* m) noexcept nogil
+cdef void pool_tiles(Stage* stage, int64_t block, int64_t first, int64_t last, char* m) noexcept nogil
+cdef void clear(Stage* stage) noexcept nogil

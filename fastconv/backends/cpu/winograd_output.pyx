@@ -1,0 +1,85 @@
+"""Where products of Winograd planes go: outputs, pooled outputs of a unit, or an adjoint's overlapping squares."""
+
+from libc.stdint cimport int64_t
+from libc.string cimport memcpy, memset
+
+from fastconv.backends.cpu._csrc cimport fc_winograd, fc_winograd_windows
+from fastconv.backends.cpu.conv_tiles cimport Correlation
+from fastconv.backends.cpu.tiles cimport TileAxis
+from fastconv.backends.cpu.winograd cimport Plan, Stage
+from fastconv.backends.cpu.winograd_tiles cimport Chunk, apart
+
+
+cdef void output_tiles(Stage* stage, int64_t block, int64_t first, int64_t last, char* m) noexcept nogil:
+    """Transform the products of a panel for tiles [first, last) back."""
+    cdef Plan* plan = stage.plan
+    cdef Correlation* problem = plan.problem
+    cdef Chunk* chunk = &stage.chunk
+    cdef TileAxis* depth = &plan.x.axis[0]
+    cdef int64_t size = plan.x.itemsize, nr = plan.x.kernel.nr, tile, at, n, d, h, w
+    cdef int64_t column = chunk.group * problem.columns + block * nr
+    cdef fc_winograd call
+    call.form, call.plane = plan.grid.form, apart((last - first) * nr)
+    call.count = min(nr, problem.columns - block * nr)
+    call.row, call.column = problem.ys[3], problem.ys[4]
+    call.bias = plan.bias + column * size if plan.bias != NULL else NULL
+    for tile in range(first, last):
+        at = tile // chunk.count[3]
+        w = plan.first[1] + (chunk.first[3] + tile % chunk.count[3]) * plan.grid.m
+        h = plan.first[0] + (chunk.first[2] + at % chunk.count[2]) * plan.grid.m
+        at //= chunk.count[2]
+        d, n = chunk.first[1] + at % chunk.count[1], chunk.first[0] + at // chunk.count[1]
+        call.first_row, call.last_row = max(<int64_t>0, -h), min(plan.extent, plan.x.axis[1].count - h)
+        call.first_column, call.last_column = max(<int64_t>0, -w), min(plan.extent, plan.x.axis[2].count - w)
+        at = n * problem.ys[0] + (depth.dst_base + depth.dst_step * d) * problem.ys[2] + column
+        call.pixels = problem.y + (at + h * problem.ys[3] + w * problem.ys[4]) * size
+        call.planes = m + (tile - first) * nr * size
+        if plan.adjoint:
+            plan.grid.kernels.winograd_scatter(&call)
+        else:
+            plan.grid.kernels.winograd_output(&call)
+
+
+cdef void pool_tiles(Stage* stage, int64_t block, int64_t first, int64_t last, char* m) noexcept nogil:
+    """The same of a unit: windows of 2 x 2 outputs go through activation and maximum on the way."""
+    cdef Plan* plan = stage.plan
+    cdef Correlation* problem = plan.problem
+    cdef Chunk* chunk = &stage.chunk
+    cdef int64_t size = plan.x.itemsize, nr = plan.x.kernel.nr, column = block * nr, tile, at, n, h, w
+    cdef fc_winograd_windows call
+    call.form, call.plane, call.relu = plan.grid.form, apart((last - first) * nr), plan.relu
+    call.count = min(nr, problem.columns - column)
+    call.row = call.index_row = problem.ys[3]
+    call.column = call.index_column = problem.ys[4]
+    call.bias = plan.bias + column * size if plan.bias != NULL else NULL
+    for tile in range(first, last):
+        at = tile // chunk.count[3]
+        w = 2 * (chunk.first[3] + tile % chunk.count[3])
+        h = 2 * (chunk.first[2] + at % chunk.count[2])
+        n = chunk.first[0] + at // chunk.count[2]
+        call.rows = max(<int64_t>0, min(<int64_t>2, plan.x.axis[1].count // 2 - h))
+        call.columns = max(<int64_t>0, min(<int64_t>2, plan.x.axis[2].count // 2 - w))
+        at = n * problem.ys[0] + h * problem.ys[3] + w * problem.ys[4] + column
+        call.small, call.index = problem.y + at * size, plan.index + at
+        call.planes = m + (tile - first) * nr * size
+        plan.grid.kernels.winograd_pool(&call)
+
+
+cdef void clear(Stage* stage) noexcept nogil:
+    """Set the images of a chunk to the bias, or zero: an adjoint's tiles are added to them."""
+    cdef Plan* plan = stage.plan
+    cdef Correlation* problem = plan.problem
+    cdef Chunk* chunk = &stage.chunk
+    cdef int64_t size = plan.x.itemsize, bytes = problem.columns * size, n, d, h, _w
+    cdef char* row
+    for n in range(chunk.first[0], chunk.first[0] + chunk.count[0]):
+        for d in range(chunk.first[1], chunk.first[1] + chunk.count[1]):
+            for h in range(plan.x.axis[1].count):
+                row = problem.y + (n * problem.ys[0] + chunk.group * problem.columns + h * problem.ys[3] +
+                                   (plan.x.axis[0].dst_base + plan.x.axis[0].dst_step * d) * problem.ys[2]) * size
+                for _w in range(plan.x.axis[2].count):
+                    if plan.bias == NULL:
+                        memset(row, 0, bytes)
+                    else:
+                        memcpy(row, plan.bias + chunk.group * bytes, bytes)
+                    row += problem.ys[4] * size
