@@ -177,6 +177,9 @@ CONV_CASES = (
     ConvCase(2, 16, 32, (7, 7), 1),
     ConvCase(2, 7, 9, (6, 5), 1, stride=2),
     ConvCase(2, 3, 4, (5, 5), 1, padding=1),
+    # few channels in, and more than a tile and a chunk of channels of their gradient
+    ConvCase(1, 3, 40, (37, 30), 5, padding=2),
+    ConvCase(2, 2, 20, (9, 12, 11), 3),
     # big kernels, kernel = input
     ConvCase(1, 2, 3, (14, 15), 11, padding=5),
     ConvCase(1, 3, 8, (35, 35), 11, stride=4, padding=2),

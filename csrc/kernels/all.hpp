@@ -14,6 +14,7 @@
 #include "kernels/live.hpp"
 #include "kernels/masked_outer.hpp"
 #include "kernels/max_pool.hpp"
+#include "kernels/narrow.hpp"
 #include "kernels/nll.hpp"
 #include "kernels/norm.hpp"
 #include "kernels/optim.hpp"

@@ -56,9 +56,11 @@ static void add_weights(const fc_few_rows& a, int64_t k) {
     const T* x = static_cast<const T*>(a.x) + k;
     const T* w = static_cast<const T*>(a.w) + k * a.ldw;
     T* y = static_cast<T*>(a.y);
+    constexpr int64_t ahead = 512 / sizeof(T);
     for (int64_t j = 0; j < a.columns; j += V::width) {
         const int columns = static_cast<int>(a.columns - j < V::width ? a.columns - j : V::width);
         const auto load = [columns](const T* p) { return columns < V::width ? V::load_n(p, columns) : V::load(p); };
+        const T* next = w + j + ahead + (j + ahead < a.columns ? 0 : K * a.ldw - a.columns);  // its end: the next rows
         typename V::Reg acc[M];
         FC_UNROLL
         for (int m = 0; m < M; ++m) {
@@ -66,7 +68,7 @@ static void add_weights(const fc_few_rows& a, int64_t k) {
         }
         FC_UNROLL
         for (int i = 0; i < K; ++i) {
-            prefetch(w + i * a.ldw + j + 512 / sizeof(T));
+            prefetch(next + i * a.ldw);
             const typename V::Reg row = load(w + i * a.ldw + j);
             FC_UNROLL
             for (int m = 0; m < M; ++m) acc[m] = V::fma(V::set1(x[m * a.ldx + i]), row, acc[m]);

@@ -33,6 +33,10 @@ FewRows = struct(
     "FewRows", x=POINTER, w=POINTER, bias=POINTER, y=POINTER, rows=SIZE, depth=SIZE, columns=SIZE, ldx=SIZE, ldw=SIZE,
     ldy=SIZE, by_rows=FLAG,
 )  # fmt: skip
+Narrow = struct(
+    "Narrow", x=POINTER, tap=POINTER, w=POINTER, bias=POINTER, y=POINTER, pixels=SIZE, taps=SIZE, depth=SIZE,
+    columns=SIZE, ldx=SIZE, ldy=SIZE, accumulate=FLAG,
+)  # fmt: skip
 PackPanel = struct(
     "PackPanel", dst=POINTER, src=POINTER, taps=SIZE, depth=SIZE, columns=SIZE, column=SIZE, reversed=FLAG
 )  # fmt: skip
@@ -45,6 +49,7 @@ STRUCTS = {
     "gather": Gather,
     "accumulate": Accumulate,
     "few_rows": FewRows,
+    "narrow": Narrow,
     "pack_panel": PackPanel,
 }
 
@@ -228,6 +233,30 @@ def test_wrong_calls_are_refused():
         _lab.call("accumulate", 0, 0, b"abc")
     with pytest.raises(ValueError, match="no such instruction set"):
         _lab.block_sizes(99, 0)
+
+
+@pytest.mark.parametrize("accumulate", [0, 1])
+@pytest.mark.parametrize("bias", [False, True])
+def test_narrow(isa, dtype, rng, bias, accumulate):
+    width, mr, nr = _lab.block_sizes(ISAS[isa], DTYPES[dtype])
+    taps, depth, apart = np.array([0, 3, 1]), 5, 1024
+    for columns in range(1, 9):
+        block = min(8, mr * nr // width // columns) * width
+        for pixels in sorted({1, width, width + 1, max(1, block - 1), block, block + 1, 2 * block + width}):
+            ldy = -(-pixels // 16) * 16
+            x = rng.standard_normal((depth, apart)).astype(dtype)
+            w = rng.standard_normal((len(taps), depth, columns)).astype(dtype)
+            b = rng.standard_normal(columns).astype(dtype)
+            memory, y = guarded((columns, ldy), dtype, rng)
+            start = y[:, :pixels].astype(np.float64) if accumulate else b[:, None] if bias else 0
+            expected = start + sum(np.tensordot(w[t].astype(np.float64), x[:, at : at + pixels], (0, 0))
+                                   for t, at in enumerate(taps))  # fmt: skip
+            call(
+                "narrow", isa, dtype, x=x, tap=taps, w=w, bias=b if bias else None, y=y, pixels=pixels, taps=len(taps),
+                depth=depth, columns=columns, ldx=apart, ldy=ldy, accumulate=accumulate,
+            )  # fmt: skip
+            assert edges_untouched(memory)
+            np.testing.assert_allclose(y[:, :pixels], expected, rtol=tolerance(dtype), atol=tolerance(dtype))
 
 
 @pytest.mark.parametrize("by_rows", [0, 1])

@@ -54,6 +54,21 @@ typedef struct fc_few_rows {
     int32_t by_rows;
 } fc_few_rows;
 
+/* y[c * ldy + p] = start
+ *   + sum over taps t and channels k of x[tap[t] + k * ldx + p] * w[(t * depth + k) * columns + c]
+ * for 0 <= p < pixels, 0 <= c < columns <= FC_NARROW. `start` is y itself with `accumulate`, else bias[c], else 0.
+ * Whole vectors are read and written: of x and y, up to a vector beyond the last pixel. */
+enum { FC_NARROW = 8 };
+typedef struct fc_narrow {
+    const void* x;
+    const int64_t* tap; /* (taps,) */
+    const void* w;
+    const void* bias; /* (columns,) or NULL */
+    void* y;
+    int64_t pixels, taps, depth, columns, ldx, ldy;
+    int32_t accumulate;
+} fc_narrow;
+
 /* dst[(u * depth + k) * NR + c] = src[k * taps + t + c * column] for 0 <= t < taps, 0 <= k < depth, 0 <= c < columns <= NR,
  * where u = t, or taps - 1 - t with `reversed`; 0 for columns <= c < NR. */
 typedef struct fc_pack_panel {

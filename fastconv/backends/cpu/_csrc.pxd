@@ -85,6 +85,17 @@ cdef extern from "fastconv/kernels.h" nogil:
         int64_t rows, depth, columns, ldx, ldw, ldy
         int32_t by_rows
 
+    enum: FC_NARROW
+
+    ctypedef struct fc_narrow:
+        const void* x
+        const int64_t* tap
+        const void* w
+        const void* bias
+        void* y
+        int64_t pixels, taps, depth, columns, ldx, ldy
+        int32_t accumulate
+
     ctypedef struct fc_pack_panel:
         void* dst
         const void* src
@@ -309,6 +320,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*conv_tile)(const fc_conv_tile*) noexcept nogil
         void (*outer_tile)(const fc_outer_tile*) noexcept nogil
         void (*few_rows)(const fc_few_rows*) noexcept nogil
+        void (*narrow)(const fc_narrow*) noexcept nogil
         void (*grouped_row)(const fc_grouped_row*) noexcept nogil
         void (*grouped_outer)(const fc_grouped_outer*) noexcept nogil
         void (*depthwise)(const fc_depthwise*) noexcept nogil

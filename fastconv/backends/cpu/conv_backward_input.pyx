@@ -3,7 +3,7 @@
 With stride s, input position i receives from kernel position k only where i + padding - k * dilation is a multiple of
 s. Positions with the same residue of i + padding modulo s (a phase) share one set of kernel positions and read
 neighbouring output positions, so that each phase is a convolution of stride 1 and no zero is multiplied. The loops are
-in conv_tiles.pyx.
+in conv_tiles.pyx, or for a few channels in narrow.pyx.
 """
 
 cimport numpy as cnp
@@ -13,6 +13,7 @@ from libc.stdlib cimport free, malloc
 from fastconv.backends.cpu.arrays cimport View, view
 from fastconv.backends.cpu.conv_tiles cimport Correlation, correlate
 from fastconv.backends.cpu.grouped cimport grouped_correlate
+from fastconv.backends.cpu.narrow cimport is_narrow, narrow_correlate
 from fastconv.backends.cpu.tiles cimport TileAxis
 from fastconv.backends.cpu.winograd cimport winograd_correlate
 
@@ -84,6 +85,8 @@ def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, bint lanes=F
                     grouped_correlate(&problem)
                 elif winograd >= 0:
                     winograd_correlate(&problem, winograd, adjoint, NULL, False)
+                elif is_narrow(&problem):
+                    narrow_correlate(&problem)
                 else:
                     correlate(&problem)
     finally:

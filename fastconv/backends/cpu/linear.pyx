@@ -7,7 +7,7 @@ from fastconv.backends.cpu._csrc cimport FC_FEW_ROWS, fc_few_rows, fc_kernels
 from fastconv.backends.cpu.arrays cimport View, view
 from fastconv.backends.cpu.conv_tiles cimport Correlation, correlate, kept_weights
 from fastconv.backends.cpu.dispatch cimport kernels
-from fastconv.backends.cpu.runtime cimport parallel_for
+from fastconv.backends.cpu.runtime cimport num_threads, parallel_for
 from fastconv.backends.cpu.tiles cimport Reader, ceil_div
 from fastconv.backends.cpu.weight_tiles cimport Outer, outer_products
 
@@ -22,6 +22,8 @@ NOTHING[0] = 0
 cdef int64_t TASK_WEIGHTS = 64 * 1024
 cdef int64_t LEAST_COLUMNS = 64
 cdef int64_t LEAST_BY_ROWS = 512  # a row's piece is long enough to be read as a stream
+cdef int64_t MOST_BY_ROWS = 4096  # the sums of a piece stay in a first-level cache
+cdef int64_t TASKS_PER_THREAD = 4
 
 
 cdef void set_rows(Reader* x, const View* rows) noexcept nogil:
@@ -75,7 +77,10 @@ cdef bint few_rows(const Correlation* problem, const View* x, bint by_rows) noex
     few.call.rows, few.call.depth, few.call.columns, few.call.by_rows = rows, depth, problem.columns, by_rows
     few.call.ldx, few.call.ldy = x.stride[0], problem.ys[4]
     few.call.ldw = problem.w_depth if by_rows else problem.w_column
-    few.share = max(TASK_WEIGHTS // depth, LEAST_BY_ROWS if by_rows else LEAST_COLUMNS)
+    few.share = max(TASK_WEIGHTS // depth, LEAST_COLUMNS)
+    if by_rows:
+        few.share = max(few.share, LEAST_BY_ROWS,
+                        min(MOST_BY_ROWS, ceil_div(problem.columns, TASKS_PER_THREAD * num_threads() * 16) * 16))
     parallel_for(ceil_div(problem.columns, few.share), run_few_rows, &few)
     return True
 

@@ -20,7 +20,7 @@ from fastconv.backends.cpu._csrc cimport fc_conv_tile, fc_copy2d, fc_winograd
 from fastconv.backends.cpu.conv_tiles cimport Correlation, pack_chunk
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
-from fastconv.backends.cpu.tiles cimport Reader, TileAxis, ceil_div
+from fastconv.backends.cpu.tiles cimport Reader, TileAxis, ceil_div, next_run
 from fastconv.backends.cpu.winograd_output cimport clear, output_tiles, pool_tiles
 from fastconv.backends.cpu.winograd_tiles cimport (
     Grid, Pixels, apart, buffer_bytes, choose_box, chunk_bytes, count_chunks, even_images, list_tiles, locate_chunk,
@@ -91,18 +91,28 @@ cdef void multiply(Stage* stage, int64_t block, const char* u, int64_t first, in
     """The products of a panel for tiles [first, last): m (planes; tile, nr)."""
     cdef Plan* plan = stage.plan
     cdef Reader* x = &plan.x
-    cdef int64_t tiles = stage.chunk.tiles, plane
+    cdef const int64_t* count = stage.chunk.count
+    cdef int64_t tiles = stage.chunk.tiles, plane, tile, end, depth, taps, last_tap
     cdef fc_conv_tile call
-    call.pixel, call.ypixel = stage.lists + first, stage.lists + tiles
-    call.tap, call.wtap = stage.lists + 2 * tiles, stage.lists + 2 * tiles + x.axis[0].taps
-    call.pixels, call.taps, call.depth = last - first, x.axis[0].taps, x.depth
+    call.depth = x.depth
     call.columns = min(x.kernel.nr, plan.problem.columns - block * x.kernel.nr)
     call.bias, call.accumulate, call.listed = NULL, False, 0
     for plane in range(plan.grid.planes):
         call.x = stage.v + plane * stage.v_plane * x.itemsize
         call.w = u + plane * plan.u_plane * x.itemsize
         call.y = m + plane * apart((last - first) * x.kernel.nr) * x.itemsize
-        x.kernel.conv_tile(&call)
+        tile = first
+        while tile < last:  # runs of depth positions that share the same taps
+            depth = tile // (count[2] * count[3]) % count[1]
+            end = next_run(&x.axis[0], stage.chunk.first[1] + depth, stage.chunk.first[1] + count[1], &taps, &last_tap)
+            end = (tile // (count[2] * count[3]) + end - stage.chunk.first[1] - depth) * count[2] * count[3]
+            if not x.axis[0].trims:
+                end = last
+            call.pixel, call.ypixel = stage.lists + tile, stage.lists + tiles + tile - first
+            call.tap, call.wtap = stage.lists + 2 * tiles + taps, stage.lists + 2 * tiles + x.axis[0].taps + taps
+            call.pixels, call.taps = min(last, end) - tile, last_tap - taps
+            x.kernel.conv_tile(&call)
+            tile = min(last, end)
 
 
 cdef void set_stage(Stage* stage, Plan* plan, int64_t group, int64_t index, char* memory) noexcept nogil:
@@ -244,6 +254,10 @@ cdef void set_source(Plan* plan, int64_t* weights) noexcept nogil:
     if x.axis[0].taps > 0:
         source.depth_reach = x.axis[0].shift[x.axis[0].taps - 1] - x.axis[0].shift[0]
     source.transform = x.kernel.winograd_expand if plan.adjoint else x.kernel.winograd_input
+    axis = &x.axis[0]
+    axis.trims = axis.taps > 0 and (axis.src_base + axis.shift[0] < 0 or axis.src_size <=
+                                    axis.src_base + (axis.count - 1) * axis.src_step + axis.shift[axis.taps - 1])
+    source.trims = axis.trims
     source.extent = plan.grid.m if plan.adjoint else plan.grid.side
     plan.extent = plan.grid.side if plan.adjoint else plan.grid.m
     plan.grid.count[0], plan.grid.count[1] = x.n, x.axis[0].count

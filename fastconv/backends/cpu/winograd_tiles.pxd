@@ -36,6 +36,7 @@ cdef struct Pixels:
     int64_t depth_step      # positions along the depth from one output to the next
     int64_t depth_reach     # and from an output's first to its last
     int64_t extent
+    bint trims              # nobody reads planes outside the array
     Transform transform
 
 

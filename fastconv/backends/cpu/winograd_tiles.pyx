@@ -12,6 +12,7 @@ from fastconv.backends.cpu._csrc cimport FC_WINOGRAD_4X5, fc_copy2d, fc_kernels,
 from fastconv.backends.cpu.tiles cimport ceil_div, even_part
 
 cdef int64_t PACKED_CHANNELS = 64   # of a row of tiles that is packed first
+cdef int64_t ENOUGH_DEPTH = 16      # positions of a box: more would save few of the planes around them
 
 
 cdef void set_form(Grid* grid, const fc_kernels* kernels, int itemsize, int form) noexcept nogil:
@@ -29,18 +30,29 @@ cdef int64_t chunk_bytes(const Grid* grid, const int64_t* count, const Pixels* p
 
 
 cdef void choose_box(Grid* grid, const Pixels* pixels, int64_t columns, int64_t bytes) noexcept nogil:
-    """Choose the box: whole rows of tiles first, then planes and images, up to ``bytes``; one tile at least."""
-    cdef int64_t part
-    cdef int i
+    """Choose the box: whole rows of tiles first, then planes and images, up to ``bytes``; one tile at least.
+
+    Where depth taps share source planes, neighbours along the depth come first: each plane that a box adds around them
+    is transformed once more.
+    """
+    cdef int64_t part, most
+    cdef int i, axis
+    cdef int[4] order
+    order[:] = [3, 2, 1, 0]
+    if pixels.depth_reach > 0:
+        order[:] = [1, 3, 2, 0]
     for i in range(4):
         grid.box[i] = 1
-    for i in range(3, -1, -1):
-        part = max(<int64_t>1, grid.count[i])
-        grid.box[i] = part
+    for i in range(4):
+        axis = order[i]
+        most = part = max(<int64_t>1, grid.count[axis])
+        if axis == 1 and i == 0:
+            most = part = even_part(part, ENOUGH_DEPTH)
+        grid.box[axis] = part
         while part > 1 and chunk_bytes(grid, grid.box, pixels, columns) > bytes:
-            part = even_part(grid.count[i], part - 1 - (part - 1) // 8)
-            grid.box[i] = part
-        if part < grid.count[i]:
+            part = even_part(grid.count[axis], part - 1 - (part - 1) // 8)
+            grid.box[axis] = part
+        if part < most:
             break
 
 
@@ -129,6 +141,8 @@ cdef void transform_row(const Grid* grid, const Chunk* chunk, const Pixels* pixe
     call.first_row = max(<int64_t>0, -h)
     call.last_row = max(<int64_t>0, min(pixels.extent, pixels.size[1] - h))
     if d < 0 or d >= pixels.size[0]:
+        if pixels.trims:
+            return
         call.last_row = 0
     call.row, call.column = pixels.stride[3], pixels.stride[4]
     while first < pixels.channels:

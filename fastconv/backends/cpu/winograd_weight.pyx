@@ -248,6 +248,7 @@ cdef void set_pixels(Plan* plan) noexcept nogil:
     cdef Pixels* source = &plan.source
     cdef Pixels* gradient = &plan.gradient
     cdef int i
+    source.trims = gradient.trims = False
     source.data, source.stride, source.channels = <char*> x.data, x.stride, x.depth
     source.depth_step, source.depth_reach = x.axis[0].src_step, x.axis[0].shift[x.axis[0].taps - 1] - x.axis[0].shift[0]
     source.extent, source.transform = plan.grid.side, plan.grid.kernels.winograd_input

@@ -1,0 +1,7 @@
+# Correlations with few destination channels: see narrow.pyx.
+
+from fastconv.backends.cpu.conv_tiles cimport Correlation
+
+
+cdef bint is_narrow(const Correlation* problem) noexcept nogil
+cdef int narrow_correlate(Correlation* problem) except -1 nogil
