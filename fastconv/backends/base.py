@@ -160,7 +160,10 @@ class Backend:
     # ----------------------------------------------------------------------------------- normalisation
 
     def batch_norm_statistics(self, x: Array) -> tuple[Array, Array]:
-        """x (N, C, L) -> mean (C,) and biased variance (C,) over N and L; two passes or as good as two."""
+        """x (N, C, L) -> mean (C,) and biased variance (C,) over N and L; two passes or as good as two.
+
+        Where a channel holds an infinity its variance is NaN, and its mean the infinity or NaN.
+        """
         raise self._missing("batch_norm_statistics")
 
     def batch_norm_forward(self, x: Array, mean: Array, rstd: Array, weight: Array | None, bias: Array | None) -> Array:
