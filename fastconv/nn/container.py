@@ -47,7 +47,7 @@ class _Numbered(Module):
 class Sequential(_Numbered):
     """Modules called one after the other. Takes modules, or one dict of them by name.
 
-    A convolution, a ReLU and a max-pool without overlap run as one (``functional.conv_unit``); ``nn.units`` tells which.
+    A convolution, a ReLU and a max-pool without overlap run as one (``functional.conv_unit``): see ``nn.units``.
 
     >>> Sequential(Module(), Module())
     Sequential(
