@@ -241,10 +241,15 @@ class PoolGeometry:
     divisor_override: int | None = None
     input_shape: tuple[int, ...] = _derived()
     output_shape: tuple[int, ...] = _derived()
+    _hash: int = _derived()
 
     def __post_init__(self) -> None:
         _derive(self, "input_shape", (self.n, self.c, *self.input))
         _derive(self, "output_shape", (self.n, self.c, *self.output))
+        _derive(self, "_hash", hash((self.input_shape, self.output_shape, self.windows, self.divisor_override)))
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 @lru_cache(maxsize=1024)

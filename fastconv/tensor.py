@@ -8,6 +8,7 @@ work, ``record`` after it. What a primitive computes lives in ``fastconv.functio
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from .tape import is_grad_enabled as is_grad_enabled  # known by this module's n
 from .tape import no_grad as no_grad
 
 _new = object.__new__
+_LINE = 64  # bytes of a cache line, and of the widest vector
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 _ONE = {dtype: np.ones((), dtype) for dtype in (_FLOAT32, _FLOAT64)}  # the gradient of a loss
 for _one in _ONE.values():
@@ -312,6 +314,26 @@ def converted(array: Array, target: Any) -> Array:
         return array
     backend = backends.of(array)
     return backend.from_numpy(backend.to_numpy(array).astype(dtype))
+
+
+def empty_aligned(shape: Sequence[int], dtype: Any) -> np.ndarray:
+    """Return a NumPy array of undefined content that begins at a cache line, for what every step reads and writes.
+
+    A vector of numbers that straddles two lines costs two reads, and a row of them at a stride of whole pages up to two
+    misses: a product of a batch of one with weights that begin elsewhere takes twice as long.
+    """
+    dtype = np.dtype(dtype)
+    nbytes = prod(shape) * dtype.itemsize
+    memory = np.empty(nbytes + _LINE - 1, np.uint8)
+    start = -memory.ctypes.data % _LINE
+    return memory[start : start + nbytes].view(dtype).reshape(shape)
+
+
+def copy_aligned(array: np.ndarray, dtype: Any = None) -> np.ndarray:
+    """Return a C-contiguous copy of a NumPy array, as ``dtype``, in memory as ``empty_aligned`` gives."""
+    copied = empty_aligned(array.shape, array.dtype if dtype is None else dtype)
+    copied[...] = array
+    return copied
 
 
 def _check_differentiable(data: Array, requires_grad: bool) -> None:

@@ -48,7 +48,10 @@ namespace {
 
 constexpr int kSlots = 64;   // one bit each in `open_`
 constexpr int kShares = 8;   // shares that a job's indices are cut into, at most
-constexpr int kSpins = 500;  // pauses (10 to 25 us) before a thread with nothing to do goes to sleep
+constexpr int kSpins = 500;  // pauses (6 to 25 us) before a caller that waits for others goes to sleep
+// ... and before a worker does: longer than Python takes from one layer to the next, since to wake a worker costs its
+// caller 7 us, and its caches and its first tasks more.
+constexpr int kIdleSpins = 6000;
 constexpr std::uint64_t kSeat = std::uint64_t{1} << 32;
 constexpr std::int64_t kOwnerSleeps = std::int64_t{1} << 62;
 
@@ -88,28 +91,34 @@ private:
 std::atomic<int> num_threads{1};
 
 // Linux likes to wake a thread on the processor of the one that wakes it. There the caller is at work: the worker would
-// wait until the balancer moves it, milliseconds later. So workers that sleep are kept off the caller's processor.
+// wait until the balancer moves it, milliseconds later. So workers that sleep are kept off the caller's processor, and
+// within the processors that the caller may use. Every call holds the pool's mutex, so that whoever is named here lives.
 class Elsewhere {
 public:
 #if defined(__linux__)
-    void enter(int number) { ids_[number].store(static_cast<int>(syscall(SYS_gettid)), std::memory_order_relaxed); }
-    void leave(int number) { ids_[number].store(0, std::memory_order_relaxed); }
-    // Cheap while the caller stays where it is; workers are few and so are its moves.
+    void enter(int number) {
+        ids_[number] = static_cast<int>(syscall(SYS_gettid));
+        known_ = false;
+    }
+    void leave(int number) { ids_[number] = 0; }
+    // Workers are told only when the caller moves, or when it may use other processors than before.
     void avoid_callers_processor(int workers) {
-        const int here = sched_getcpu();
-        if (here < 0 || avoided_.load(std::memory_order_relaxed) == here + 1) return;
         cpu_set_t set;
-        if (sched_getaffinity(0, sizeof(set), &set) != 0 || here >= CPU_SETSIZE || CPU_COUNT(&set) < 2) return;
-        CPU_CLR(here, &set);
+        const int here = sched_getcpu();
+        if (here < 0 || here >= CPU_SETSIZE || sched_getaffinity(0, sizeof(set), &set) != 0) return;
+        if (CPU_COUNT(&set) > 1) CPU_CLR(here, &set);
+        if (known_ && CPU_EQUAL(&set, &told_)) return;
         for (int i = 1; i <= workers; ++i) {
-            if (const int id = ids_[i].load(std::memory_order_relaxed)) sched_setaffinity(id, sizeof(set), &set);
+            if (ids_[i]) sched_setaffinity(ids_[i], sizeof(set), &set);
         }
-        avoided_.store(here + 1, std::memory_order_relaxed);
+        told_ = set;
+        known_ = true;
     }
 
 private:
-    std::atomic<int> ids_[FC_MAX_THREADS + 1] = {};
-    std::atomic<int> avoided_{0};
+    int ids_[FC_MAX_THREADS + 1] = {};
+    cpu_set_t told_;
+    bool known_ = false;
 #else
     void enter(int) {}
     void leave(int) {}
@@ -205,8 +214,10 @@ private:
         // are counted. Both are sequentially consistent, so one of the two sees the other.
         const int sleepers = sleepers_.load(std::memory_order_seq_cst);
         if (sleepers == 0) return;
-        elsewhere_.avoid_callers_processor(running_.load(std::memory_order_relaxed));
-        { std::lock_guard<std::mutex> lock(mutex_); }  // those counted are now waiting, not about to wait
+        {
+            std::lock_guard<std::mutex> lock(mutex_);  // those counted are now waiting, not about to wait
+            elsewhere_.avoid_callers_processor(running_.load(std::memory_order_relaxed));
+        }
         if (seats >= sleepers)
             work_or_retire_.notify_all();
         else
@@ -230,19 +241,19 @@ private:
     // `number` says whose share comes first: the caller's is 0.
     void worker(int number) {
         write_float_state(kKernelFloatState);
-        elsewhere_.enter(number);
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            elsewhere_.enter(number);
+        }
         int spins = 0;
         for (;;) {
-            if (running_.load(std::memory_order_relaxed) > wanted_.load(std::memory_order_relaxed) && retire()) {
-                elsewhere_.leave(number);
-                return;
-            }
+            if (is_superfluous(number) && retire(number)) return;
             if (const std::uint64_t open = open_.load(std::memory_order_acquire); open && enter_one_of(open, number)) {
                 spins = 0;
-            } else if (++spins < kSpins) {
+            } else if (++spins < kIdleSpins) {
                 pause_briefly();
             } else {
-                sleep();
+                sleep(number);
                 spins = 0;
             }
         }
@@ -266,17 +277,26 @@ private:
         return false;
     }
 
-    void sleep() {
+    void sleep(int number) {
         std::unique_lock<std::mutex> lock(mutex_);
         sleepers_.fetch_add(1, std::memory_order_seq_cst);
-        work_or_retire_.wait(lock, [&] { return open_.load(std::memory_order_seq_cst) != 0 || running_ > wanted_; });
+        work_or_retire_.wait(lock, [&] { return open_.load(std::memory_order_seq_cst) != 0 || is_superfluous(number); });
         sleepers_.fetch_sub(1, std::memory_order_relaxed);
     }
 
-    bool retire() {
-        std::lock_guard<std::mutex> lock(mutex_);
-        if (running_ <= wanted_) return false;
-        --running_;
+    // Workers retire from the highest number down, so that those that run are always 1 to running_.
+    bool is_superfluous(int number) const {
+        return number > wanted_.load(std::memory_order_relaxed) && number == running_.load(std::memory_order_relaxed);
+    }
+
+    bool retire(int number) {
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            if (!is_superfluous(number)) return false;
+            elsewhere_.leave(number);
+            --running_;
+        }
+        work_or_retire_.notify_all();  // it may be the next one's turn
         return true;
     }
 

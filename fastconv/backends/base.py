@@ -8,7 +8,8 @@ The rules that hold for every method:
 * Convolution and pooling see five axes, ``(N, C, D, H, W)``; ops over channels see ``(N, C, L)``; elementwise ops see
   any shape.
 * Outputs are new arrays of the logical shape documented, in any memory order, writable. Gradients of parameters
-  (``dw``, ``db``) are C-contiguous. Only the optimiser steps and ``accumulate`` write into arrays they are given.
+  (``dw``, ``db``) are C-contiguous. Only the optimiser steps, ``accumulate`` and ``move_towards`` write into what they
+  are given.
 * A result does not depend on the number of threads, nor a sample's result on the batch around it.
 * NaN and infinity propagate as in IEEE 754 arithmetic; an algorithm that transforms its operands (Winograd, refused
   by ``geometry.exact``) may spread them over the 4x4 outputs of a tile.
@@ -160,8 +161,19 @@ class Backend:
     # ----------------------------------------------------------------------------------- normalisation
 
     def batch_norm_statistics(self, x: Array) -> tuple[Array, Array]:
-        """x (N, C, L) -> mean (C,) and biased variance (C,) over N and L; two passes or as good as two."""
+        """x (N, C, L) -> mean (C,) and biased variance (C,) over N and L; two passes or as good as two.
+
+        Where a channel holds an infinity its variance is NaN, and its mean the infinity or NaN.
+        """
         raise self._missing("batch_norm_statistics")
+
+    def reciprocal_root(self, variance: Array, eps: float) -> Array:
+        """1 / sqrt(variance + eps), the eps rounded to the dtype first. variance (C,) -> (C,)."""
+        raise self._missing("reciprocal_root")
+
+    def move_towards(self, running: Array, batch: Array, share: float, factor: float) -> None:
+        """running += (batch * factor - running) * share, in place; (C,), the numbers rounded to the dtype first."""
+        raise self._missing("move_towards")
 
     def batch_norm_forward(self, x: Array, mean: Array, rstd: Array, weight: Array | None, bias: Array | None) -> Array:
         """(x - mean) * rstd * weight + bias, per channel of x (N, C, L). ``rstd`` is 1 / sqrt(variance + eps)."""

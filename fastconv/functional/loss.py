@@ -60,21 +60,27 @@ def _constant(op: str, **named: Any) -> None:
 
 
 def _labels(backend: Backend, op: str, input_shape: Sequence[int], target: Any, ignore_index: int) -> Array:
-    """Return class indices as int64 (N, L), checked: the input's shape without C, values in [0, C) or ignored."""
+    """Return class indices as int64 (N, L), checked: the input's shape without C, values in [0, C) or ignored.
+
+    A copy: kernels take them as offsets, and the user may write to the array that was checked.
+    """
     labels = integers(op, "target", target)
     channels = input_shape[0] if len(input_shape) == 1 else input_shape[1]
     expected = (*input_shape[:1], *input_shape[2:]) if len(input_shape) > 1 else ()
     if labels.shape != expected:
         raise ShapeError(mismatch(op, f"target {expected} for input {tuple(input_shape)}", f"shape {labels.shape}"))
     n = labels.shape[0] if labels.ndim else 1
-    rows = labels if labels.dtype == np.int64 else labels.astype(np.int64)
-    rows = backend.from_numpy(rows.reshape(n, labels.size // n if n else prod(expected[1:])))
+    if labels.dtype == np.uint64:
+        labels = np.minimum(labels, np.uint64(2**63 - 1))  # which no class has, while some above it wrap to any
+    rows = np.array(labels, np.int64, order="C").reshape(n, labels.size // n if n else prod(expected[1:]))
+    rows = backend.from_numpy(rows)
     if not backend.all_within(rows, 0, channels):
-        bad = ((labels < 0) | (labels >= channels)) & (labels != ignore_index)
+        values = backend.to_numpy(rows).reshape(expected)
+        bad = ((values < 0) | (values >= channels)) & (values != ignore_index)
         if bad.any():
             where = tuple(int(i) for i in np.argwhere(bad)[0])
             allowed = f"target in [0, {channels}) or ignore_index {ignore_index}"
-            raise DataError(mismatch(op, allowed, f"{labels[where]} at position {where}"))
+            raise DataError(mismatch(op, allowed, f"{values[where]} at position {where}"))
     return rows
 
 

@@ -44,20 +44,21 @@ def batch_norm(
     )
     momentum, eps = number(op, "momentum", momentum), number(op, "eps", eps, 0)
     flag(op, "training", training)
-    shape, x, count = _checked(op, backend, x, training, running_mean=mean, running_var=var, weight=w, bias=b)
+    shape, x, count = _checked(op, backend, x, training, (mean, var, w, b))
     if training and count:
         if count == 1:
             raise ShapeError(mismatch(op, "more than one value per channel in training", f"input {shape}"))
-        _check_writable(op, running_mean=running_mean, running_var=running_var)
+        _check_writable(op, "running_mean", running_mean)
+        _check_writable(op, "running_var", running_var)
         mean_, var_ = backend.batch_norm_statistics(x)
         if mean is not None:
-            _move(backend, running_mean, mean, mean_, momentum)
+            _move(backend, running_mean, mean, mean_, momentum, 1.0)
         if var is not None:
-            _move(backend, running_var, var, backend.scale(var_, count / (count - 1)), momentum)
+            _move(backend, running_var, var, var_, momentum, count / (count - 1))
         mean, var = mean_, var_
     elif training:  # nothing to take statistics of, nor to normalise
         mean, var = backend.sum(x, (0, 2)), backend.sum(x, (0, 2))
-    rstd = _rstd(backend, var, eps)
+    rstd = backend.reciprocal_root(var, eps)
     mean = backend.scale(mean, 1.0) if not training else mean  # the running one may move before the walk back
     y = backend.reshape(backend.batch_norm_forward(x, mean, rstd, w, b), shape)
 
@@ -79,40 +80,40 @@ def batch_norm_backward(
     check_needs(op, needs, 3)
     eps, training = number(op, "eps", eps, 0), flag(op, "training", training)
     check_gradient(op, x.shape, dy)
-    shape, x, count = _checked(op, backend, x, training, running_mean=mean, running_var=var, weight=w)
+    shape, x, count = _checked(op, backend, x, training, (mean, var, w))
     if training:
         mean, var = backend.batch_norm_statistics(x) if count else (backend.sum(x, (0, 2)), backend.sum(x, (0, 2)))
-    return _gradients(backend, dy, x, mean, _rstd(backend, var, eps), w, training and count > 0, needs, shape)
+    rstd = backend.reciprocal_root(var, eps)
+    return _gradients(backend, dy, x, mean, rstd, w, training and count > 0, needs, shape)
 
 
-def _checked(op: str, backend: Backend, x: Array, training: bool, **per_channel: Array | None) -> tuple:
-    """Return the input's shape, the input as (N, C, L), and the number of values per channel."""
+def _checked(op: str, backend: Backend, x: Array, training: bool, per_channel: tuple[Array | None, ...]) -> tuple:
+    """Return the input's shape, the input as (N, C, L), and the number of values per channel.
+
+    ``per_channel``: running_mean, running_var, weight and perhaps bias.
+    """
     shape = x.shape
     n, c, length = channel_shape(op, shape)
-    for name, array in per_channel.items():
-        check_per_channel(op, name, None if array is None else array.shape, c)
-        if array is None and not training and name.startswith("running"):
+    for name, array in zip(_OPTIONAL, per_channel, strict=False):
+        if array is not None:
+            check_per_channel(op, name, array.shape, c)
+        elif not training and name.startswith("running"):
             raise ArgumentError(mismatch(op, f"{name} where training is False", None))
     return shape, backend.reshape(x, (n, c, length)), n * length
 
 
-def _check_writable(op: str, **running: Any) -> None:
-    for name, value in running.items():
-        array = bare(value)
-        if isinstance(array, Sequence) or (isinstance(array, np.ndarray) and not array.flags.writeable):
-            raise ArgumentError(mismatch(op, f"{name} to be an array that can be written to in training", "another"))
+def _check_writable(op: str, name: str, value: Any) -> None:
+    array = bare(value)
+    if (isinstance(array, np.ndarray) and not array.flags.writeable) or isinstance(array, Sequence):
+        raise ArgumentError(mismatch(op, f"{name} to be an array that can be written to in training", "another"))
 
 
-def _move(backend: Backend, given: Any, running: Array, batch: Array, momentum: float) -> None:
+def _move(backend: Backend, given: Any, running: Array, batch: Array, momentum: float, factor: float) -> None:
     """Move the statistics ``given`` in place; ``running`` is their array, or a copy of it in native byte order."""
-    backend.accumulate(running, backend.scale(backend.subtract(batch, running), momentum))
-    if bare(given) is not running:
-        bare(given)[...] = running
-
-
-def _rstd(backend: Backend, var: Array, eps: float) -> Array:
-    with np.errstate(all="ignore"):
-        return backend.from_numpy(1 / np.sqrt(backend.to_numpy(var) + var.dtype.type(eps)))
+    backend.move_towards(running, batch, momentum, factor)
+    given = bare(given)
+    if given is not running:
+        given[...] = running
 
 
 def _gradients(

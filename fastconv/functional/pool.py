@@ -38,7 +38,7 @@ def _max(op: str, rank: int, input: Any, sizes: Callable, options: tuple, return
     out = record(backend.reshape(y, y_shape), (input,), backward)
     if not return_indices:
         return out
-    where = backend.reshape(winners, y_shape).astype(np.int64, copy=False)
+    where = backend.reshape(winners, y_shape).astype(np.int64, copy=tracked)  # the gradient keeps its own
     return out, Tensor(where) if isinstance(out, Tensor) else where
 
 

@@ -47,7 +47,7 @@ class _Numbered(Module):
 class Sequential(_Numbered):
     """Modules called one after the other. Takes modules, or one dict of them by name.
 
-    A convolution, a ReLU and a max-pool without overlap run as one (``functional.conv_unit``); see ``units``.
+    A convolution, a ReLU and a max-pool without overlap run as one (``functional.conv_unit``): see ``nn.units``.
 
     >>> Sequential(Module(), Module())
     Sequential(
@@ -75,20 +75,9 @@ class Sequential(_Numbered):
                 input = run(layers, i, length, input)
                 i += length
             else:
-                input = layers[i].forward(input)
+                input = layers[i](input)
                 i += 1
         return input
-
-    def units(self) -> list[tuple[str, ...]]:
-        """Return the names of the layers that run as one, unit by unit: a convolution with its ReLU and max-pool.
-
-        >>> from fastconv.nn import Conv2d, MaxPool2d, ReLU
-        >>> Sequential(Conv2d(1, 8, 3), ReLU(), MaxPool2d(2), Conv2d(8, 8, 3), Conv2d(8, 8, 3), ReLU()).units()
-        [('0', '1', '2'), ('4', '5')]
-        """
-        names, layers = zip(*self.named_children(), strict=True) if len(self) else ((), ())
-        lengths = [unit_length(layers, i) for i in range(len(layers))]
-        return [names[i : i + length] for i, length in enumerate(lengths) if length]
 
 
 class ModuleList(_Numbered):

@@ -5,13 +5,11 @@ from __future__ import annotations
 from math import sqrt
 from typing import Any
 
-import numpy as np
-
 from .. import functional as F
 from .. import init
 from ..arguments import flag, integer, per_axis
 from ..errors import ArgumentError, mismatch
-from ..tensor import float_dtype
+from ..tensor import empty_aligned, float_dtype
 from .module import Module, Parameter
 
 _FORWARD = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -43,8 +41,8 @@ class _ConvBase(Module):
         self.output_padding = self._axes("output_padding", output_padding, 0)
         first, second = (in_channels, out_channels) if transposed else (out_channels, in_channels)
         dtype = float_dtype(op, dtype)
-        self.weight = Parameter(np.empty((first, second // groups, *self.kernel_size), dtype))
-        self.bias = Parameter(np.empty(out_channels, dtype)) if bias else None
+        self.weight = Parameter(empty_aligned((first, second // groups, *self.kernel_size), dtype))
+        self.bias = Parameter(empty_aligned((out_channels,), dtype)) if bias else None
         self.reset_parameters()
         if device is not None:
             self.to(device)

@@ -1,7 +1,7 @@
 """Which neighbours in a Sequential run as one unit: a convolution, the ReLU behind it, the max-pool behind that.
 
-Looked up at every call, so that layers may be replaced and their options set; a layer of a derived class, or with a
-forward of its own, is never part of a unit. FASTCONV_FUSE=0 turns units off.
+Looked up at every call, so that layers may be replaced and their options set; a layer of a derived class, or whose
+forward (its own, or its class') or ``__call__`` was replaced, is never part of a unit. FASTCONV_FUSE=0 turns units off.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from .module import Module
 from .pool import MaxPool1d, MaxPool2d, MaxPool3d
 
 ENABLED = config.fuse()
+_CALL = Module.__call__
 _POOLS = {Conv1d: MaxPool1d, Conv2d: MaxPool2d, Conv3d: MaxPool3d}
+_FORWARDS = {kind: kind.forward for kind in (ReLU, *_POOLS, *_POOLS.values())}
 
 
 def unit_length(layers: Sequence[Module], first: int) -> int:
@@ -28,16 +30,34 @@ def unit_length(layers: Sequence[Module], first: int) -> int:
     pool_type = _POOLS.get(type(conv))
     if pool_type is None or not ENABLED or first + 1 == len(layers):
         return 0
-    if conv._extended is not None or "forward" in vars(conv):
+    if conv._extended is not None or not _is_genuine(conv):
         return 0
     second = layers[first + 1]
     length = 1
-    if type(second) is ReLU and "forward" not in vars(second):
+    if type(second) is ReLU and _is_genuine(second):
         length = 2
         second = layers[first + 2] if first + 2 < len(layers) else None
-    if type(second) is pool_type and "forward" not in vars(second) and _has_whole_windows(second):
+    if type(second) is pool_type and _is_genuine(second) and _has_whole_windows(second):
         return length + 1
     return length if length == 2 else 0
+
+
+def _is_genuine(layer: Any) -> bool:
+    """Whether calling a layer of a known class does what the class was written to do."""
+    kind = type(layer)
+    return kind.forward is _FORWARDS[kind] and kind.__call__ is _CALL and "forward" not in layer.__dict__
+
+
+def units(net: Any) -> list[tuple[str, ...]]:
+    """Return the names of the layers of a Sequential that run as one, unit by unit.
+
+    >>> from fastconv.nn import Conv2d, MaxPool2d, ReLU, Sequential
+    >>> units(Sequential(Conv2d(1, 8, 3), ReLU(), MaxPool2d(2), Conv2d(8, 8, 3), Conv2d(8, 8, 3), ReLU()))
+    [('0', '1', '2'), ('4', '5')]
+    """
+    names, layers = zip(*net.named_children(), strict=True) if len(net) else ((), ())
+    lengths = [unit_length(layers, i) for i in range(len(layers))]
+    return [names[i : i + length] for i, length in enumerate(lengths) if length]
 
 
 def _has_whole_windows(pool: Any) -> bool:

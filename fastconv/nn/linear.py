@@ -5,12 +5,10 @@ from __future__ import annotations
 from math import sqrt
 from typing import Any
 
-import numpy as np
-
 from .. import functional as F
 from .. import init
 from ..arguments import integer
-from ..tensor import float_dtype
+from ..tensor import empty_aligned, float_dtype
 from .module import Module, Parameter
 
 
@@ -28,8 +26,8 @@ class Linear(Module):
             integer("Linear", name, value, 1)
         self.in_features, self.out_features = in_features, out_features
         dtype = float_dtype("Linear", dtype)
-        self.weight = Parameter(np.empty((out_features, in_features), dtype))
-        self.bias = Parameter(np.empty(out_features, dtype)) if bias else None
+        self.weight = Parameter(empty_aligned((out_features, in_features), dtype))
+        self.bias = Parameter(empty_aligned((out_features,), dtype)) if bias else None
         self.reset_parameters()
         if device is not None:
             self.to(device)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import CheckpointError, DTypeError, ShapeError, mismatch
-from ..tensor import Tensor, converted
+from ..tensor import Tensor, converted, copy_aligned
 
 
 class Parameter(Tensor):
@@ -170,7 +170,7 @@ class Module:
                 elif not np.can_cast(array.dtype, old.dtype, "same_kind"):
                     problems.append(f"{key} of dtype {array.dtype} in place of {old.dtype}")
                 else:
-                    new.append((module, name, value, np.array(array, old.dtype, order="C")))
+                    new.append((module, name, value, copy_aligned(array, old.dtype)))
         if problems:
             expected = f"the {len(slots)} names and shapes of {type(self).__name__}"
             raise CheckpointError(f"load_state_dict: expected {expected}, got\n  " + "\n  ".join(problems))

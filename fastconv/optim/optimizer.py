@@ -10,7 +10,7 @@ import numpy as np
 from .. import backends
 from ..arguments import number
 from ..errors import ArgumentError, CheckpointError, ShapeError, mismatch
-from ..tensor import Tensor
+from ..tensor import Tensor, copy_aligned, empty_aligned
 
 
 class Optimizer:
@@ -162,7 +162,9 @@ def _alike(params: list[Tensor], phases: list[Any]) -> list[tuple[list[Tensor], 
 
 
 def _zeros_like(param: Tensor) -> Any:
-    return backends.of(param.data).from_numpy(np.zeros(param.shape, param.dtype))
+    zeros = empty_aligned(param.shape, param.dtype)
+    zeros[...] = 0
+    return backends.of(param.data).from_numpy(zeros)
 
 
 def _copied(value: Any) -> Any:
@@ -173,7 +175,7 @@ def _like(op: str, key: str, value: Any, param: Tensor) -> Any:
     """Return a saved entry as ``param``'s state: a number, or an array of its shape on its device."""
     if value is None or (np.ndim(value) == 0 and (key == "step" or param.ndim)):
         return None if value is None else np.asarray(value).item()
-    array = np.asarray(value).astype(param.dtype, order="C")
+    array = copy_aligned(np.asarray(value), param.dtype)
     if array.shape != param.shape:
         raise CheckpointError(mismatch(op, f"{key} of shape {param.shape}", f"shape {array.shape}"))
     return backends.of(param.data).from_numpy(array)

@@ -102,3 +102,13 @@ def test_layers_without_features(backend, rows):
     dy = np.ones((rows, 3))
     assert backend.linear_backward_input(dy, w).shape == (rows, 0)
     assert backend.linear_backward_weight(dy, x).shape == (3, 0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("i, o", [(1, 1), (1, 7), (7, 1), (33, 5), (300, 301)])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_weight_gradient_of_one_sample_is_an_outer_product(backend, layout, i, o, dtype):
+    x, dy = normal("x", (1, i), dtype), normal("dy", (1, o), dtype)
+    dw = backend.linear_backward_weight(LAYOUTS[layout](dy), LAYOUTS[layout](x))
+    assert dw.flags.c_contiguous
+    np.testing.assert_array_equal(dw, dy[0][:, None] * x)

@@ -166,3 +166,20 @@ def test_gradients_where_dy_and_x_lie_differently(backend, shape, training):
             actual = backend.batch_norm_backward(change_dy(dy), change_x(x), mean, rstd, None, training)
             for a, e in zip(actual, expected, strict=True):
                 oracle.assert_close(a, e)
+
+
+@by_dtype
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_reciprocal_root_and_running_statistics(backend, dtype, layout):
+    variance, batch, running = (np.abs(normal((dtype, i), (19,), dtype)) for i in range(3))
+    variance[:3] = 0, np.inf, np.nan
+    rstd = backend.reciprocal_root(LAYOUTS[layout](variance), EPS)
+    assert (rstd.dtype, rstd.shape) == (dtype, (19,))
+    np.testing.assert_array_equal(rstd[1:3], [0, np.nan])
+    oracle.assert_close(rstd[[0, *range(3, 19)]], 1 / np.sqrt(variance[[0, *range(3, 19)]].astype("f8") + EPS))
+    assert np.isinf(backend.reciprocal_root(variance, 0.0)[0])
+    expected = running + (1.25 * batch.astype("f8") - running) * 0.3
+    moved = LAYOUTS[layout](running)
+    moved = moved if moved.flags.writeable else moved.copy()
+    backend.move_towards(moved, LAYOUTS[layout](batch), 0.3, 1.25)
+    oracle.assert_close(moved, expected)

@@ -151,6 +151,27 @@ def test_labels_in_any_memory(name, dtype):
 
 
 @pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("loss", [F.cross_entropy, F.nll_loss])
+def test_labels_that_are_overwritten_before_the_walk_back(loss):
+    logits, labels = np.random.default_rng(0).standard_normal((6, 5)), np.array([0, 1, 2, 3, 4, 0])
+    gradients = []
+    for value in (None, 2**40, -(2**40)):
+        x, given = Tensor(logits, requires_grad=True), labels.copy()
+        y = loss(x, given)
+        if value is not None:
+            given[:] = value
+        y.backward()
+        gradients.append(x.grad)
+    for other in gradients[1:]:
+        oracle.assert_same_bits(other, gradients[0])
+
+
+def test_labels_beyond_int64_are_no_class_and_not_ignored():
+    allowed = "target in [0, 5) or ignore_index -100"
+    with raises(DataError, f"cross_entropy: expected {allowed}, got {2**63 - 1} at position (0,)"):
+        F.cross_entropy(np.ones((1, 5)), np.array([2**64 - 100], np.uint64))
+
+
 def test_a_mean_over_no_label_is_nan_and_says_nothing():
     x, ignored = tape.arrays("float32", (3, 4))[0], np.full(3, 7)
     for name in ("cross_entropy", "nll_loss"):

@@ -121,6 +121,18 @@ def test_indices_are_int64(name):
         assert (type(indices), indices.dtype) == (type(value), np.int64)
 
 
+def test_indices_that_are_overwritten_before_the_walk_back():
+    gradients = []
+    for spoil in (False, True):
+        x = Tensor(image(2), requires_grad=True)
+        y, indices = F.max_pool2d(x, 2, return_indices=True)
+        if spoil:
+            indices.data[...] = 0
+        y.sum().backward()
+        gradients.append(x.grad)
+    oracle.assert_same_bits(*gradients)
+
+
 def test_indices_in_any_memory():
     x = image(2)
     y, indices = F.max_pool2d(x, 2, return_indices=True)

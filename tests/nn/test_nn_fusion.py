@@ -55,7 +55,7 @@ NETWORKS = {
 def test_results_are_those_of_the_layers_one_by_one(apart, name):
     shape, layers = NETWORKS[name]
     model = nn.Sequential(*layers())
-    assert model.units()
+    assert nn.units(model)
     x = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     actual, expected = train_once(model, x), apart(train_once, model, x)
     oracle.assert_same_bits(actual[0], expected[0], "y")
@@ -65,7 +65,7 @@ def test_results_are_those_of_the_layers_one_by_one(apart, name):
 
 def test_lenet(apart):
     model = models.create("tutorial")
-    assert model.units() == [("c1", "relu1", "p2"), ("c3", "relu3", "p4")]
+    assert nn.units(model) == [("c1", "relu1", "p2"), ("c3", "relu3", "p4")]
     x = np.random.default_rng(0).standard_normal((5, 1, 28, 28), dtype=np.float32)
     actual, expected = train_once(model, x), apart(train_once, model, x)
     oracle.assert_same_bits(actual[0], expected[0], "y")
@@ -136,7 +136,39 @@ def test_changes_are_seen_at_the_next_call():
     model[0].forward = lambda input: input
     assert model(x).shape == (1, 1, 3, 3)
     twin = copy.deepcopy(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()))
-    assert twin.units() == [("0", "1")]
+    assert nn.units(twin) == [("0", "1")]
+
+
+CONV_RELU_POOL = {"c": nn.Conv2d, "r": nn.ReLU, "p": nn.MaxPool2d}
+
+
+@pytest.mark.parametrize("name", CONV_RELU_POOL)
+@pytest.mark.parametrize("attribute", ["forward", "__call__"])
+def test_what_was_put_in_place_of_a_layers_forward_runs(monkeypatch, name, attribute):
+    x = np.random.default_rng(0).standard_normal((1, 2, 9, 9), dtype=np.float32)
+    model = nn.Sequential({"c": nn.Conv2d(2, 4, 3), "r": nn.ReLU(), "p": nn.MaxPool2d(2)})
+    assert nn.units(model) == [("c", "r", "p")]
+    model(x)
+    kind, calls = CONV_RELU_POOL[name], []
+    original = getattr(kind, attribute)
+    monkeypatch.setattr(kind, attribute, lambda self, input: calls.append(name) or original(self, input))
+    model(x)
+    assert calls == [name]
+    assert not any(name in unit for unit in nn.units(model))
+
+
+def test_a_base_class_whose_forward_was_replaced(monkeypatch):
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU())
+    monkeypatch.setattr(nn.Conv2d.__mro__[1], "forward", lambda self, input: -input)
+    np.testing.assert_array_equal(model(-np.ones((1, 2, 9, 9), np.float32)), np.ones((1, 2, 9, 9)))
+
+
+def test_a_sequential_calls_its_layers():
+    class Doubled(nn.Identity):
+        def __call__(self, input):
+            return 2 * super().__call__(input)
+
+    assert nn.Sequential(Doubled(), Doubled())(np.ones(1)) == 4
 
 
 def message(function, *arguments):
@@ -187,7 +219,7 @@ def test_random_networks(data):
 
 @pytest.mark.parametrize("value, expected", [("0", "[]"), ("1", "[('0', '1')]"), ("", "[('0', '1')]")])
 def test_environment(value, expected):
-    code = "from fastconv import nn; print(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU()).units())"
+    code = "from fastconv import nn; print(nn.units(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())))"
     environment = {**os.environ, "FASTCONV_FUSE": value}
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == expected
@@ -202,6 +234,6 @@ def test_environment_is_checked():
 def test_options_that_are_arrays_are_left_to_the_layer():
     x = np.random.default_rng(3).standard_normal((1, 2, 9, 9))
     net = nn.Sequential(nn.Conv2d(2, 3, 3, dtype="float64"), nn.ReLU(), nn.MaxPool2d(2, padding=np.array([0, 0])))
-    assert net.units() == [("0", "1")]
+    assert nn.units(net) == [("0", "1")]
     with fastconv.no_grad():
         np.testing.assert_array_equal(net(x).shape, (1, 3, 3, 3))

@@ -155,6 +155,7 @@ def test_containers():
     assert list(dict(heads.items())) == ["right"]
     with raises(ArgumentError, "Sequential: expected modules, got int"):
         nn.Sequential(3)
+    assert [name for name, _ in nn.Sequential({"units": nn.Identity()}).named_children()] == ["units"]
     with raises(ArgumentError, "Sequential: expected names without dots that no attribute has, got 'forward'"):
         nn.Sequential({"forward": nn.Identity()})
 

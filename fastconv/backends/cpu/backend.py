@@ -17,6 +17,7 @@ from . import (
     plan,
     pool,
     reduce,
+    running,
     softmax,
     unit_plan,
 )  # fmt: skip
@@ -97,6 +98,8 @@ class CpuBackend(ReferenceBackend):
     bias_backward = staticmethod(reduce.bias_backward)
 
     batch_norm_statistics = staticmethod(moments.batch_norm_statistics)
+    reciprocal_root = staticmethod(running.reciprocal_root)
+    move_towards = staticmethod(running.move_towards)
     batch_norm_forward = staticmethod(norm.batch_norm_forward)
     batch_norm_backward = staticmethod(norm.batch_norm_backward)
 

@@ -123,6 +123,39 @@ def linear_backward_input(cnp.ndarray dy, cnp.ndarray w):
     return product(dy, w, None, 0, False)
 
 
+cdef struct OneRow:
+    fc_few_rows call
+    const fc_kernels* kernel
+    int64_t itemsize, rows, share
+
+
+cdef void run_one_row(void* context, int64_t index) noexcept nogil:
+    """Rows of dw: a few numbers of dy, a product of depth 1, times the row x."""
+    cdef OneRow* one = <OneRow*> context
+    cdef fc_few_rows call = one.call
+    cdef int64_t row = index * one.share, last = min(one.rows, row + one.share)
+    while row < last:
+        call.rows = min(<int64_t> FC_FEW_ROWS, last - row)
+        call.x = <const char*> one.call.x + row * one.call.ldx * one.itemsize
+        call.y = <char*> one.call.y + row * one.call.ldy * one.itemsize
+        one.kernel.few_rows(&call)
+        row += call.rows
+
+
+cdef bint one_row(const View* dy, const View* x, const View* dw) noexcept nogil:
+    """Write dw for a batch of one, row by row; False if it is none, or x not side by side."""
+    cdef OneRow one
+    if x.size[0] != 1 or x.size[1] == 0 or (x.stride[1] != 1 and x.size[1] > 1):
+        return False
+    one.itemsize, one.kernel = x.itemsize, kernels(x.itemsize)
+    one.call.x, one.call.ldx, one.call.w, one.call.ldw = dy.data, dy.stride[1], x.data, 0
+    one.call.y, one.call.ldy, one.call.bias = dw.data, dw.stride[0], NULL
+    one.call.depth, one.call.columns, one.call.by_rows = 1, x.size[1], True
+    one.rows, one.share = dw.size[0], ceil_div(max(<int64_t> 1, TASK_WEIGHTS // x.size[1]), FC_FEW_ROWS) * FC_FEW_ROWS
+    parallel_for(ceil_div(one.rows, one.share), run_one_row, &one)
+    return True
+
+
 def linear_backward_weight(cnp.ndarray dy, cnp.ndarray x):
     """dy (N, O), x (N, I) -> dw (O, I)."""
     cdef cnp.ndarray dw = empty((dy.shape[1], x.shape[1]), x.dtype, "C")
@@ -136,5 +169,6 @@ def linear_backward_weight(cnp.ndarray dy, cnp.ndarray x):
     problem.columns = yv.size[1]
     problem.dw, problem.dw_group, problem.dw_column, problem.dw_depth = wv.data, 0, wv.stride[0], 1
     with nogil:
-        outer_products(&problem)
+        if not one_row(&yv, &xv, &wv):
+            outer_products(&problem)
     return dw

@@ -3,7 +3,11 @@
 An entry holds a copy of the weights that it was made of, and every use compares it with what lies there now: weights
 written in place, views, and a freed array whose address another one got, are all seen. A weight is kept when it comes
 for the second time; one that was found changed a few times is taken for a moving one and not kept any more. The entries
-used longest ago go when the bytes exceed FASTCONV_WEIGHT_CACHE. No packing here: ``build`` knows how.
+used longest ago go when the bytes exceed FASTCONV_WEIGHT_CACHE; what exceeds it alone is never kept. No packing here:
+``build`` knows how.
+
+A thread may come back in while it holds the lock: a signal handler or a finalizer may run a layer. So the lock lets it,
+each step on the dictionaries stands alone, and how many bytes there are is counted, not remembered.
 """
 
 cimport numpy as cnp
@@ -11,7 +15,7 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcmp, memcpy
 
 import os
-from threading import Lock
+from threading import RLock
 
 from fastconv import config
 from fastconv.backends.cpu.runtime cimport allocate, parallel_for, release
@@ -66,10 +70,25 @@ cdef class Entry:
     cdef size_t nbytes
 
 
-_lock = Lock()
+_lock = RLock()
 _entries = {}  # key -> Entry, the one used last at the end
 _seen = {}     # key -> how often its weights were found changed
-_bytes = 0
+
+
+cdef size_t total():
+    cdef size_t nbytes = 0
+    for entry in list(_entries.values()):
+        nbytes += (<Entry> entry).nbytes
+    return nbytes
+
+
+cdef int remember(object key, int changes) except -1:
+    """Put a key behind all others with the number of its changes."""
+    _seen.pop(key, None)
+    _seen[key] = changes
+    while len(_seen) > SEEN:
+        _seen.pop(next(iter(_seen)), None)
+    return 0
 
 
 cpdef object cached_panels(cnp.ndarray w, object kind, object build):
@@ -80,7 +99,6 @@ cpdef object cached_panels(cnp.ndarray w, object kind, object build):
         kind: says, with shape and dtype of ``w``, how they are packed; hashable.
         build: returns new Panels; it must not depend on more than ``w`` and ``kind``.
     """
-    global _bytes
     cdef Entry entry
     cdef Pair pair
     cdef Panels made
@@ -96,15 +114,9 @@ cpdef object cached_panels(cnp.ndarray w, object kind, object build):
         if entry is not None:
             _entries[key] = entry  # now the one used last
         else:
-            changes = _seen.pop(key, None)
-            _seen[key] = 0 if changes is None else changes
-            if len(_seen) > SEEN:
-                del _seen[next(iter(_seen))]
-            if changes is None or changes >= CHANGES:
-                entry = None
-                wanted = False
-            else:
-                wanted = True
+            changes = _seen.get(key)
+            wanted = changes is not None and changes < CHANGES
+            remember(key, 0 if changes is None else changes)
     if entry is not None:
         pair.kept = entry.weights.data
         with nogil:
@@ -113,11 +125,10 @@ cpdef object cached_panels(cnp.ndarray w, object kind, object build):
             return entry.made
         with _lock:
             if _entries.get(key) is entry:
-                del _entries[key]
-                _bytes -= entry.nbytes
-            changes = _seen.pop(key, 0) + 1
-            _seen[key] = changes
+                _entries.pop(key, None)
+            changes = _seen.get(key, 0) + 1
             wanted = changes < CHANGES
+            remember(key, changes)
     if not wanted:
         return build()
     entry = Entry.__new__(Entry)
@@ -129,27 +140,28 @@ cpdef object cached_panels(cnp.ndarray w, object kind, object build):
     entry.made = made
     entry.nbytes = pair.bytes + made.nbytes
     with _lock:
-        if key in _entries:  # another thread was first
-            _bytes -= (<Entry> _entries.pop(key)).nbytes
+        if entry.nbytes > bound:
+            remember(key, CHANGES)
+            return made
+        _entries.pop(key, None)  # another thread may have been first
         _entries[key] = entry
-        _bytes += entry.nbytes
-        while _bytes > bound:
-            _bytes -= (<Entry> _entries.pop(next(iter(_entries)))).nbytes
+        for oldest in list(_entries):
+            if total() <= bound:
+                break
+            _entries.pop(oldest, None)
     return made
 
 
 def clear():
     """Forget all entries."""
-    global _bytes
     with _lock:
         _entries.clear()
         _seen.clear()
-        _bytes = 0
 
 
 def cached_bytes():
     """Return the bytes of all entries: packed weights and the copies that they are compared with."""
-    return _bytes
+    return total()
 
 
 def entries():

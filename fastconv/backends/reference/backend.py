@@ -68,6 +68,8 @@ class ReferenceBackend(Backend):
     linear_backward_weight = _ieee(linear.linear_backward_weight)
 
     batch_norm_statistics = _ieee(norm.batch_norm_statistics)
+    reciprocal_root = _ieee(norm.reciprocal_root)
+    move_towards = _ieee(norm.move_towards)
     batch_norm_forward = _ieee(norm.batch_norm_forward)
     batch_norm_backward = _ieee(norm.batch_norm_backward)
 

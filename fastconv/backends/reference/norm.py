@@ -22,6 +22,15 @@ def batch_norm_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return narrow(mean, x), narrow(variance, x)
 
 
+def reciprocal_root(variance: np.ndarray, eps: float) -> np.ndarray:
+    return 1 / np.sqrt(variance + variance.dtype.type(eps))
+
+
+def move_towards(running: np.ndarray, batch: np.ndarray, share: float, factor: float) -> None:
+    number = running.dtype.type
+    running += (batch * number(factor) - running) * number(share)
+
+
 def batch_norm_forward(
     x: np.ndarray, mean: np.ndarray, rstd: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None
 ) -> np.ndarray:

@@ -148,6 +148,56 @@ def test_a_number_of_threads_that_is_none(bad):
     assert runtime.get_num_threads() == 4
 
 
+MASKS = """
+import os, time
+from pathlib import Path
+from fastconv.backends.cpu import runtime
+
+def masks():  # of the workers, by thread id
+    tasks = [int(task.name) for task in Path("/proc/self/task").iterdir()]
+    return {task: os.sched_getaffinity(task) for task in tasks if task != os.getpid()}
+
+def after_regions(check):  # sleepers are told when they are woken
+    for _ in range(200):
+        time.sleep(2e-3)
+        runtime._empty_regions(64, 1)
+        if check(masks()):
+            return
+    raise SystemExit(f"{check.__name__}: {masks()}")
+
+def narrow(found):
+    return len(found) == workers and all(mask <= allowed for mask in found.values())
+
+def elsewhere(found):
+    return narrow(found) and all(len(mask) == len(allowed) - 1 for mask in found.values())
+
+everywhere = os.sched_getaffinity(0)
+first = {min(everywhere)}
+for workers in (3, 1, 4):
+    runtime.set_num_threads(workers + 1)
+    for allowed, check in ((everywhere, elsewhere), (first, narrow), (everywhere, elsewhere)):
+        os.sched_setaffinity(0, allowed)
+        after_regions(check)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity")
+def test_workers_keep_to_the_processors_of_their_caller():
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one processor")
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
+    run = subprocess.run([sys.executable, "-c", MASKS], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
+def test_workers_that_retire_come_back_under_numbers_of_their_own():
+    """Each of them has a share of its own: all take part again, whoever went before."""
+    for threads in (6, 2, 5, 3, 6, 1, 4):
+        runtime.set_num_threads(threads)
+        assert visited_once(500)
+        assert threads_seen(2) >= min(threads, 2)
+
+
 def test_the_environment_sets_the_number_of_threads():
     code = "from fastconv.backends.cpu import runtime; print(runtime.get_num_threads())"
     run = subprocess.run(

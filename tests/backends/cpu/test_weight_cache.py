@@ -166,6 +166,72 @@ def test_the_bound_is_kept_and_the_oldest_goes(arrays, bound):
     assert weight_cache.entries() == 0
 
 
+def test_what_is_too_large_alone_drives_nothing_out(arrays, bound, rng):
+    x, w = arrays
+    large = rng.standard_normal((150, 40, 3, 3)).astype(np.float32)
+    for _ in range(2):
+        conv2d(x, w)
+    one = weight_cache.cached_bytes()
+    bound(2 * large.nbytes)  # for the copy and the panels, which are padded to whole vectors, too little
+    assert one < 2 * large.nbytes
+    for _ in range(4):
+        np.testing.assert_array_equal(conv2d(x, large), expected(x, large))
+        assert (weight_cache.entries(), weight_cache.cached_bytes()) == (1, one)
+
+
+class Kind:
+    """A kind of packing whose hash, which the cache asks for while it holds its lock, does something first."""
+
+    def __init__(self, name, action):
+        self.name, self.action = name, action
+
+    def __hash__(self):
+        self.action()
+        return hash(self.name)
+
+    def __eq__(self, other):
+        return self.name == other.name
+
+
+def test_a_thread_that_holds_the_lock_may_come_back_in(arrays):
+    """As a signal handler does that runs a layer."""
+    x, w = arrays
+
+    def ask(kind):
+        return weight_cache.cached_panels(w, kind, weight_cache.Panels)
+
+    for _ in range(6):
+        ask(Kind("outer", lambda: ask(Kind("inner", lambda: None))))
+        ask(Kind("outer", fastconv.empty_cache))
+    np.testing.assert_array_equal(conv2d(x, w), expected(x, w))
+
+
+@pytest.mark.parametrize("when", range(1, 12))
+def test_an_interrupt_anywhere_leaves_a_cache_that_works(arrays, when):
+    x, w = arrays
+    left = [when]
+
+    def interrupt():
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+
+    kind, interrupted = Kind("moving", interrupt), 0
+    for step in range(5):
+        w[0, 0, 0, 0] = step // 2
+        try:
+            weight_cache.cached_panels(w, kind, weight_cache.Panels)
+        except KeyboardInterrupt:
+            interrupted += 1
+    assert interrupted == 1
+    for entries in (0, 1):  # in another thread: the lock is free
+        with ThreadPoolExecutor(1) as pool:
+            np.testing.assert_array_equal(pool.submit(conv2d, x, w).result(timeout=60), expected(x, w))
+        assert weight_cache.entries() >= entries
+    fastconv.empty_cache()
+    assert weight_cache.entries() == weight_cache.cached_bytes() == 0
+
+
 def test_many_threads_at_once(arrays):
     x, w = arrays
     weights = [w + i for i in range(4)]
