@@ -295,8 +295,8 @@ def test_moments_of_rows(isa, dtype):
         call("moment_rows", isa, dtype, Moments, x=x, count=0, rows=rows, **common)
         call("moment_rows", isa, dtype, Moments, x=x[rows:], count=rows, rows=70, **common)
         wide, eps = x.astype(np.longdouble), np.finfo(dtype).eps
-        mean = common["start"] + common["offset"]
-        np.testing.assert_allclose(mean, wide.mean(0).astype(float), rtol=eps / 2, atol=8 * eps)
+        mean = common["start"].astype(np.longdouble) + common["offset"]  # no rounding of the test's own
+        np.testing.assert_allclose(mean, wide.mean(0), rtol=eps / 2, atol=8 * eps)
         np.testing.assert_allclose(common["square"], len(x) * wide.var(0).astype(float), rtol=64 * eps)
         assert all(untouched(outer) for _, outer in arrays.values())
 
