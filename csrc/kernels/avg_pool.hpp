@@ -27,10 +27,9 @@ struct Average {
     }
     static FC_INLINE Reg plus(Reg sum, Reg x, Reg factor) { return Weighted ? V::fma(x, factor, sum) : V::add(sum, x); }
 
-    // plane += weight * the sum over row j of the window's plane, which starts at `from`; `ahead` leads to what comes
-    // next.
+    // plane += weight * the sum over row j of the window's plane, which starts at `from`.
     template <int count>
-    FC_INLINE void add_row(const T* from, int64_t j, int n, int64_t ahead, Reg (&plane)[count]) const {
+    FC_INLINE void add_row(const T* from, int64_t j, int n, Reg (&plane)[count]) const {
         const int64_t step = a->axis[2].step * a->source_step[2];
         const T* at = from + j * a->axis[1].step * a->source_step[1];
         Reg row[count];
@@ -40,7 +39,6 @@ struct Average {
             const Reg factor = weight(2, w, k);
             FC_UNROLL
             for (int v = 0; v < count; ++v) {
-                if (ahead) FC_PREFETCH(at + ahead + v * V::width);
                 row[v] = plus(row[v], load_some<V>(at, v * V::width, n), factor);
             }
         }
@@ -54,26 +52,48 @@ struct Average {
         Reg plane[count];
         FC_UNROLL
         for (int v = 0; v < count; ++v) plane[v] = V::zero();
-        for (int64_t j = 0; j < a->axis[1].count[h]; ++j) add_row(from, j, n, 0, plane);
+        for (int64_t j = 0; j < a->axis[1].count[h]; ++j) add_row(from, j, n, plane);
         const Reg factor = weight(0, a->d, i);
         FC_UNROLL
         for (int v = 0; v < count; ++v) volume[v] = plus(volume[v], plane[v], factor);
     }
 
-    // The same, row by row of all channels.
+    // row += `taps` taps of a window's row from number k on, of all channels; the last ones take the row to the plane.
+    template <int taps>
+    void add_taps(const T* at, int64_t k, int64_t channels, Reg row_factor, T* row, T* plane) const {
+        const int64_t step = a->axis[2].step * a->source_step[2];
+        const bool begins = k == 0, ends = k + taps == a->axis[2].count[w];
+        Reg factor[taps];
+        FC_UNROLL
+        for (int t = 0; t < taps; ++t) factor[t] = weight(2, w, k + t);
+        at += k * step;
+        for (int64_t c = 0; c < channels; c += V::width) {
+            Reg sum = begins ? V::zero() : V::load(row + c);
+            FC_UNROLL
+            for (int t = 0; t < taps; ++t) sum = plus(sum, V::load(at + t * step + c), factor[t]);
+            if (ends) {
+                V::store(plane + c, plus(V::load(plane + c), sum, row_factor));
+            } else {
+                V::store(row + c, sum);
+            }
+        }
+    }
+
+    // add_plane for many channels: memory is read in long runs, a few taps at a time.
     void add_long_plane(const T* from, int64_t i, int64_t channels, T* volume) const {
-        T waiting[kWaiting] = {};
+        alignas(64) T row[kWaiting], plane[kWaiting] = {};
+        const int64_t taps = a->axis[2].count[w];
         for (int64_t j = 0; j < a->axis[1].count[h]; ++j) {
-            each_block<V>(channels, [&](auto vectors, auto n, int64_t c) {
-                Reg plane[decltype(vectors)::value];
-                load_block<V>(waiting + c, plane);
-                add_row(from + c, j, n, a->axis[1].step * a->source_step[1], plane);
-                store_block<V>(waiting + c, plane);
-            });
+            const T* at = from + j * a->axis[1].step * a->source_step[1];
+            const Reg factor = weight(1, h, j);
+            int64_t k = 0;
+            for (; k + 4 <= taps; k += 4) add_taps<4>(at, k, channels, factor, row, plane);
+            if (k + 2 <= taps) add_taps<2>(at, k, channels, factor, row, plane), k += 2;
+            if (k < taps) add_taps<1>(at, k, channels, factor, row, plane);
         }
         const Reg factor = weight(0, a->d, i);
         for (int64_t c = 0; c < channels; c += V::width) {
-            V::store(volume + c, plus(V::load(volume + c), V::load(waiting + c), factor));
+            V::store(volume + c, plus(V::load(volume + c), V::load(plane + c), factor));
         }
     }
 };

@@ -6,6 +6,7 @@
 
 #include "fastconv/conv.h"
 #include "kernels/check.hpp"
+#include "simd/bytes.hpp"
 #include "simd/unroll.hpp"
 
 namespace fastconv {
@@ -74,6 +75,27 @@ void copy2d(const fc_copy2d* a) {
     }
     for (int64_t i = 0; a->padded > a->columns && i < a->rows; ++i) {
         for (int64_t j = a->columns; j < a->padded; ++j) dst[i * a->ld + j * a->dj] = 0;
+    }
+}
+
+// Squares at the ends overlap the ones before them.
+template <class V>
+void transpose_bytes(const fc_transpose* a) {
+    constexpr int64_t square = 16;
+    const uint8_t* src = static_cast<const uint8_t*>(a->src);
+    uint8_t* dst = static_cast<uint8_t*>(a->dst);
+    if (a->rows < square || a->columns < square) {
+        for (int64_t i = 0; i < a->rows; ++i) {
+            for (int64_t j = 0; j < a->columns; ++j) dst[i * a->ld + j] = src[i + j * a->sj];
+        }
+        return;
+    }
+    for (int64_t r = 0; r < a->rows; r += square) {
+        const int64_t i = r + square <= a->rows ? r : a->rows - square;
+        for (int64_t c = 0; c < a->columns; c += square) {
+            const int64_t j = c + square <= a->columns ? c : a->columns - square;
+            transpose_square(src + i + j * a->sj, a->sj, dst + i * a->ld + j, a->ld);
+        }
     }
 }
 

@@ -5,29 +5,50 @@
 
 #include "fastconv/elementwise.h"
 #include "kernels/math.hpp"
+#include "kernels/partial.hpp"
 
 namespace fastconv {
 
 // y = f(r), r the N inputs in registers.
-template <class V, int N, class F>
-static inline void map(const fc_map* a, F f) {
+template <class V, int N, bool Stream, class F>
+static inline void map_rows(const fc_map* a, F f) {
     using T = typename V::T;
     T* y = static_cast<T*>(a->y);
     const T* x[N];
     FC_UNROLL
     for (int k = 0; k < N; ++k) x[k] = static_cast<const T*>(a->x[k]);
     typename V::Reg r[N];
-    int64_t i = 0;
-    for (; i + V::width <= a->count; i += V::width) {
+    for (int64_t row = 0; row < a->rows; ++row, y += a->count) {
+        int64_t i = 0;
+        for (; i + V::width <= a->count; i += V::width) {
+            FC_UNROLL
+            for (int k = 0; k < N; ++k) r[k] = V::load(x[k] + i);
+            if (Stream) {
+                V::stream(y + i, f(r));
+            } else {
+                V::store(y + i, f(r));
+            }
+        }
+        const int rest = static_cast<int>(a->count - i);
+        if (rest) {
+            FC_UNROLL
+            for (int k = 0; k < N; ++k) r[k] = V::load_n(x[k] + i, rest);
+            V::store_n(y + i, f(r), rest);
+        }
         FC_UNROLL
-        for (int k = 0; k < N; ++k) r[k] = V::load(x[k] + i);
-        V::store(y + i, f(r));
+        for (int k = 0; k < N; ++k) x[k] += a->step[k];
     }
-    const int rest = static_cast<int>(a->count - i);
-    if (rest) {
-        FC_UNROLL
-        for (int k = 0; k < N; ++k) r[k] = V::load_n(x[k] + i, rest);
-        V::store_n(y + i, f(r), rest);
+}
+
+// Streams where every row of y starts at a vector's boundary.
+template <class V, int N, class F>
+static inline void map(const fc_map* a, F f) {
+    constexpr uintptr_t bytes = V::width * sizeof(typename V::T);
+    if (a->stream && reinterpret_cast<uintptr_t>(a->y) % bytes == 0 && (a->rows == 1 || a->count % V::width == 0)) {
+        map_rows<V, N, true>(a, f);
+        V::fence();
+    } else {
+        map_rows<V, N, false>(a, f);
     }
 }
 
@@ -98,16 +119,12 @@ void masked(const fc_masked* a) {
     using T = typename V::T;
     T* y = static_cast<T*>(a->y);
     const T* x = static_cast<const T*>(a->x);
-    const T factor = static_cast<T>(a->factor);
-    const typename V::Reg scale = V::set1(factor);
-    int64_t i = 0;
-    for (; i + V::width <= a->count; i += V::width) {
-        T kept[V::width];  // -1 where the mask is set: a loop that compilers turn into vectors, as they do no branch
-        for (int k = 0; k < V::width; ++k) kept[k] = static_cast<T>(-static_cast<int>(a->mask[i + k] != 0));
-        const typename V::Mask mask = V::greater(V::zero(), V::load(kept));
-        V::store(y + i, V::select(mask, V::mul(V::load(x + i), scale), V::zero()));
+    const typename V::Reg scale = V::set1(static_cast<T>(a->factor));
+    for (int64_t i = 0; i < a->count; i += V::width) {
+        const int n = a->count - i < V::width ? static_cast<int>(a->count - i) : V::width;
+        const typename V::Reg value = V::mul(load_some<V>(x, i, n), scale);
+        store_some<V>(y, i, V::select(some_bytes_equal<V>(a->mask + i, 0, n), V::zero(), value), n);
     }
-    for (; i < a->count; ++i) y[i] = a->mask[i] ? x[i] * factor : T(0);
 }
 
 }  // namespace fastconv

@@ -8,16 +8,17 @@ namespace fastconv {
 template <class T>
 struct MathConstants;
 
-// exp is 0 below `lowest`, infinite above `highest`. ln 2 = ln2_high + ln2_low; n * ln2_high is exact (Cody and Waite).
+// exp is 0 below `lowest`, a normal number above `normal`, infinite above `highest`; tanh(saturated) rounds to 1.
+// ln 2 = ln2_high + ln2_low; n * ln2_high is exact (Cody and Waite).
 template <>
 struct MathConstants<float> {
-    static constexpr float lowest = -104.0f, highest = 89.0f, saturated = 10.0f;  // tanh(saturated) rounds to 1
+    static constexpr float lowest = -104.0f, highest = 89.0f, normal = -87.33654f, saturated = 10.0f;
     static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
     static constexpr int exp_terms = 7, log_terms = 8;
 };
 template <>
 struct MathConstants<double> {
-    static constexpr double lowest = -746.0, highest = 710.0, saturated = 20.0;
+    static constexpr double lowest = -746.0, highest = 710.0, normal = -708.39641853226408, saturated = 20.0;
     static constexpr double ln2_high = 6.93145751953125e-1, ln2_low = 1.42860682030941723212e-6;
     static constexpr int exp_terms = 13, log_terms = 16;
 };
@@ -51,6 +52,16 @@ static inline typename V::Reg exp(typename V::Reg x) {
     return V::ldexp(V::ldexp(power, half), V::sub(n, half));
 }
 
+// exp(x) for x <= 80; 0 where that is not a normal number.
+template <class V>
+static inline typename V::Reg exp_below(typename V::Reg x) {
+    using T = typename V::T;
+    const typename V::Reg normal = V::set1(MathConstants<T>::normal);
+    typename V::Reg n;
+    const typename V::Reg power = V::add(V::set1(T(1)), reduced_expm1<V>(V::max(normal, x), n));  // NaN stays
+    return V::select(V::greater(normal, x), V::zero(), V::ldexp(power, n));
+}
+
 template <class V>
 static inline typename V::Reg tanh(typename V::Reg x) {
     using T = typename V::T;
@@ -69,7 +80,7 @@ static inline typename V::Reg tanh(typename V::Reg x) {
 template <class V>
 static inline typename V::Reg sigmoid(typename V::Reg x) {
     const typename V::Reg one = V::set1(typename V::T(1));
-    const typename V::Reg small = exp<V>(V::sub(V::zero(), V::abs(x)));
+    const typename V::Reg small = exp_below<V>(V::sub(V::zero(), V::abs(x)));
     return V::div(V::select(V::greater(V::zero(), x), small, one), V::add(one, small));
 }
 
@@ -97,7 +108,7 @@ static inline typename V::Reg log(typename V::Reg a) {
 // log(1 + exp(x)), which never overflows.
 template <class V>
 static inline typename V::Reg softplus(typename V::Reg x) {
-    const typename V::Reg rest = log1p<V>(exp<V>(V::sub(V::zero(), V::abs(x))));
+    const typename V::Reg rest = log1p<V>(exp_below<V>(V::sub(V::zero(), V::abs(x))));
     return V::add(V::max(V::zero(), x), rest);
 }
 

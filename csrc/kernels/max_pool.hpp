@@ -174,14 +174,6 @@ void max_pool(const fc_pool_box* a) {
 }
 
 template <class V>
-static inline typename V::Mask places_equal(const uint8_t* places, int64_t place, int n) {
-    if (n == V::width) return V::bytes_equal(places, static_cast<uint8_t>(place));
-    uint8_t lanes[V::width] = {};
-    std::memcpy(lanes, places, static_cast<size_t>(n));
-    return V::bytes_equal(lanes, static_cast<uint8_t>(place));
-}
-
-template <class V>
 void max_pool_backward(const fc_pool_box* a) {
     using T = typename V::T;
     using Reg = typename V::Reg;
@@ -203,7 +195,7 @@ void max_pool_backward(const fc_pool_box* a) {
                 for (int64_t t = w; t < end; ++t, out += a->target_step[1], place += axis[2].place) {
                     FC_UNROLL
                     for (int v = 0; v < count; ++v) {
-                        const auto won = places_equal<V>(index + c + v * V::width, place, n);
+                        const auto won = some_bytes_equal<V>(index + c + v * V::width, static_cast<uint8_t>(place), n);
                         put<V>(a, out + v * V::width, V::select(won, dy[v], V::zero()), n);
                     }
                 }
@@ -224,7 +216,9 @@ void max_pool_backward(const fc_pool_box* a) {
                             FC_UNROLL
                             for (int v = 0; v < count; ++v) {
                                 const Reg more = V::add(sum[v], load_some<V>(dy, v * V::width, n));
-                                sum[v] = V::select(places_equal<V>(places + v * V::width, place, n), more, sum[v]);
+                                const uint8_t* at = places + v * V::width;
+                                const auto won = some_bytes_equal<V>(at, static_cast<uint8_t>(place), n);
+                                sum[v] = V::select(won, more, sum[v]);
                             }
                             dy += w_step * a->source_step[2];
                             places += w_step * a->index_step[2];
@@ -237,6 +231,29 @@ void max_pool_backward(const fc_pool_box* a) {
         });
     });
     if (a->stream) V::fence();
+}
+
+template <class V, bool Dense>
+static inline void expand(const fc_pool_expand* a) {
+    using T = typename V::T;
+    const uint8_t* places = a->places;
+    const int64_t dx_inner = Dense ? 1 : a->dx_inner, dy_inner = Dense ? 1 : a->dy_inner;
+    for (int64_t o = 0; o < a->outputs; ++o) {
+        for (int64_t q = 0; q < a->outer; ++q, places += a->inner) {
+            const T* dy = static_cast<const T*>(a->dy) + o * a->dy_pixel + q * a->dy_outer;
+            T* dx = static_cast<T*>(a->dx) + a->start[o] + q * a->dx_outer;
+            for (int64_t i = 0; i < a->inner; ++i) dx[i * dx_inner + a->place[places[i]]] += dy[i * dy_inner];
+        }
+    }
+}
+
+template <class V>
+void max_pool_expand(const fc_pool_expand* a) {
+    if (a->dx_inner == 1 && a->dy_inner == 1) {
+        expand<V, true>(a);
+    } else {
+        expand<V, false>(a);
+    }
 }
 
 template <class V>

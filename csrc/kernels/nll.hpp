@@ -101,7 +101,7 @@ void cross_entropy_backward(const fc_targets* k) {
             const typename V::Reg w = V::set1(k->smoothing != 0.0 ? -block.smooth() * block.of(c) : T(0));
             for (int p = 0; p < block.n; p += V::width) {
                 const int n = block.n - p < V::width ? block.n - p : V::width;
-                const typename V::Reg power = exp<V>(load_some<V>(log_prob, c * k->ldl + p, n));
+                const typename V::Reg power = exp_below<V>(load_some<V>(log_prob, c * k->ldl + p, n));
                 const typename V::Reg value = V::fma(power, V::load(total + p), V::mul(w, V::load(gradient + p)));
                 store_some<V>(y, c * k->ldy + p, value, n);
             }

@@ -8,21 +8,17 @@
 
 namespace fastconv {
 
-constexpr int64_t kRowBlock = 64;      // rows summed apart before `first` takes them: bounds the rounding error
+constexpr int64_t kRowBlock = 256;     // rows summed apart before `first` takes them: bounds the rounding error
 constexpr int64_t kColumnBlock = 512;  // columns whose sums stay in the first-level cache
+constexpr int64_t kConstants = 1024;   // columns whose constants do
 constexpr int64_t kFirstRows = 16;     // rows whose mean the first sums are taken around
-constexpr int kRowGroup = 4;           // short rows that one load of a column's sums or constants serves
-constexpr int64_t kShortRow = 512;     // bytes; longer rows are read one by one, as prefetchers expect
-
-template <class V>
-static inline bool rows_are_short(int64_t columns) {
-    return columns * static_cast<int64_t>(sizeof(typename V::T)) <= kShortRow;
-}
+constexpr int kRowGroup = 4;           // rows that one load of a column's sums or constants serves;
+constexpr int64_t kShortRow = 1024;    // longer rows, in bytes, are normalised in pairs, as prefetchers expect
 
 // Sums of a block of rows and columns.
 template <class V>
 struct BlockSums {
-    typename V::T first[kColumnBlock], second[kColumnBlock];
+    alignas(64) typename V::T first[kColumnBlock], second[kColumnBlock];
 };
 
 // sums += f over G rows from x and dy on: f(x, dy, mean, first, second) adds one row. `begins`: the sums are not yet set.
@@ -35,11 +31,13 @@ static inline void sum_group(const typename V::T* x, int64_t ldx, const typename
         Reg first = begins ? V::zero() : load_some<V>(sums->first, c, n);
         Reg second = begins ? V::zero() : load_some<V>(sums->second, c, n);
         const Reg centre = mean ? load_some<V>(mean, c, n) : V::zero();
+        Reg group_first = V::zero(), group_second = V::zero();  // by themselves: a sum of sums rounds less
         FC_UNROLL
         for (int k = 0; k < G; ++k) {
             const Reg slope = Gradient ? load_some<V>(dy, k * lddy + c, n) : V::zero();
-            f(load_some<V>(x, k * ldx + c, n), slope, centre, first, second);
+            f(load_some<V>(x, k * ldx + c, n), slope, centre, group_first, group_second);
         }
+        first = V::add(first, group_first), second = V::add(second, group_second);
         store_some<V>(sums->first, c, first, n);
         store_some<V>(sums->second, c, second, n);
     }
@@ -51,7 +49,7 @@ static inline void sum_block(const void* x, int64_t ldx, const void* dy, int64_t
                              int64_t r0, int64_t r1, int64_t c0, int64_t columns, BlockSums<V>* sums, F f) {
     using T = typename V::T;
     int64_t r = r0;
-    for (; rows_are_short<V>(columns) && r + kRowGroup <= r1; r += kRowGroup) {
+    for (; r + kRowGroup <= r1; r += kRowGroup) {
         const T* slope = Gradient ? static_cast<const T*>(dy) + r * lddy + c0 : nullptr;
         sum_group<V, kRowGroup, Gradient>(static_cast<const T*>(x) + r * ldx + c0, ldx, slope, lddy, mean, columns,
                                           r == r0, sums, f);
@@ -118,7 +116,7 @@ void moment_rows(const fc_moments* a) {
     using T = typename V::T;
     using Reg = typename V::Reg;
     BlockSums<V> sums;
-    T centre[kColumnBlock];
+    alignas(64) T centre[kColumnBlock];
     each_block(a->rows, a->columns, [&](int64_t r0, int64_t r1, int64_t c0, int64_t columns) {
         double* start = a->start + c0;
         double* offset = a->offset + c0;
@@ -161,31 +159,58 @@ struct ColumnConstants {
           slope(a->slope ? load_some<V>(a->slope, c, n) : V::zero()) {}
 };
 
-// y = f(x, dy, constants) for G rows
-template <class V, int G, bool Gradient, class F>
-static inline void normalise_group(const fc_normalise* a, int64_t r, F f) {
+// y = f(x, dy, constants) for G rows and columns [c0, c1)
+template <class V, int G, bool Gradient, bool Stream, class F>
+static inline void normalise_group(const fc_normalise* a, int64_t r, int64_t c0, int64_t c1, F f) {
     using T = typename V::T;
     const T* x = static_cast<const T*>(a->x) + r * a->ldx;
     const T* dy = Gradient ? static_cast<const T*>(a->dy) + r * a->lddy : nullptr;
     T* y = static_cast<T*>(a->y) + r * a->ldy;
-    for (int64_t c = 0; c < a->columns; c += V::width) {
-        const int n = a->columns - c < V::width ? static_cast<int>(a->columns - c) : V::width;
+    for (int64_t c = c0; c < c1; c += V::width) {
+        const int n = c1 - c < V::width ? static_cast<int>(c1 - c) : V::width;
         const ColumnConstants<V> constants(a, c, n);
         FC_UNROLL
         for (int k = 0; k < G; ++k) {
             const typename V::Reg slope = Gradient ? load_some<V>(dy, k * a->lddy + c, n) : V::zero();
-            store_some<V>(y, k * a->ldy + c, f(load_some<V>(x, k * a->ldx + c, n), slope, constants), n);
+            const typename V::Reg value = f(load_some<V>(x, k * a->ldx + c, n), slope, constants);
+            if (Stream) {
+                V::stream(y + k * a->ldy + c, value);
+            } else {
+                store_some<V>(y, k * a->ldy + c, value, n);
+            }
         }
     }
 }
 
+template <class V, int G, bool Gradient, bool Stream, class F>
+static inline void normalise_block(const fc_normalise* a, int64_t c0, int64_t c1, F f) {
+    int64_t r = 0;
+    for (; r + G <= a->rows; r += G) normalise_group<V, G, Gradient, Stream>(a, r, c0, c1, f);
+    for (; r < a->rows; ++r) normalise_group<V, 1, Gradient, Stream>(a, r, c0, c1, f);
+}
+
+template <class V, bool Gradient, bool Stream, class F>
+static inline void normalise_blocks(const fc_normalise* a, F f) {
+    if (a->columns * static_cast<int64_t>(sizeof(typename V::T)) <= kShortRow) {
+        normalise_block<V, kRowGroup, Gradient, Stream>(a, 0, a->columns, f);
+        return;
+    }
+    for (int64_t c = 0; c < a->columns; c += kConstants) {
+        normalise_block<V, 2, Gradient, Stream>(a, c, a->columns - c < kConstants ? a->columns : c + kConstants, f);
+    }
+}
+
+// Streams where every vector of y is whole and starts at a vector's boundary.
 template <class V, bool Gradient, class F>
 static inline void normalise(const fc_normalise* a, F f) {
-    int64_t r = 0;
-    for (; rows_are_short<V>(a->columns) && r + kRowGroup <= a->rows; r += kRowGroup) {
-        normalise_group<V, kRowGroup, Gradient>(a, r, f);
+    constexpr uintptr_t bytes = V::width * sizeof(typename V::T);
+    const bool whole = a->columns % V::width == 0 && a->ldy % V::width == 0;
+    if (a->stream && whole && reinterpret_cast<uintptr_t>(a->y) % bytes == 0) {
+        normalise_blocks<V, Gradient, true>(a, f);
+        V::fence();
+    } else {
+        normalise_blocks<V, Gradient, false>(a, f);
     }
-    for (; r < a->rows; ++r) normalise_group<V, 1, Gradient>(a, r, f);
 }
 
 // y = (x - mean) * scale + shift

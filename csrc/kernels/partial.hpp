@@ -20,4 +20,13 @@ static inline void store_some(void* array, int64_t i, typename V::Reg value, int
     }
 }
 
+// Where the first n bytes are b.
+template <class V>
+static inline typename V::Mask some_bytes_equal(const uint8_t* bytes, uint8_t b, int n) {
+    if (V::width == 1 || n == V::width) return V::bytes_equal(bytes, b);
+    uint8_t lanes[V::width] = {};
+    for (int i = 0; i < n; ++i) lanes[i] = bytes[i];
+    return V::bytes_equal(lanes, b);
+}
+
 }  // namespace fastconv

@@ -7,6 +7,7 @@
 #endif
 
 #include "fastconv/elementwise.h"
+#include "simd/unroll.hpp"
 
 namespace fastconv {
 
@@ -21,25 +22,35 @@ static inline uint64_t multiply_wide(uint64_t a, uint64_t b, uint64_t* high) {
 #endif
 }
 
-static inline void philox(uint64_t counter, uint64_t key0, uint64_t key1, uint64_t word[4]) {
-    word[0] = counter, word[1] = word[2] = word[3] = 0;
+constexpr int kPhiloxCounters = 3;  // at a time: a round's products wait for each other, those of other counters do not
+
+// The four words of each of the counters from `counter` on.
+static FC_INLINE void philox(uint64_t counter, uint64_t key0, uint64_t key1, uint64_t (&word)[kPhiloxCounters][4]) {
+    FC_UNROLL
+    for (int k = 0; k < kPhiloxCounters; ++k) {
+        word[k][0] = counter + static_cast<uint64_t>(k), word[k][1] = word[k][2] = word[k][3] = 0;
+    }
     for (int round = 0; round < 10; ++round) {
-        uint64_t high0, high1;
-        const uint64_t low0 = multiply_wide(0xD2E7470EE14C6C93u, word[0], &high0);
-        const uint64_t low1 = multiply_wide(0xCA5A826395121157u, word[2], &high1);
-        word[0] = high1 ^ word[1] ^ key0, word[1] = low1;
-        word[2] = high0 ^ word[3] ^ key1, word[3] = low0;
+        FC_UNROLL
+        for (int k = 0; k < kPhiloxCounters; ++k) {
+            uint64_t high0, high1;
+            const uint64_t low0 = multiply_wide(0xD2E7470EE14C6C93u, word[k][0], &high0);
+            const uint64_t low1 = multiply_wide(0xCA5A826395121157u, word[k][2], &high1);
+            word[k][0] = high1 ^ word[k][1] ^ key0, word[k][1] = low1;
+            word[k][2] = high0 ^ word[k][3] ^ key1, word[k][3] = low0;
+        }
         key0 += 0x9E3779B97F4A7C15u, key1 += 0xBB67AE8584CAA73Bu;
     }
 }
 
 template <class V>
 void random_mask(const fc_random_mask* a) {
-    uint64_t word[4];
-    for (int64_t i = 0; i < a->count; ++i) {
-        const uint64_t counter = static_cast<uint64_t>((a->first + i) / 4 + 1);  // NumPy counts from 1
-        if (i % 4 == 0) philox(counter, a->key[0], a->key[1], word);
-        a->mask[i] = word[i % 4] >= a->threshold;
+    constexpr int64_t words = 4 * kPhiloxCounters;
+    for (int64_t i = 0; i < a->count; i += words) {
+        uint64_t word[kPhiloxCounters][4];
+        philox(static_cast<uint64_t>((a->first + i) / 4 + 1), a->key[0], a->key[1], word);  // NumPy counts from 1
+        const int64_t some = a->count - i < words ? a->count - i : words;
+        for (int64_t k = 0; k < some; ++k) a->mask[i + k] = word[k / 4][k % 4] >= a->threshold;
     }
 }
 

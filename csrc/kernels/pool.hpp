@@ -40,16 +40,45 @@ static inline int64_t run_end(const fc_pool_axis& axis, int64_t w, int64_t end) 
     return last;
 }
 
+// Store n lanes of a target.
+template <class V>
+static FC_INLINE void put(const fc_pool_box* a, typename V::T* target, typename V::Reg value, int n) {
+    if (a->stream) {
+        V::stream(target, value);
+    } else {
+        store_some<V>(target, 0, value, n);
+    }
+}
+
+template <class V>
+static inline void put_zeros(const fc_pool_box* a, typename V::T* target, int64_t pixels) {
+    const bool dense = a->target_step[1] == a->channels;
+    const int64_t elements = dense ? pixels * a->channels : a->channels;
+    for (int64_t p = 0; p < (dense ? 1 : pixels); ++p, target += a->target_step[1]) {
+        for (int64_t e = 0; e < elements; e += V::width) {
+            put<V>(a, target + e, V::zero(), elements - e < V::width ? static_cast<int>(elements - e) : V::width);
+        }
+    }
+}
+
 // f(h, w, end, target, source) for each run [w, end) of targets that see the same columns; `target` is the first of
-// them, `source` the first source pixel that they see.
+// them, `source` the first source pixel that they see. Targets that see nothing become 0.
 template <class V, class F>
 static inline void each_run(const fc_pool_box* a, F f) {
     using T = typename V::T;
     for (int64_t h = a->h_first; h < a->h_last; ++h) {
         const T* row = static_cast<const T*>(a->source) + a->axis[1].first[h] * a->source_step[1];
         T* out = static_cast<T*>(a->target) + h * a->target_step[0];
+        if (a->axis[0].count[a->d] * a->axis[1].count[h] == 0) {
+            put_zeros<V>(a, out, a->columns);
+            continue;
+        }
         for (int64_t w = 0, end; w < a->columns; w = end) {
             end = run_end(a->axis[2], w, a->columns);
+            if (a->axis[2].count[w] == 0) {
+                put_zeros<V>(a, out + w * a->target_step[1], end - w);
+                continue;
+            }
             f(h, w, end, out + w * a->target_step[1], row + a->axis[2].first[w] * a->source_step[2]);
         }
     }
@@ -76,16 +105,6 @@ template <class V, int count>
 static FC_INLINE void store_block(typename V::T* to, const typename V::Reg (&block)[count]) {
     FC_UNROLL
     for (int v = 0; v < count; ++v) V::store(to + v * V::width, block[v]);
-}
-
-// Store n lanes of a target.
-template <class V>
-static FC_INLINE void put(const fc_pool_box* a, typename V::T* target, typename V::Reg value, int n) {
-    if (a->stream) {
-        V::stream(target, value);
-    } else {
-        store_some<V>(target, 0, value, n);
-    }
 }
 
 }  // namespace fastconv

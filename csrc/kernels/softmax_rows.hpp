@@ -40,10 +40,20 @@ static inline typename V::T sum_of_lanes(typename V::Reg value) {
 
 template <class V>
 static inline typename V::T largest_of_row(const typename V::T* x, int64_t channels) {
-    typename V::Reg most = V::set1(x[0]);
-    each_vector<V>(channels, [&](int64_t c, int n) { most = V::max(most, padded<V>(load_some<V>(x, c, n), n, x[0])); });
+    constexpr int some = 4;  // at a time: one maximum need not wait for another
+    typename V::Reg most[some];
+    FC_UNROLL
+    for (int k = 0; k < some; ++k) most[k] = V::set1(x[0]);
+    int64_t c = 0;
+    for (; c + some * V::width <= channels; c += some * V::width) {
+        FC_UNROLL
+        for (int k = 0; k < some; ++k) most[k] = V::max(most[k], V::load(x + c + k * V::width));
+    }
+    each_vector<V>(channels - c, [&](int64_t at, int n) {
+        most[0] = V::max(most[0], padded<V>(load_some<V>(x, c + at, n), n, x[0]));
+    });
     typename V::T lanes[V::width];
-    V::store(lanes, most);
+    V::store(lanes, V::max(V::max(most[0], most[1]), V::max(most[2], most[3])));
     for (int i = 1; i < V::width; ++i) lanes[0] = lanes[i] > lanes[0] ? lanes[i] : lanes[0];
     return lanes[0];
 }
@@ -65,13 +75,13 @@ void softmax_forward_rows(const fc_channels* k) {
         const typename V::Reg most = V::set1(largest_of_row<V>(x, k->channels));
         typename V::Reg sum = V::zero();
         each_vector<V>(k->channels, [&](int64_t c, int n) {
-            const typename V::Reg power = exp<V>(V::sub(load_some<V>(x, c, n), most));
+            const typename V::Reg power = exp_below<V>(V::sub(load_some<V>(x, c, n), most));
             store_some<V>(y, c, power, n);
             sum = V::add(sum, padded<V>(power, n, T(0)));
         });
-        sum = V::set1(sum_of_lanes<V>(sum));
+        sum = V::set1(T(1) / sum_of_lanes<V>(sum));
         each_vector<V>(k->channels, [&](int64_t c, int n) {
-            store_some<V>(y, c, V::div(load_some<V>(y, c, n), sum), n);
+            store_some<V>(y, c, V::mul(load_some<V>(y, c, n), sum), n);
         });
     });
 }
@@ -99,7 +109,7 @@ void log_softmax_forward_rows(const fc_channels* k) {
         const typename V::Reg most = V::set1(largest_of_row<V>(x, k->channels));
         typename V::Reg sum = V::zero();
         each_vector<V>(k->channels, [&](int64_t c, int n) {
-            sum = V::add(sum, padded<V>(exp<V>(V::sub(load_some<V>(x, c, n), most)), n, T(0)));
+            sum = V::add(sum, padded<V>(exp_below<V>(V::sub(load_some<V>(x, c, n), most)), n, T(0)));
         });
         sum = log<V>(V::set1(sum_of_lanes<V>(sum)));
         each_vector<V>(k->channels, [&](int64_t c, int n) {
@@ -174,7 +184,7 @@ void cross_entropy_backward_rows(const fc_targets* k) {
             const Reg total = V::set1((block.sharp() * block.scale[p] + weights) * gradient);
             const Reg even = V::set1(k->smoothing != 0.0 ? -block.smooth() * gradient : T(0));
             each_vector<V>(k->channels, [&](int64_t c, int n) {
-                const Reg power = exp<V>(load_some<V>(log_prob, c, n));
+                const Reg power = exp_below<V>(load_some<V>(log_prob, c, n));
                 const Reg smooth = k->weight ? V::mul(even, load_some<V>(k->weight, c, n)) : even;
                 store_some<V>(y, c, V::fma(power, total, smooth), n);
             });

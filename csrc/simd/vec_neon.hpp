@@ -8,7 +8,25 @@
 namespace fastconv {
 namespace neon {
 
-struct VecF32 {
+// Bytes become lanes through memory.
+template <class T, class Reg, int width>
+struct Bytes {
+    static Reg load_bytes(const uint8_t* p, int n) {
+        T lanes[width] = {};
+        for (int i = 0; i < n; ++i) lanes[i] = static_cast<T>(p[i]);
+        Reg a;
+        std::memcpy(&a, lanes, sizeof(a));
+        return a;
+    }
+    static void store_bytes(uint8_t* p, Reg a, int n) {
+        T lanes[width];
+        std::memcpy(lanes, &a, sizeof(a));
+        for (int i = 0; i < n; ++i) p[i] = static_cast<uint8_t>(lanes[i]);
+    }
+    static void store_bytes(uint8_t* p, Reg a) { store_bytes(p, a, width); }
+};
+
+struct VecF32 : Bytes<float, float32x4_t, 4> {
     using T = float;
     using Reg = float32x4_t;
     using Mask = uint32x4_t;
@@ -79,19 +97,6 @@ struct VecF32 {
     static bool any(Mask a) { return vmaxvq_u32(a) != 0; }
     static Mask both(Mask a, Mask b) { return vandq_u32(a, b); }
     static Reg select(Mask m, Reg a, Reg b) { return vbslq_f32(m, a, b); }
-    static Reg load_bytes(const uint8_t* p, int n) {
-        T lanes[width] = {};
-        for (int i = 0; i < n; ++i) lanes[i] = static_cast<T>(p[i]);
-        return load(lanes);
-    }
-    static void store_bytes(uint8_t* p, Reg a, int n) {
-        T lanes[width];
-        store(lanes, a);
-        for (int i = 0; i < n; ++i) p[i] = static_cast<uint8_t>(lanes[i]);
-    }
-    static void store_bytes(uint8_t* p, Reg a) {
-        for (int i = 0; i < width; ++i) p[i] = static_cast<uint8_t>(a[i]);
-    }
     static Mask bytes_equal(const uint8_t* p, uint8_t b) {
         uint32_t bytes;
         std::memcpy(&bytes, p, sizeof(bytes));
@@ -100,7 +105,7 @@ struct VecF32 {
     }
 };
 
-struct VecF64 {
+struct VecF64 : Bytes<double, float64x2_t, 2> {
     using T = double;
     using Reg = float64x2_t;
     using Mask = uint64x2_t;
@@ -160,19 +165,6 @@ struct VecF64 {
     static bool any(Mask a) { return vmaxvq_u32(vreinterpretq_u32_u64(a)) != 0; }
     static Mask both(Mask a, Mask b) { return vandq_u64(a, b); }
     static Reg select(Mask m, Reg a, Reg b) { return vbslq_f64(m, a, b); }
-    static Reg load_bytes(const uint8_t* p, int n) {
-        T lanes[width] = {};
-        for (int i = 0; i < n; ++i) lanes[i] = static_cast<T>(p[i]);
-        return load(lanes);
-    }
-    static void store_bytes(uint8_t* p, Reg a, int n) {
-        T lanes[width];
-        store(lanes, a);
-        for (int i = 0; i < n; ++i) p[i] = static_cast<uint8_t>(lanes[i]);
-    }
-    static void store_bytes(uint8_t* p, Reg a) {
-        for (int i = 0; i < width; ++i) p[i] = static_cast<uint8_t>(a[i]);
-    }
     static Mask bytes_equal(const uint8_t* p, uint8_t b) {
         const uint64x2_t lanes = vcombine_u64(vcreate_u64(p[0]), vcreate_u64(p[1]));
         return vceqq_u64(lanes, vdupq_n_u64(b));

@@ -30,6 +30,12 @@ Scatter = struct(
 )  # fmt: skip
 
 
+Expand = struct(
+    dx=POINTER, dy=POINTER, places=POINTER, place=POINTER, start=POINTER, outputs=SIZE, outer=SIZE, inner=SIZE,
+    dx_outer=SIZE, dx_inner=SIZE, dy_pixel=SIZE, dy_outer=SIZE, dy_inner=SIZE,
+)  # fmt: skip
+
+
 def axes(lists):
     """Three axes from dicts of arrays and numbers."""
     filled = [{k: v.ctypes.data if isinstance(v, np.ndarray) else v for k, v in axis.items()} for axis in lists]
@@ -141,6 +147,30 @@ def test_max_pooling_gradients(isa, dtype, windows):
         close(dx.reshape(wanted.shape), wanted, dtype)
         assert untouched(outer)
         assert not outside.any()
+
+
+@by_dtype
+@by_isa
+@pytest.mark.parametrize("images", [1, 5])
+def test_expanding_places(isa, dtype, images):
+    start = np.array([0, 1, 4])
+    for channels in (1, 3, 8, 17):
+        place = np.arange(4) * channels  # of windows of four columns
+        dy = values("dy", (images, len(start), channels), dtype)
+        places = np.random.default_rng(0).integers(0, 4, (len(start), channels, images)).astype(np.uint8)
+        wanted = np.ones((images, 8, channels))
+        for o, c, n in np.ndindex(*places.shape):
+            wanted[n, start[o] + places[o, c, n], c] += dy[n, o, c]
+        dx, outer = guarded(wanted.shape, dtype)
+        dx[...] = 1
+        loops = {"outer": channels, "dx_outer": 1, "dy_outer": 1, "inner": images, "dx_inner": 8 * channels,
+                 "dy_inner": len(start) * channels}  # fmt: skip
+        if images == 1:
+            loops = {"outer": 1, "inner": channels, "dx_inner": 1, "dy_inner": 1}
+        call("max_pool_expand", isa, dtype, Expand, dx=dx, dy=dy, places=places, place=place, start=start * channels,
+             outputs=len(start), dy_pixel=channels, **loops)  # fmt: skip
+        close(dx, wanted, dtype)
+        assert untouched(outer)
 
 
 @by_isa

@@ -22,7 +22,8 @@ def struct(**fields):
     return type("Arguments", (ctypes.Structure,), {"_fields_": list(fields.items())})
 
 
-Map = struct(y=POINTER, x=POINTER * 5, count=SIZE, scalar=REAL * 2)
+Map = struct(y=POINTER, x=POINTER * 5, step=SIZE * 5, rows=SIZE, count=SIZE, scalar=REAL * 2, stream=FLAG)
+Transpose = struct(dst=POINTER, src=POINTER, rows=SIZE, columns=SIZE, ld=SIZE, sj=SIZE)
 Masked = struct(y=POINTER, x=POINTER, mask=POINTER, count=SIZE, factor=REAL)
 RandomMask = struct(mask=POINTER, first=SIZE, count=SIZE, key=WORD * 2, threshold=WORD)
 Channels = struct(y=POINTER, a=POINTER, b=POINTER, channels=SIZE, positions=SIZE, ldy=SIZE, lda=SIZE, ldb=SIZE)
@@ -39,7 +40,7 @@ Moments = struct(
 )
 Normalise = struct(
     y=POINTER, x=POINTER, dy=POINTER, mean=POINTER, scale=POINTER, shift=POINTER, slope=POINTER, rows=SIZE,
-    columns=SIZE, ldy=SIZE, ldx=SIZE, lddy=SIZE,
+    columns=SIZE, ldy=SIZE, ldx=SIZE, lddy=SIZE, stream=FLAG,
 )  # fmt: skip
 Step = struct(
     p=POINTER, g=POINTER, first=POINTER, second=POINTER, count=SIZE, lr=REAL, weight_decay=REAL, momentum=REAL,
@@ -112,9 +113,48 @@ def test_map(isa, dtype, name):
         x = [values("x" * (k + 1), count, dtype, 0.5 if name == "divide" else -3.0) for k in range(inputs)]
         y, outer = guarded(count, dtype)
         pointers = (POINTER * 5)(*(a.ctypes.data for a in x))
-        call(name, isa, dtype, Map, y=y, x=pointers, count=count, scalar=(REAL * 2)(0.25, 0))
+        call(name, isa, dtype, Map, y=y, x=pointers, rows=1, count=count, scalar=(REAL * 2)(0.25, 0))
         close(y, formula(*(a.astype(np.float64) for a in x)), dtype)
         assert untouched(outer)
+
+
+@by_dtype
+@by_isa
+@pytest.mark.parametrize("stream", (0, 1))
+def test_rows_of_a_map(isa, dtype, stream):
+    for count in COUNTS:
+        a, b = values("a", (5, count), dtype), values("bb", count, dtype)
+        y, outer = guarded((5, count), dtype)
+        pointers, step = (POINTER * 5)(a.ctypes.data, b.ctypes.data), (SIZE * 5)(count, 0)
+        call("add", isa, dtype, Map, y=y, x=pointers, step=step, rows=5, count=count, stream=stream)
+        np.testing.assert_array_equal(y, a + b)
+        assert untouched(outer)
+
+
+@by_dtype
+@by_isa
+def test_a_streamed_map_fills_aligned_memory(isa, dtype):
+    memory = np.zeros(4096, np.uint8)
+    start = -memory.ctypes.data % 64
+    y, x = memory[start : start + 2048].view(dtype), values("x", 2048 // dtype().itemsize, dtype)
+    for rows in (1, 2, 4):
+        y[:] = 7
+        pointers, step = (POINTER * 5)(x.ctypes.data), (SIZE * 5)(y.size // rows)
+        options = {"rows": rows, "count": y.size // rows, "scalar": (REAL * 2)(2, 0), "stream": 1}
+        call("scale", isa, dtype, Map, y=y, x=pointers, step=step, **options)
+        np.testing.assert_array_equal(y, x * 2)
+
+
+@by_isa
+@pytest.mark.parametrize("rows, columns", [(1, 20), (16, 16), (15, 40), (17, 16), (40, 35), (64, 3), (33, 100)])
+def test_transpose_bytes(isa, rows, columns):
+    src = np.random.default_rng(0).integers(0, 256, (columns, rows + 3)).astype(np.uint8)
+    dst = np.full((rows + 2, columns + 5), 7, np.uint8)
+    wanted = dst.copy()
+    wanted[1:-1, :columns] = src[:, :rows].T
+    call("transpose_bytes", isa, np.float32, Transpose, dst=dst[1:], src=src, rows=rows, columns=columns,
+         ld=dst.shape[1], sj=src.shape[1])  # fmt: skip
+    np.testing.assert_array_equal(dst, wanted)
 
 
 @by_dtype
@@ -255,8 +295,8 @@ def test_moments_of_rows(isa, dtype):
         call("moment_rows", isa, dtype, Moments, x=x, count=0, rows=rows, **common)
         call("moment_rows", isa, dtype, Moments, x=x[rows:], count=rows, rows=70, **common)
         wide, eps = x.astype(np.longdouble), np.finfo(dtype).eps
-        mean = common["start"] + common["offset"]
-        np.testing.assert_allclose(mean, wide.mean(0).astype(float), rtol=eps / 2, atol=8 * eps)
+        mean = common["start"].astype(np.longdouble) + common["offset"]  # no rounding of the test's own
+        np.testing.assert_allclose(mean, wide.mean(0), rtol=eps / 2, atol=8 * eps)
         np.testing.assert_allclose(common["square"], len(x) * wide.var(0).astype(float), rtol=64 * eps)
         assert all(untouched(outer) for _, outer in arrays.values())
 
@@ -295,6 +335,25 @@ def test_normalisation_of_rows(isa, dtype):
                  rows=rows, columns=columns, ldy=columns, ldx=columns, lddy=columns)  # fmt: skip
             close(y, wanted, dtype)
             assert untouched(outer)
+
+
+@by_dtype
+@by_isa
+def test_storing_normalised_rows_past_the_caches_changes_nothing(isa, dtype):
+    for rows, columns in ((5, 64), (3, 320), (3, 2048)):
+        memory = np.zeros(rows * columns * dtype().itemsize + 64, np.uint8)
+        start = -memory.ctypes.data % 64
+        y = memory[start : start + rows * columns * dtype().itemsize].view(dtype).reshape(rows, columns)
+        x, dy = values("x", (rows, columns), dtype), values("dy", (rows, columns), dtype)
+        mean, scale, shift, slope = (values("c" * k, columns, dtype) for k in (3, 4, 5, 6))
+        for name in ("normalise_rows", "normalise_gradient_rows"):
+            results = []
+            for stream in (0, 1):
+                y[...] = 7
+                call(name, isa, dtype, Normalise, y=y, x=x, dy=dy, mean=mean, scale=scale, shift=shift, slope=slope,
+                     rows=rows, columns=columns, ldy=columns, ldx=columns, lddy=columns, stream=stream)  # fmt: skip
+                results.append(y.copy())
+            np.testing.assert_array_equal(*results)
 
 
 @by_dtype

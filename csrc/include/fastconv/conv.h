@@ -42,6 +42,13 @@ typedef struct fc_copy2d {
     int64_t rows, columns, padded, ld, dj, si, sj;
 } fc_copy2d;
 
+/* dst[i * ld + j] = src[i + j * sj] for 0 <= i < rows, 0 <= j < columns, of bytes. */
+typedef struct fc_transpose {
+    void* dst;
+    const void* src;
+    int64_t rows, columns, ld, sj;
+} fc_transpose;
+
 /* y[r * ldy + c] = bias[c] (or 0) + sum over k of x[r * ldx + k] * w[k, c] for 0 <= r < rows <= FC_FEW_ROWS,
  * 0 <= c < columns, where w[k, c] = w[k * ldw + c] with `by_rows`, else w[c * ldw + k]. The sum is that of conv_tile. */
 enum { FC_FEW_ROWS = 4 };

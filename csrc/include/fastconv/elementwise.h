@@ -4,13 +4,16 @@
 
 enum { FC_MAP_INPUTS = 5, FC_MAP_SCALARS = 2 };
 
-/* y[i] = f(x[0][i], x[1][i], ...) for 0 <= i < count; which f, and what `scalar` means to it: kernels/elementwise.hpp.
- * y may be one of the x. */
+/* y[r * count + i] = f(x[0][r * step[0] + i], x[1][r * step[1] + i], ...) for 0 <= r < rows, 0 <= i < count; which f,
+ * and what `scalar` means to it: kernels/elementwise.hpp. y may be one of the x, and is not where `stream` asks for
+ * stores past the caches. */
 typedef struct fc_map {
     void* y;
     const void* x[FC_MAP_INPUTS];
-    int64_t count;
+    int64_t step[FC_MAP_INPUTS];
+    int64_t rows, count;
     double scalar[FC_MAP_SCALARS];
+    int32_t stream;
 } fc_map;
 
 /* y[i] = mask[i] ? x[i] * factor : 0 for 0 <= i < count. */

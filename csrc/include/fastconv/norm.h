@@ -23,7 +23,7 @@ typedef struct fc_moments {
     int64_t count, rows, columns, ldx;
 } fc_moments;
 
-/* y[r, c] = f(x[r, c], dy[r, c], column c's constants) */
+/* y[r, c] = f(x[r, c], dy[r, c], column c's constants); `stream` asks for stores past the caches */
 typedef struct fc_normalise {
     void* y;
     const void* x;
@@ -33,4 +33,5 @@ typedef struct fc_normalise {
     const void* shift;
     const void* slope;
     int64_t rows, columns, ldy, ldx, lddy;
+    int32_t stream;
 } fc_normalise;

@@ -33,6 +33,18 @@ typedef struct fc_pool_box {
     int64_t stream;  /* store past the caches: channels are whole vectors, and the target is aligned to them */
 } fc_pool_box;
 
+/* dx[start[o] + q * dx_outer + i * dx_inner + place[places[o, q, i]]] += dy[o * dy_pixel + q * dy_outer + i * dy_inner]
+ * for 0 <= o < outputs, 0 <= q < outer, 0 <= i < inner, in this order: the gradient of a row of maxima, from places. */
+typedef struct fc_pool_expand {
+    void* dx;
+    const void* dy;
+    const uint8_t* places; /* (outputs, outer, inner) */
+    const int64_t* place;  /* where each place of a window lies in dx, from the window's start */
+    const int64_t* start;  /* (outputs,) */
+    int64_t outputs, outer, inner;
+    int64_t dx_outer, dx_inner, dy_pixel, dy_outer, dy_inner;
+} fc_pool_expand;
+
 /* dx[index[o, c] * pixel + c] += dy[o, c] for 0 <= o < pixels, 0 <= c < channels, o by o. An index outside
  * [0, plane) adds nothing and sets *outside. */
 typedef struct fc_scatter_row {

@@ -113,11 +113,18 @@ cdef extern from "fastconv/kernels.h" nogil:
         const void* src
         int64_t count
 
+    ctypedef struct fc_transpose:
+        void* dst
+        const void* src
+        int64_t rows, columns, ld, sj
+
     ctypedef struct fc_map:
         void* y
         const void* x[5]  # FC_MAP_INPUTS
-        int64_t count
+        int64_t step[5]
+        int64_t rows, count
         double scalar[2]
+        int32_t stream
 
     ctypedef struct fc_masked:
         void* y
@@ -173,6 +180,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         const void* shift
         const void* slope
         int64_t rows, columns, ldy, ldx, lddy
+        int32_t stream
 
     ctypedef struct fc_pool_axis:
         const int64_t* first
@@ -192,6 +200,15 @@ cdef extern from "fastconv/kernels.h" nogil:
         int64_t source_step[3]
         int64_t index_step[3]
         int64_t divisor, index_bytes, stream
+
+    ctypedef struct fc_pool_expand:
+        void* dx
+        const void* dy
+        const uint8_t* places
+        const int64_t* place
+        const int64_t* start
+        int64_t outputs, outer, inner
+        int64_t dx_outer, dx_inner, dy_pixel, dy_outer, dy_inner
 
     ctypedef struct fc_scatter_row:
         void* dx
@@ -326,6 +343,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*depthwise)(const fc_depthwise*) noexcept nogil
         void (*depthwise_outer)(const fc_depthwise_outer*) noexcept nogil
         void (*copy2d)(const fc_copy2d*) noexcept nogil
+        void (*transpose_bytes)(const fc_transpose*) noexcept nogil
         void (*pack_panel)(const fc_pack_panel*) noexcept nogil
         void (*gather)(const fc_gather*) noexcept nogil
         void (*accumulate)(const fc_accumulate*) noexcept nogil
@@ -385,6 +403,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*masked_outer)(const fc_masked_outer*) noexcept nogil
         void (*max_pool)(const fc_pool_box*) noexcept nogil
         void (*max_pool_backward)(const fc_pool_box*) noexcept nogil
+        void (*max_pool_expand)(const fc_pool_expand*) noexcept nogil
         void (*max_pool_scatter)(const fc_scatter_row*) noexcept nogil
         void (*avg_pool)(const fc_pool_box*) noexcept nogil
         void (*sgd_step)(const fc_step*) noexcept nogil

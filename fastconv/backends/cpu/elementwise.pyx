@@ -3,8 +3,8 @@ channels-last in, channels-last out.
 
 Inputs that lie as the result does are walked with it as one run of elements, in long chunks. Where one lies otherwise
 or is broadcast (zero strides), the result is walked in blocks of rows: what of that input belongs to a block is laid
-out beside it in the workspace, and stays there while the next blocks need the same. Which kernel runs is the caller's
-choice: activation.pyx, arithmetic.pyx, loss.pyx.
+out beside it in the workspace, and stays there while the next blocks need the same; one call does all of these. Which
+kernel runs is the caller's choice: activation.pyx, arithmetic.pyx, loss.pyx.
 """
 
 cimport numpy as cnp
@@ -22,7 +22,9 @@ cnp.import_array()
 cdef enum:
     LEAST = 8192        # elements a task: at least, and
     MOST = 16384        # at most
-    BLOCK = 4096        # elements laid out at a time
+    LARGEST = 65536     # where inputs are laid out
+    BLOCK = 1024        # elements laid out at a time: they stay in the first-level cache
+    STREAM_BYTES = 64 * 1024 * 1024     # results and inputs beyond this do not stay in the caches
     MOST_INPUTS = 5
     MOST_AXES = 64      # NumPy's own limit
 
@@ -55,6 +57,7 @@ cdef struct Run:
     int64_t block_rows, block_columns   # a block: several whole rows, or a part of one
     int64_t across, down                # blocks that a row, and that the rows, are cut into
     int64_t blocks, share               # in all; a task
+    bint repeats                        # neighbouring blocks read the same of all inputs that are not flat
     bint failed
 
 
@@ -64,10 +67,10 @@ cdef void run_chunk(void* context, int64_t index) noexcept nogil:
     cdef fc_map call = run.call
     cdef int64_t first = index * run.chunk
     cdef int k
-    call.count = min(run.chunk, run.count - first)
+    call.rows, call.count = 1, min(run.chunk, run.count - first)
     call.y = <char*> call.y + first * run.itemsize
     for k in range(run.inputs):
-        call.x[k] = run.input[k].data + first * run.itemsize
+        call.x[k], call.step[k] = run.input[k].data + first * run.itemsize, 0
     run.kernel(&call)
 
 
@@ -83,13 +86,25 @@ cdef void lay_out(const Run* run, const Input* x, const char* src, char* dst, in
     run.kernels.copy2d(&copy)
 
 
+cdef int64_t alike(const Run* run, int64_t block, int64_t end) noexcept nogil:
+    """How many blocks from ``block`` on, before ``end``, are one call: whole ones that read the same."""
+    cdef int64_t left
+    if not run.repeats:
+        return 1
+    if run.across > 1:
+        left = run.inner // run.block_columns - block % run.across
+    else:
+        left = run.rows // run.block_rows - block % run.down
+    return max(<int64_t> 1, min(left, end - block))
+
+
 cdef void run_blocks(void* context, int64_t index) noexcept nogil:
     cdef Run* run = <Run*> context
     cdef fc_map call = run.call
     cdef const char* held[MOST_INPUTS]      # what the workspace holds of each input: from where,
     cdef int64_t held_rows[MOST_INPUTS]     # how many rows
     cdef int64_t held_columns[MOST_INPUTS]
-    cdef int64_t block, rest, row, column, rows, columns, at
+    cdef int64_t block, end, rest, row, column, rows, columns, at
     cdef const Input* x
     cdef const char* src
     cdef char* buffer
@@ -100,16 +115,20 @@ cdef void run_blocks(void* context, int64_t index) noexcept nogil:
         return
     for k in range(run.inputs):
         held[k] = NULL
-    for block in range(index * run.share, min(run.blocks, (index + 1) * run.share)):
+    block, end = index * run.share, min(run.blocks, (index + 1) * run.share)
+    while block < end:
         rest, column = block // run.across, block % run.across * run.block_columns
         rest, row = rest // run.down, rest % run.down * run.block_rows
         rows, columns = min(run.block_rows, run.rows - row), min(run.block_columns, run.inner - column)
         at = (rest * run.rows + row) * run.inner + column
         call.y, call.count = <char*> run.call.y + at * run.itemsize, rows * columns
+        call.rows = alike(run, block, end)
+        block += call.rows
         for k in range(run.inputs):
             x = &run.input[k]
+            call.step[k] = 0
             if x.flat:
-                call.x[k] = x.data + at * run.itemsize
+                call.x[k], call.step[k] = x.data + at * run.itemsize, call.count
                 continue
             src = x.data + (column * x.stride[last] + (row * x.stride[last - 1] if last else 0)) * run.itemsize
             at_axis(run, x, rest, &src)
@@ -237,13 +256,19 @@ cdef int merge_axes(Run* run, cnp.ndarray y, list inputs) except -1:
 
 
 cdef void cut_blocks(Run* run) noexcept nogil:
+    cdef int k
     run.inner = run.size[run.axes - 1]
     run.rows = run.size[run.axes - 2] if run.axes > 1 else 1
     run.block_columns = min(run.inner, <int64_t> BLOCK)
     run.block_rows = min(run.rows, BLOCK // run.inner) if run.inner < BLOCK else 1
     run.across, run.down = ceil_div(run.inner, run.block_columns), ceil_div(run.rows, run.block_rows)
     run.blocks = run.count // (run.rows * run.inner) * run.down * run.across
-    run.share = max(<int64_t> 1, chunk_of(run.count) // (run.block_rows * run.block_columns))
+    run.share = min(<int64_t> LARGEST, max(chunk_of(run.count), run.count // (8 * num_threads())))
+    run.share = max(<int64_t> 1, run.share // (run.block_rows * run.block_columns))
+    run.repeats = run.across > 1 or run.axes > 1
+    for k in range(run.inputs):
+        if run.repeats and not run.input[k].flat:
+            run.repeats = run.input[k].stride[run.axes - (1 if run.across > 1 else 2)] == 0
 
 
 cdef object run_map(map_kernel kernel, tuple inputs, int leader, double scalar=0.0, object into=None):
@@ -263,6 +288,7 @@ cdef object run_map(map_kernel kernel, tuple inputs, int leader, double scalar=0
     run.call.y = cnp.PyArray_DATA(y)
     run.call.scalar[0] = scalar
     run.call.scalar[1] = 0.0
+    run.call.stream = into is None and (run.inputs + 1) * run.count * run.itemsize >= STREAM_BYTES
     for k in range(run.inputs):
         x = arrays[k]
         run.input[k].data = <const char*> cnp.PyArray_DATA(x)

@@ -12,10 +12,10 @@ import numpy as np
 from fastconv.backends.cpu.arrays cimport view
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.pool_boxes cimport Pool, run, side_by_side
-from fastconv.backends.cpu.pool_windows cimport free_windows, list_inputs, list_outputs
+from fastconv.backends.cpu.pool_windows cimport Axes, free_windows, list_inputs, list_outputs
 from fastconv.backends.cpu.runtime cimport empty
 
-from fastconv.backends.cpu.pool_scatter import scatter
+from fastconv.backends.cpu.pool_scatter import expand, few_channels, scatter
 
 cnp.import_array()
 
@@ -84,16 +84,24 @@ def max_pool_forward(cnp.ndarray x, geometry, str keep="indices"):
     return y, Places(indices) if keep == "winners" else indices
 
 
+ctypedef int (*list_windows)(Axes* axes, object geometry) except -1
+
+
+cdef object average(list_windows targets, cnp.ndarray source, tuple shape, geometry):
+    """Averages over the windows that ``targets`` lists; ``shape`` is the result's."""
+    cdef Pool pool
+    cdef cnp.ndarray target = empty(shape, source.dtype, "channels_last")
+    prepare(&pool, source, target, geometry)
+    if cnp.PyArray_SIZE(target):
+        pool.kernel = kernels(pool.source.itemsize).avg_pool
+        targets(&pool.axes, geometry)
+        walk(&pool)
+    return target
+
+
 def avg_pool_forward(cnp.ndarray x, geometry):
     """x (N, C, D, H, W) -> y (N, C, OD, OH, OW)."""
-    cdef Pool pool
-    cdef cnp.ndarray y = empty(geometry.output_shape, x.dtype, "channels_last")
-    prepare(&pool, x, y, geometry)
-    if cnp.PyArray_SIZE(y):
-        pool.kernel = kernels(pool.source.itemsize).avg_pool
-        list_outputs(&pool.axes, geometry)
-        walk(&pool)
-    return y
+    return average(list_outputs, x, geometry.output_shape, geometry)
 
 
 def max_pool_backward(cnp.ndarray dy, winners, geometry):
@@ -101,6 +109,10 @@ def max_pool_backward(cnp.ndarray dy, winners, geometry):
     cdef Pool pool
     if not isinstance(winners, Places):
         return scatter(dy, winners, geometry)
+    d, h, w = extents(geometry)
+    images = side_by_side(geometry, <int> cnp.PyArray_ITEMSIZE(dy))
+    if cnp.PyArray_SIZE(dy) and few_channels(geometry, d * h * w, images):
+        return expand(dy, (<Places> winners).array, geometry, images)
     cdef cnp.ndarray dx = empty(geometry.input_shape, dy.dtype, "channels_last")
     prepare(&pool, dy, dx, geometry)
     pool.index = <char*> cnp.PyArray_DATA((<Places> winners).array)
@@ -114,11 +126,4 @@ def max_pool_backward(cnp.ndarray dy, winners, geometry):
 
 def avg_pool_backward(cnp.ndarray dy, geometry):
     """dy (N, C, OD, OH, OW) -> dx (N, C, D, H, W)."""
-    cdef Pool pool
-    cdef cnp.ndarray dx = empty(geometry.input_shape, dy.dtype, "channels_last")
-    prepare(&pool, dy, dx, geometry)
-    if cnp.PyArray_SIZE(dx):
-        pool.kernel = kernels(pool.source.itemsize).avg_pool
-        list_inputs(&pool.axes, geometry)
-        walk(&pool)
-    return dx
+    return average(list_inputs, dy, geometry.input_shape, geometry)

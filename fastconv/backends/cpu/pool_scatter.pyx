@@ -1,14 +1,17 @@
-"""The gradient of max pooling from indices: added up sample by sample and block of channels by block, so that tasks
-never meet. The order of the additions is that of the outputs. Results are channels-last.
+"""The gradient of max pooling, added up output by output. Results are channels-last.
+
+From indices: sample by sample and block of channels by block, so that tasks never meet. From places: where channels are
+few, by groups of samples; each sum runs as in the walk over boxes, so both ways give the same bits.
 """
 
 cimport numpy as cnp
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 import numpy as np
 
-from fastconv.backends.cpu._csrc cimport fc_kernels, fc_scatter_row
+from fastconv.backends.cpu._csrc cimport fc_kernels, fc_pool_expand, fc_scatter_row
 from fastconv.backends.cpu.arrays cimport View, view
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport empty, num_threads, parallel_for
@@ -101,4 +104,103 @@ def scatter(cnp.ndarray dy, indices, geometry):
             parallel_for(ceil_div(s.dx.size[0] * s.blocks, s.share), scatter_task, &s)
     if s.outside:
         raise IndexError("max pooling: an index outside the plane")
+    return dx
+
+
+# ------------------------------------------------------------------------------------------- from places
+
+cdef int64_t FEW = 16                   # channels: always
+cdef int64_t SOME = 64                  # channels: where windows have many places
+cdef int64_t MANY = 6
+
+
+cdef struct Expand:
+    const fc_kernels* kernels
+    View dx, dy
+    const char* places
+    int64_t* starts[3]      # of windows along each axis
+    int64_t extent[2]       # of windows along d and h
+    int64_t[16] place       # where each place of a window lies in dx
+    int64_t images, groups, share   # images a group, groups a task
+
+
+def few_channels(geometry, int64_t places, int64_t images):
+    """Whether ``expand`` is the faster way for windows of so many places, and has tasks enough."""
+    cdef int64_t channels = geometry.c
+    return (channels < FEW or (channels < SOME and places >= MANY)) and geometry.n >= 4 * num_threads() * images
+
+
+cdef void expand_group(Expand* e, int64_t group) noexcept nogil:
+    cdef int64_t n = group * e.images, images = min(e.images, e.dx.size[0] - n), channels = e.dx.size[1]
+    cdef int64_t row_size = e.dx.size[4] * channels, planes = e.dx.size[2], rows = e.dx.size[3]
+    cdef int64_t d, h, end, zeroed = 0, outputs = e.dy.size[2] * e.dy.size[3] * e.dy.size[4]
+    cdef char* dx = e.dx.data + n * e.dx.stride[0] * e.dx.itemsize
+    cdef fc_pool_expand call
+    call.place, call.start, call.outputs = e.place, e.starts[2], e.dy.size[4]
+    call.dy_pixel = e.dy.stride[4]
+    if e.images > 1:  # as the places lie: images are the last axis
+        call.outer, call.dx_outer, call.dy_outer = channels, 1, e.dy.stride[1]
+        call.inner, call.dx_inner, call.dy_inner = images, e.dx.stride[0], e.dy.stride[0]
+    else:
+        call.outer, call.dx_outer, call.dy_outer = 1, 0, 0
+        call.inner, call.dx_inner, call.dy_inner = channels, 1, e.dy.stride[1]
+    call.places = <const uint8_t*> e.places + n * outputs * channels
+    for d in range(e.dy.size[2]):
+        for h in range(e.dy.size[3]):
+            end = (min(planes, e.starts[0][d] + e.extent[0]) - 1) * rows + min(rows, e.starts[1][h] + e.extent[1])
+            zeroed = clear_rows(e, dx, images, zeroed, end, row_size)
+            call.dx = dx + (e.starts[0][d] * rows + e.starts[1][h]) * row_size * e.dx.itemsize
+            call.dy = e.dy.data + (n * e.dy.stride[0] + d * e.dy.stride[2] + h * e.dy.stride[3]) * e.dy.itemsize
+            e.kernels.max_pool_expand(&call)
+            call.places += call.outputs * channels * images
+    clear_rows(e, dx, images, zeroed, planes * rows, row_size)
+
+
+cdef int64_t clear_rows(Expand* e, char* dx, int64_t images, int64_t first, int64_t end,
+                        int64_t row_size) noexcept nogil:
+    """Set rows [first, end) of the images to zero, just before they are added to; return which rows are set then."""
+    cdef int64_t image
+    if end <= first:
+        return first
+    for image in range(images):
+        memset(dx + (image * e.dx.stride[0] + first * row_size) * e.dx.itemsize, 0,
+               (end - first) * row_size * e.dx.itemsize)
+    return end
+
+
+cdef void expand_task(void* context, int64_t task) noexcept nogil:
+    cdef Expand* e = <Expand*> context
+    cdef int64_t group
+    for group in range(task * e.share, min((task + 1) * e.share, e.groups)):
+        expand_group(e, group)
+
+
+def expand(cnp.ndarray dy, cnp.ndarray places, geometry, int64_t images):
+    """dy (N, C, OD, OH, OW), and the winners' places as the walk over boxes has written them, ``images`` images side
+    by side -> dx (N, C, D, H, W)."""
+    cdef Expand e
+    cdef cnp.ndarray dx = empty(geometry.input_shape, dy.dtype, "channels_last")
+    cdef int64_t count = 0, p, extent_w
+    cdef int64_t* memory
+    cdef int i
+    windows = geometry.windows
+    e.dx, e.dy, e.places, e.images = view(dx), view(dy), <const char*> cnp.PyArray_DATA(places), images
+    e.kernels = kernels(e.dx.itemsize)
+    e.extent[0], e.extent[1], extent_w = [(max(axis.count) - 1) * axis.step + 1 for axis in windows]
+    for p in range(e.extent[0] * e.extent[1] * extent_w):
+        e.place[p] = p // extent_w // e.extent[1] * e.dx.size[3] + p // extent_w % e.extent[1]
+        e.place[p] = (e.place[p] * e.dx.size[4] + p % extent_w) * e.dx.size[1]
+    memory = <int64_t*> malloc(sum([len(axis.start) for axis in windows]) * sizeof(int64_t))
+    if memory == NULL:
+        raise MemoryError("pooling: no memory for the list of windows")
+    for i in range(3):
+        e.starts[i] = memory + count
+        for start in windows[i].start:
+            memory[count] = <int64_t> start * (e.dx.size[1] if i == 2 else 1)
+            count += 1
+    e.groups = ceil_div(e.dx.size[0], images)
+    e.share = max(<int64_t> 1, TASK_BYTES // (e.dx.stride[0] * e.dx.itemsize * images))
+    with nogil:
+        parallel_for(ceil_div(e.groups, e.share), expand_task, &e)
+    free(memory)
     return dx

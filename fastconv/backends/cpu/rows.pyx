@@ -25,6 +25,7 @@ cnp.import_array()
 cdef enum:
     LANE_BYTES = LANES * 8
     TASK_BYTES = 64 * 1024
+    STREAM_BYTES = 64 * 1024 * 1024     # what is read and written, beyond which it does not stay in the caches
 
 
 cdef bint channels_are_columns(const View* x) noexcept nogil:
@@ -284,19 +285,38 @@ cdef void walk_positions(void* context, int64_t index) noexcept nogil:
             walk.kernel(&call)
 
 
+cdef inline const void* lay_beside(char** memory, const void* values, size_t bytes) noexcept nogil:
+    """Copy ``values`` to ``memory``, if there are any, and move that to the next cache line."""
+    if values == NULL:
+        return NULL
+    memcpy(memory[0], values, bytes)
+    memory[0] += (bytes + 63) // 64 * 64
+    return memory[0] - (bytes + 63) // 64 * 64
+
+
 cdef int normalise_channels(normalise_kernel kernel, const fc_normalise* call, const View* y, const View* x,
                             const View* dy) except -1:
     cdef Walk walk
     cdef int64_t n = x.size[0], channels = x.size[1], length = x.size[2], tasks
+    cdef size_t bytes = channels * x.itemsize, room = 4 * ((bytes + 63) // 64 * 64)
+    cdef char* constants
+    cdef char* at
     if n * channels * length == 0:
         return 0
     walk.kernel, walk.call, walk.y, walk.x, walk.dy = kernel, call[0], y, x, dy
+    walk.call.stream = n * channels * length * x.itemsize * (2 if dy == NULL else 3) >= STREAM_BYTES
     if channels_are_columns(x):
+        constants = at = <char*> allocate(room)  # at the starts of cache lines: each row reads them
+        if constants == NULL:
+            raise MemoryError("normalisation: no memory for its constants")
+        walk.call.mean, walk.call.scale = lay_beside(&at, call.mean, bytes), lay_beside(&at, call.scale, bytes)
+        walk.call.shift, walk.call.slope = lay_beside(&at, call.shift, bytes), lay_beside(&at, call.slope, bytes)
         walk.share = max(<int64_t> 1, TASK_BYTES // (channels * x.itemsize))
         walk.across = ceil_div(n if length == 1 else length, walk.share)
         tasks = walk.across if length == 1 else walk.across * n
         with nogil:
             parallel_for(tasks, walk_pixels, &walk)
+        release(constants, room)
     else:
         walk.share = max(<int64_t> 1, TASK_BYTES // (length * x.itemsize))
         with nogil:

@@ -184,6 +184,7 @@ cdef void relu_task(void* context, int64_t index) noexcept nogil:
     call.y = s.data + first * s.itemsize
     call.x[0] = call.y
     call.count = min(s.share, s.count - first)
+    call.rows, call.step[0], call.stream = 1, 0, False
     kernels(s.itemsize).relu_forward(&call)
 
 

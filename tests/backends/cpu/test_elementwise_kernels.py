@@ -179,3 +179,13 @@ def test_bits_do_not_depend_on_threads(cpu, dtype):
 def test_a_long_mask_is_numpys_stream(cpu):
     words = np.random.Philox(key=np.array((3, 5), np.uint64)).random_raw(50_001)
     np.testing.assert_array_equal(cpu.dropout_mask((50_001,), 0.25, (3, 5)), words >= np.uint64(2**62))
+
+
+@by_dtype
+@pytest.mark.parametrize("shape", [(2, 35, 9, 10), (3, 16, 4, 4), (1, 70, 33), (2, 3, 40, 2), (2, 64, 3, 9, 5)])
+def test_a_mask_that_lies_otherwise(cpu, shape, dtype):
+    x = LAYOUTS["channels_last"](normal("x", shape, dtype))
+    mask = cpu.dropout_mask(shape, 0.5, (1, 2))
+    y = cpu.dropout_apply(x, mask, 2.0)
+    assert y.strides == x.strides
+    np.testing.assert_array_equal(y, np.where(mask, 2 * x, 0))

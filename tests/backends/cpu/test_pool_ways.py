@@ -1,0 +1,56 @@
+"""The gradient of max pooling has two ways to go, by outputs and by inputs: the same bits, the reference's values."""
+
+from dataclasses import replace
+
+import numpy as np
+import oracle
+import pytest
+from cases import POOL_CASES, PoolCase
+from layouts import DTYPES, LAYOUTS, normal
+
+from fastconv import backends
+
+runtime = pytest.importorskip("fastconv.backends.cpu.runtime", reason="the compiled backend is not built")
+scatter = pytest.importorskip("fastconv.backends.cpu.pool_scatter")
+
+SMALL = [case for case in POOL_CASES if case.maximum and case.n == 2 and case.c == 3]  # images side by side
+CASES = [replace(case, n=260) for case in SMALL] + [
+    PoolCase("max", 8, 35, (9, 10), 2, stride=4, padding=(1, 0)), PoolCase("max", 9, 20, (11, 7), 3, stride=(2, 1)),
+    PoolCase("max", 8, 17, (13, 7, 10), (2, 2, 3), stride=(6, 5, 4), padding=(1, 0, 1)),
+    PoolCase("max", 8, 20, (5, 6, 7), (3, 2, 2), stride=1, padding=1), PoolCase("max", 11, 33, (8, 7), 3, stride=1),
+    PoolCase("max", 8, 33, (9, 11), (3, 2), stride=(2, 3), dilation=(2, 3)), PoolCase("max", 8, 5, (40, 40), 3),
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def restore_threads():
+    before = runtime.get_num_threads()
+    yield
+    runtime.set_num_threads(before)
+
+
+@pytest.mark.parametrize("layout", ["fortran", "channels_last"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_both_ways(case, dtype, layout, monkeypatch):
+    cpu, geometry = backends.get("cpu"), case.geometry
+    runtime.set_num_threads(1)
+    x = np.round(normal("x", (case.n, case.c, *geometry.input), dtype))  # ties
+    dy = LAYOUTS[layout](normal("dy", geometry.output_shape, dtype))
+    _, winners = cpu.max_pool_forward(x, geometry, "winners")
+    _, indices = cpu.max_pool_forward(x, geometry, "indices")
+    ways, pool = [], pytest.importorskip("fastconv.backends.cpu.pool")
+    for way in (True, False):
+        monkeypatch.setattr(pool, "few_channels", lambda *sizes, way=way: way)
+        ways.append(cpu.max_pool_backward(dy, winners, geometry))
+    oracle.assert_same_bits(ways[0], ways[1], "by outputs and by inputs")
+    oracle.assert_close(ways[0], backends.get("reference").max_pool_backward(dy, indices, geometry), what="dx")
+
+
+def test_the_way_is_a_matter_of_channels_and_places():
+    runtime.set_num_threads(2)
+    few = PoolCase("max", 64, 5, (9, 9), 3).geometry
+    assert scatter.few_channels(few, 9, 1)
+    assert not scatter.few_channels(few, 9, 16)  # too few groups for two threads
+    assert not scatter.few_channels(PoolCase("max", 64, 64, (9, 9), 3).geometry, 9, 1)
+    assert not scatter.few_channels(PoolCase("max", 64, 32, (9, 9), 2).geometry, 4, 1)
