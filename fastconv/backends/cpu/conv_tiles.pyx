@@ -9,7 +9,7 @@ workspace: the packed weights. Tiles depend on shape and threads, the order of e
 cimport numpy as cnp
 from libc.stdint cimport int64_t
 
-from fastconv.backends.cpu._csrc cimport fc_conv_tile, fc_copy2d, fc_pack_panel
+from fastconv.backends.cpu._csrc cimport fc_conv_tile, fc_copy2d, fc_pack_panel, fc_pair_rows
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport (
@@ -87,19 +87,33 @@ cdef int64_t tap_step(const Reader* x) noexcept nogil:
     return step if step == 1 or step == -1 else 0
 
 
-cdef void pack_panel(Plan* plan, int64_t group, int64_t block, int64_t chunk, char* out) noexcept nogil:
+cdef inline int64_t floats_bytes(const Plan* plan) noexcept nogil:
+    """Bytes of a panel before its numbers are rounded to pairs; 0 where they stay as they are."""
+    return 2 * panel_bytes(plan) if plan.problem.x.channels > 0 else 0
+
+
+cdef void pack_panel(Plan* plan, int64_t group, int64_t block, int64_t chunk, char* out, char* floats) noexcept nogil:
     """Pack a panel: one block of columns, one chunk of channels."""
     cdef Correlation* problem = plan.problem
     cdef Reader* x = &problem.x
-    cdef int64_t nr = x.kernel.nr, first = block * nr
+    cdef int64_t nr = x.kernel.nr, first = block * nr, depth = min(x.chunk, x.depth - chunk * x.chunk), tap
     cdef const char* w = problem.w + (group * problem.w_group + first * problem.w_column) * x.itemsize
     cdef fc_copy2d copy
+    cdef fc_pair_rows pairs
     copy.columns = min(nr, problem.columns - first)
     copy.padded = nr
     copy.dj = 1
     copy.sj = problem.w_column
-    pack_chunk(x, &copy, w + chunk * x.chunk * problem.w_depth * x.itemsize, problem.w_depth,
-               min(x.chunk, x.depth - chunk * x.chunk), out)
+    if x.channels == 0:
+        pack_chunk(x, &copy, w + chunk * x.chunk * problem.w_depth * x.itemsize, problem.w_depth, depth, out)
+        return
+    pairs.rows = min(2 * depth, x.channels - 2 * chunk * x.chunk)
+    pairs.row = NULL
+    pairs.columns = pairs.ld = nr
+    pack_chunk(x, &copy, w + 2 * chunk * x.chunk * problem.w_depth * x.itemsize, problem.w_depth, pairs.rows, floats)
+    for tap in range(x.taps):
+        pairs.src, pairs.dst = floats + tap * pairs.rows * nr * x.itemsize, out + tap * depth * nr * x.itemsize
+        x.kernel.pair_rows(&pairs)
 
 
 cdef void pack_bias(Plan* plan, int64_t group, int64_t block) noexcept nogil:
@@ -117,8 +131,12 @@ cdef void pack_panels(void* context, int64_t index) noexcept nogil:
     """Pack the weights of one block of columns: index = group * blocks + block."""
     cdef Plan* plan = <Plan*> context
     cdef int64_t group = index // plan.blocks, block = index % plan.blocks, chunk
+    cdef char* floats = <char*> workspace(floats_bytes(plan))
+    if floats == NULL:
+        plan.failed = True
+        return
     for chunk in range(plan.problem.x.chunks):
-        pack_panel(plan, group, block, chunk, plan.packed + panel(plan, group, block, chunk))
+        pack_panel(plan, group, block, chunk, plan.packed + panel(plan, group, block, chunk), floats)
 
 
 cdef void pack_chunk(const Reader* x, fc_copy2d* copy, const char* w, int64_t w_depth, int64_t depth,
@@ -201,7 +219,10 @@ cdef void run_box(Plan* plan, Task* task, const Tile* box, const Taps* taps, fc_
             if problem.bias != NULL:
                 call.bias = plan.bias + (task.group * plan.blocks + block) * nr * x.itemsize
             call.y = problem.y + (task.group * problem.columns + block * nr) * x.itemsize
-            x.kernel.conv_tile(call)
+            if x.channels > 0:
+                x.kernel.conv_tile_pairs(call)
+            else:
+                x.kernel.conv_tile(call)
             call.listed = 0
         first += part
 
@@ -238,14 +259,15 @@ cdef void run_tile(void* context, int64_t index) noexcept nogil:
     cdef int64_t most = tile_pixels(x), share = ceil_div(plan.blocks, plan.splits), split = index % plan.splits
     cdef int64_t lists = ceil_div(2 * (most + x.taps) * sizeof(int64_t), 64) * 64
     cdef int64_t panels = panel_bytes(plan) if plan.fused else 0, last_block, block
-    cdef int64_t* memory = <int64_t*> workspace(panels + lists + tile_bytes(x))
+    cdef int64_t floats = floats_bytes(plan) if plan.fused else 0
+    cdef int64_t* memory = <int64_t*> workspace(panels + floats + lists + tile_bytes(x))
     cdef Task task
     cdef fc_conv_tile call
     if memory == NULL:
         plan.failed = True
         return
     task.panel = <char*> memory
-    memory += panels // <int64_t>sizeof(int64_t)
+    memory += (panels + floats) // <int64_t>sizeof(int64_t)
     task.lists[0], task.lists[1] = memory, memory + most
     task.lists[2], task.lists[3] = memory + 2 * most, memory + 2 * most + x.taps
     call.tap, call.wtap = task.lists[2], task.lists[3]
@@ -263,7 +285,7 @@ cdef void run_tile(void* context, int64_t index) noexcept nogil:
             continue
         for block in range(split * share, last_block):
             task.block, task.last_block = block, block + 1
-            pack_panel(plan, task.group, block, task.chunk, task.panel)
+            pack_panel(plan, task.group, block, task.chunk, task.panel, task.panel + panels)
             run_boxes(plan, &task, &call)
 
 
@@ -309,6 +331,8 @@ cdef class PackWeights:
         self.plan.packed = panels.data
         with nogil:
             parallel_for(self.plan.problem.x.groups * self.plan.blocks, pack_panels, self.plan)
+        if self.plan.failed:
+            raise MemoryError("convolution: no memory for a workspace")
         return panels
 
 
@@ -328,7 +352,7 @@ cdef object kept_weights(Correlation* problem, cnp.ndarray w, object kind):
         return None
     pack.plan = &plan
     chunk = problem.x.chunk if problem.x.taps > 1 else 0  # the order of a panel: dilation, for one, may change it
-    panels = cached_panels(w, (kind, problem.x.groups, chunk, <size_t> problem.x.kernel), pack)
+    panels = cached_panels(w, (kind, problem.x.groups, chunk, <size_t> problem.x.kernel, problem.x.channels), pack)
     problem.packed = panels.data
     return panels
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ...geometry import ConvGeometry
 from ..reference import conv as reference
-from . import winograd_rule
+from . import bf16_rule, winograd_rule
 from .conv_backward_input import conv_backward_input
 from .conv_backward_weight import conv_backward_weight
 from .conv_forward import conv_forward
@@ -65,6 +65,7 @@ def _candidates(kernel: Callable, specification: Callable) -> tuple[Candidate, .
     return (
         Candidate("depthwise", partial(kernel, lanes=True), _depthwise_declines),
         Candidate("grouped", partial(kernel, lanes=True), _grouped_declines),
+        Candidate("bf16", partial(kernel, pairs=True), partial(bf16_rule.declines, kernel.__name__)),
         Candidate("winograd", _winograd(kernel), partial(winograd_rule.declines, kernel.__name__)),
         Candidate("tiles", kernel, _never),
         Candidate("reference", specification, _never),
@@ -96,5 +97,6 @@ def explain(verb: str, geometry: ConvGeometry, dtype: str) -> str:
         if reason is None:
             why = "; ".join(passed) or "first choice"
             return f"{verb}: {candidate.name} ({isa()}, {dtype}, {geometry.flops / 1e6:.4g} MFLOP): {why}"
-        passed.append(f"not {candidate.name}: {reason}")
+        if candidate.name != "bf16" or geometry.compute == "bf16":  # where it is not asked for it is not news
+            passed.append(f"not {candidate.name}: {reason}")
     raise LookupError(verb)
