@@ -9,7 +9,8 @@ from __future__ import annotations
 from ...geometry import ConvGeometry
 from . import winograd_rule
 
-FEWEST = 4  # channels a group, in and out: fewer do not pay for their copy as pairs
+# Channels a group, in and out. One has no neighbour for a pair; a weight gradient needs them for its register tile.
+FEWEST = {"conv_forward": 2, "conv_backward_input": 2, "conv_backward_weight": 8}
 
 
 def declines(verb: str, geometry: ConvGeometry, itemsize: int) -> str | None:
@@ -19,8 +20,8 @@ def declines(verb: str, geometry: ConvGeometry, itemsize: int) -> str | None:
     if itemsize != 4:
         return "float64 keeps its precision"
     channels = min(geometry.ic, geometry.oc) // geometry.groups
-    if channels < FEWEST:
-        return f"{channels} channels a group, fewer than {FEWEST}"
+    if channels < FEWEST[verb]:
+        return f"{channels} channels a group, fewer than {FEWEST[verb]}"
     if winograd_rule.declines(verb, geometry, itemsize) is None:
         return "Winograd in float32 saves more"
     return None
