@@ -10,6 +10,8 @@
 #include "kernels/conv.hpp"
 #include "kernels/copy.hpp"
 #include "kernels/outer.hpp"
+#include "simd/prefetch.hpp"
+#include "simd/unroll.hpp"
 
 namespace fastconv {
 
@@ -38,17 +40,23 @@ void outer_tile_pairs(const fc_outer_tile* a) {
     if constexpr (has_pairs<V>) outer_tile<Pairs<V>>(a);
 }
 
+// A vector of the pairs of up to 2 * width numbers, zeros behind them.
+template <class V>
+static inline typename V::Reg load_pairs(const float* src, int64_t count) {
+    constexpr int w = V::width;
+    if (count >= 2 * w) return V::pair_lanes(V::load(src), V::load(src + w));
+    const int n = static_cast<int>(count);
+    return V::pair_lanes(n >= w ? V::load(src) : V::load_n(src, n), n > w ? V::load_n(src + w, n - w) : V::zero());
+}
+
 template <class V>
 static void pair_columns_of(const float* src, int64_t columns, float* dst) {
     constexpr int w = V::width;
-    int64_t j = 0;
-    for (; j + 2 * w <= columns; j += 2 * w, dst += w) V::store(dst, V::pair_lanes(V::load(src + j), V::load(src + j + w)));
-    const int rest = static_cast<int>(columns - j);
-    if (rest == 0) return;
-    const auto first = rest >= w ? V::load(src + j) : V::load_n(src + j, rest);
-    const auto second = rest > w ? V::load_n(src + j + w, rest - w) : V::zero();
-    const auto pairs = V::pair_lanes(first, second);
-    rest + 1 < 2 * w ? V::store_n(dst, pairs, (rest + 1) / 2) : V::store(dst, pairs);
+    for (int64_t j = 0; j < columns; j += 2 * w, dst += w) {
+        const auto pairs = load_pairs<V>(src + j, columns - j);
+        const int64_t rest = (columns - j + 1) / 2;
+        rest < w ? V::store_n(dst, pairs, static_cast<int>(rest)) : V::store(dst, pairs);
+    }
 }
 
 template <class V>
@@ -89,14 +97,43 @@ void pair_rows(const fc_pair_rows* a) {
         const int rest = static_cast<int>(a->columns - whole);
         for (int64_t i = 0; i < a->rows; i += 2, dst += a->ld) {
             const bool single = i + 1 == a->rows;
-            const float* first = src + (a->row ? a->row[i] : i * a->columns);
-            const float* second = single ? first : src + (a->row ? a->row[i + 1] : (i + 1) * a->columns);
+            const float* first = src + (a->row ? a->row[i] : i * a->step);
+            const float* second = single ? first : src + (a->row ? a->row[i + 1] : (i + 1) * a->step);
             for (int64_t c = 0; c < whole; c += V::width) {
                 V::store(dst + c, V::pair_rows(V::load(first + c), single ? V::zero() : V::load(second + c)));
             }
             if (rest == 0) continue;
             const auto other = single ? V::zero() : V::load_n(second + whole, rest);
             V::store_n(dst + whole, V::pair_rows(V::load_n(first + whole, rest), other), rest);
+        }
+    }
+}
+
+// Squares are transposed in registers, as in kernels/pack.hpp.
+template <class V>
+void pack_pairs(const fc_pack_pairs* a) {
+    constexpr int w = V::width, nr = Blocks<V>::nv * w;
+    FC_CHECK(has_pairs<V> && a->depth >= 0 && a->columns > 0 && a->columns <= nr && a->dst && a->src);
+    if constexpr (has_pairs<V>) {
+        for (int first = 0; first < nr; first += w) {
+            const int64_t columns = a->columns - first;
+            const float* src = static_cast<const float*>(a->src) + first * a->column;
+            float* dst = static_cast<float*>(a->dst) + first;
+            for (int64_t i = 0; i < a->depth; i += 2 * w) {
+                typename V::Reg square[w];
+                FC_UNROLL
+                for (int c = 0; c < w; ++c) {
+                    const float* from = src + c * a->column + i;
+                    if (c < columns) prefetch(from + 16 * w);
+                    square[c] = c >= columns ? V::zero() : load_pairs<V>(from, a->depth - i);
+                }
+                V::transpose(square);
+                const int64_t rows = (a->depth - i + 1) / 2;
+                FC_UNROLL
+                for (int r = 0; r < w; ++r) {
+                    if (r < rows) V::store(dst + (i / 2 + r) * nr, square[r]);
+                }
+            }
         }
     }
 }

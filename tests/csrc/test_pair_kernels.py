@@ -9,12 +9,14 @@ from test_micro_kernels import ISAS, POINTER, SIZE, ConvTile, OuterTile, edges_u
 from fastconv.backends.cpu import _lab, available_isas
 
 PairColumns = struct("PairColumns", dst=POINTER, src=POINTER, rows=SIZE, columns=SIZE, ld=SIZE, si=SIZE, sj=SIZE)
-PairRows = struct("PairRows", dst=POINTER, src=POINTER, row=POINTER, rows=SIZE, columns=SIZE, ld=SIZE)
+PairRows = struct("PairRows", dst=POINTER, src=POINTER, row=POINTER, rows=SIZE, columns=SIZE, ld=SIZE, step=SIZE)
+PackPairs = struct("PackPairs", dst=POINTER, src=POINTER, depth=SIZE, columns=SIZE, column=SIZE)
 STRUCTS = {
     "conv_tile_pairs": ConvTile,
     "outer_tile_pairs": OuterTile,
     "pair_columns": PairColumns,
     "pair_rows": PairRows,
+    "pack_pairs": PackPairs,
 }
 SPECIAL = [0, -0.0, 1, 1 + 2**-8, 1 + 3 * 2**-8, np.inf, -np.inf, np.nan, 3.4e38, -3.4e38, 2.0**-126]
 
@@ -113,8 +115,21 @@ def test_pair_rows(isa, rng, listed):
             wanted = dst.copy()
             wanted[: (rows + 1) // 2, :columns] = paired(even[::2], even[1::2]).view(np.float32)
             call("pair_rows", isa, dst=dst, src=source, row=(order * columns) if listed else None, rows=rows,
-                 columns=columns, ld=columns + 3)  # fmt: skip
+                 columns=columns, ld=columns + 3, step=columns)  # fmt: skip
             np.testing.assert_array_equal(dst.view(np.uint32), wanted.view(np.uint32))
+            assert edges_untouched(memory)
+
+
+def test_pack_pairs(isa, rng):
+    width, _, nr = _lab.block_sizes(ISAS[isa], 0)
+    for depth in sorted({*sizes_around(width), *sizes_around(2 * width), 64}):
+        for columns in sorted({1, width, max(1, nr - 1), nr}):
+            w = numbers(rng, (columns, depth + 5))
+            even = np.zeros((depth + depth % 2, nr), np.float32)
+            even[:depth, :columns] = w[:, :depth].T
+            memory, panel = guarded(((depth + 1) // 2, nr), np.float32, rng)
+            call("pack_pairs", isa, dst=panel, src=w, depth=depth, columns=columns, column=depth + 5)
+            np.testing.assert_array_equal(panel.view(np.uint32), paired(even[::2], even[1::2]))
             assert edges_untouched(memory)
 
 

@@ -19,6 +19,14 @@ typedef struct fc_pair_columns {
 typedef struct fc_pair_rows {
     void* dst;
     const void* src;
-    const int64_t* row; /* (rows,); NULL: row i lies at i * columns */
-    int64_t rows, columns, ld;
+    const int64_t* row; /* (rows,); NULL: row i lies at i * step */
+    int64_t rows, columns, ld, step;
 } fc_pair_rows;
+
+/* dst[j * NR + c] = (src[c * column + 2 j], src[c * column + 2 j + 1]) for 0 <= 2 j < depth, 0 <= c < columns <= NR; the
+ * second number is 0 where 2 j + 1 == depth, and both are for columns <= c < NR. */
+typedef struct fc_pack_pairs {
+    void* dst;
+    const void* src;
+    int64_t depth, columns, column;
+} fc_pack_pairs;

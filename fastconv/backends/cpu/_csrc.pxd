@@ -94,7 +94,12 @@ cdef extern from "fastconv/kernels.h" nogil:
         void* dst
         const void* src
         const int64_t* row
-        int64_t rows, columns, ld
+        int64_t rows, columns, ld, step
+
+    ctypedef struct fc_pack_pairs:
+        void* dst
+        const void* src
+        int64_t depth, columns, column
 
     ctypedef struct fc_map:
         void* y
@@ -303,6 +308,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*outer_tile_pairs)(const fc_outer_tile*) noexcept nogil
         void (*pair_columns)(const fc_pair_columns*) noexcept nogil
         void (*pair_rows)(const fc_pair_rows*) noexcept nogil
+        void (*pack_pairs)(const fc_pack_pairs*) noexcept nogil
         void (*winograd_input)(const fc_winograd*) noexcept nogil
         void (*winograd_filter)(const fc_winograd*) noexcept nogil
         void (*winograd_expand)(const fc_winograd*) noexcept nogil

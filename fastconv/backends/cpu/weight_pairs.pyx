@@ -70,7 +70,8 @@ cdef void copy_pairs(const Reader* x, const Side* side, int64_t pixels, char* fl
         x.kernel.gather(&take)
         pairs.src = floats
         pairs.row = NULL
-    pairs.dst, pairs.rows, pairs.columns, pairs.ld = side.pairs, pixels, side.channels, side.ld
+    pairs.dst, pairs.rows, pairs.ld = side.pairs, pixels, side.ld
+    pairs.columns = pairs.step = side.channels
     x.kernel.pair_rows(&pairs)
 
 
