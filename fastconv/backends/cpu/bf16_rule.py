@@ -6,11 +6,14 @@ as fast. The rule knows shape and options alone, not which instruction set runs:
 
 from __future__ import annotations
 
+from math import prod
+
 from ...geometry import ConvGeometry
 from . import winograd_rule
 
 # Channels a group, in and out. One has no neighbour for a pair; a weight gradient needs them for its register tile.
 FEWEST = {"conv_forward": 2, "conv_backward_input": 2, "conv_backward_weight": 8}
+MOST_TAPS = 4096  # weights are packed as float32 first, which takes twice the memory of a panel
 
 
 def declines(verb: str, geometry: ConvGeometry, itemsize: int) -> str | None:
@@ -22,6 +25,8 @@ def declines(verb: str, geometry: ConvGeometry, itemsize: int) -> str | None:
     channels = min(geometry.ic, geometry.oc) // geometry.groups
     if channels < FEWEST[verb]:
         return f"{channels} channels a group, fewer than {FEWEST[verb]}"
+    if prod(geometry.kernel) > MOST_TAPS:
+        return f"{prod(geometry.kernel)} kernel positions, more than {MOST_TAPS}"
     if winograd_rule.declines(verb, geometry, itemsize) is None:
         return "Winograd in float32 saves more"
     return None
