@@ -35,6 +35,7 @@ def machine():
 if MSVC:
     COMMON = ["/std:c++17", "/O2", "/EHsc"]
     ISA_FLAGS = {"scalar": [], "avx2": ["/arch:AVX2"], "avx512": ["/arch:AVX512"], "neon": []}
+    ISA_FLAGS["avx512_bf16"] = ISA_FLAGS["avx512"]
 else:
     # Contraction would fuse or not fuse a product and a sum as the optimiser likes, and so change bits between kernels.
     COMMON = ["-std=c++17", "-fvisibility=hidden", "-ffp-contract=off", "-pthread"]
@@ -46,7 +47,8 @@ else:
         "avx512": ["-mavx2", "-mfma", "-mavx512f", "-Wno-uninitialized", "-Wno-maybe-uninitialized"],
         "neon": [],
     }
-ISAS = ["scalar", "neon"] if machine() in ("arm64", "aarch64") else ["scalar", "avx2", "avx512"]
+    ISA_FLAGS["avx512_bf16"] = [*ISA_FLAGS["avx512"], "-mavx512bw", "-mavx512bf16"]
+ISAS = ["scalar", "neon"] if machine() in ("arm64", "aarch64") else ["scalar", "avx2", "avx512", "avx512_bf16"]
 LINK = [] if MSVC else ["-pthread"] if DEBUG else ["-pthread", "-s"] if sys.platform == "linux" else ["-pthread"]
 OWN_SOURCES = {  # C++ that exactly one extension links
     "runtime": sorted(glob("csrc/runtime/*.cpp")),

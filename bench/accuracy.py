@@ -10,16 +10,16 @@ import json
 import tempfile
 from pathlib import Path
 
-from fastconv import cli
+from fastconv import cli, config
 
 from . import machine
 
 
-def history(dataset: str, seed: int, epochs: int | None) -> list[float]:
+def history(dataset: str, seed: int, epochs: int | None, compute: str) -> list[float]:
     """Train once; return the test accuracy after each epoch, in per cent."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "run"
-        options = ["--dataset", dataset, "--seed", str(seed), "--output", str(place), "--quiet"]
+        options = ["--dataset", dataset, "--seed", str(seed), "--output", str(place), "--quiet", "--compute", compute]
         code = cli.main(["train", *options, *(["--epochs", str(epochs)] if epochs else [])])
         if code:
             raise SystemExit(code)
@@ -32,11 +32,13 @@ def main() -> None:
     parser.add_argument("--dataset", default="mnist")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, help="instead of the default")
+    parser.add_argument("--compute", choices=config.COMPUTE, default="float32", help="numbers that are multiplied")
     machine.add_results_option(parser)
     options = parser.parse_args()
-    runs = {str(seed): history(options.dataset, seed, options.epochs) for seed in range(options.seeds)}
+    runs = {str(seed): history(options.dataset, seed, options.epochs, options.compute) for seed in range(options.seeds)}
     epochs = f"_{options.epochs}_epochs" if options.epochs else ""
-    path = machine.save(f"accuracy_{options.dataset}{epochs}", {"test_accuracy_by_seed": runs}, options.results)
+    mode = "" if options.compute == "float32" else f"_{options.compute}"
+    path = machine.save(f"accuracy_{options.dataset}{epochs}{mode}", {"test_accuracy_by_seed": runs}, options.results)
     print(f"\n{path}")
     for seed, accuracies in runs.items():
         print(f"seed {seed}: " + ", ".join(f"{accuracy:.2f} %" for accuracy in accuracies))

@@ -7,6 +7,7 @@ A step is forward pass, cross-entropy, backward pass and SGD with momentum, thro
 its best of NCHW and channels-last, each with its default and its fused optimiser, at the same number of threads;
 --jax adds a jit-compiled step of JAX, where it is installed. Before anything is timed all must agree, from the same
 weights: loss, every gradient, every parameter after the step. With FASTCONV_EXACT=1 our side does without Winograd.
+With --compute bf16 both sides may multiply bfloat16 numbers: our side in its compute mode, PyTorch under autocast.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from .paired import Paired, paired, spread
 SGD = {"lr": 0.01, "momentum": 0.9}
 BOUND = 1e-3  # relative norm error, float32 against float32, direct kernels
 JAX = "jax jit"
+BFLOAT16 = 5e-2  # both sides in bfloat16
 NEAR_TIES = 1e-2  # with Winograd: in a large batch some near-ties of a max-pool fall to the other side
 
 
@@ -54,8 +56,10 @@ class Fastconv:
     """Our side."""
 
     def __init__(
-        self, x: np.ndarray, labels: np.ndarray, weights: dict[str, np.ndarray], exact: bool | None = None
-    ) -> None:
+        self, x: np.ndarray, labels: np.ndarray, weights: dict[str, np.ndarray],
+        exact: bool | None = None, compute: str = "float32",
+    ) -> None:  # fmt: skip
+        self.compute = compute
         self.x, self.labels = fastconv.tensor(x), labels
         self.model = models.create("tutorial")
         self.model.c1.exact = self.model.c3.exact = exact
@@ -64,7 +68,8 @@ class Fastconv:
 
     def step(self) -> Any:
         self.optimizer.zero_grad()
-        loss = functional.cross_entropy(self.model(self.x), self.labels)
+        with fastconv.compute(self.compute):
+            loss = functional.cross_entropy(self.model(self.x), self.labels)
         loss.backward()
         self.optimizer.step()
         return loss
@@ -79,8 +84,10 @@ class Torch:
     """PyTorch's side, in one memory format and with one of its optimisers."""
 
     def __init__(
-        self, x: np.ndarray, labels: np.ndarray, weights: dict[str, np.ndarray], channels_last: bool, fused: bool
-    ) -> None:
+        self, x: np.ndarray, labels: np.ndarray, weights: dict[str, np.ndarray], channels_last: bool,
+        fused: bool, compute: str = "float32",
+    ) -> None:  # fmt: skip
+        self.compute = compute
         layout = torch.channels_last if channels_last else torch.contiguous_format
         self.x = torch.from_numpy(x).to(memory_format=layout)
         self.labels = torch.from_numpy(labels)
@@ -91,7 +98,8 @@ class Torch:
 
     def step(self) -> Any:
         self.optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(self.model(self.x), self.labels)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.compute == "bf16"):
+            loss = torch.nn.functional.cross_entropy(self.model(self.x), self.labels)
         loss.backward()
         self.optimizer.step()
         return loss
@@ -115,18 +123,20 @@ def verify(ours: Fastconv, theirs: Any, bound: float) -> dict[str, float]:
     return errors
 
 
-def compare(batch: int, rounds: int, steps: int, jax: bool = False) -> tuple[Paired, dict[str, float]]:
+def compare(batch: int, rounds: int, steps: int, compute: str, jax: bool = False) -> tuple[Paired, dict[str, float]]:
     """Verify and time all sides at one batch size."""
     x, labels = batch_of(batch)
     fastconv.manual_seed(0)
     weights = {name: np.array(value) for name, value in models.create("tutorial").state_dict().items()}
-    sides: dict[str, Any] = {"fastconv": Fastconv(x, labels, weights)}
+    sides: dict[str, Any] = {"fastconv": Fastconv(x, labels, weights, compute=compute)}
     errors: dict[str, float] = {}
     for channels_last, fused in product((False, True), (False, True)):
         name = f"torch {'channels-last' if channels_last else 'NCHW'}{', fused SGD' if fused else ''}"
-        sides[name] = Torch(x, labels, weights, channels_last, fused)
-        verify(Fastconv(x, labels, weights, exact=True), Torch(x, labels, weights, channels_last, fused), BOUND)
-        found = verify(Fastconv(x, labels, weights), Torch(x, labels, weights, channels_last, fused), NEAR_TIES)
+        theirs = x, labels, weights, channels_last, fused, compute
+        sides[name] = Torch(*theirs)
+        near, far = (BOUND, NEAR_TIES) if compute == "float32" else (BFLOAT16, BFLOAT16)
+        verify(Fastconv(x, labels, weights, True, compute), Torch(*theirs), near)
+        found = verify(Fastconv(x, labels, weights, None, compute), Torch(*theirs), far)
         errors = {key: max(value, errors.get(key, 0.0)) for key, value in found.items()}
     if jax:
         sides[JAX] = Jax(x, labels, weights, **SGD)
@@ -143,6 +153,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10, help="timed steps a turn")
     parser.add_argument("--jax", action="store_true", help="compare with JAX too, where it is installed")
     isa.add_isa_option(parser)
+    parser.add_argument("--compute", choices=config.COMPUTE, default="float32", help="numbers that are multiplied")
     machine.add_results_option(parser)
     options = parser.parse_args()
     suffix = isa.settle(options.isa)
@@ -154,7 +165,7 @@ def main() -> None:
     print("| batch | threads | fastconv, ms | images/s | PyTorch, ms | its best | times as fast (min, median, max) |")
     print("|---|---|---|---|---|---|---|")
     for batch in options.batch:
-        result, errors = compare(batch, options.rounds, options.steps, options.jax)
+        result, errors = compare(batch, options.rounds, options.steps, options.compute, options.jax)
         best = result.fastest(*(name for name in result.samples if name.startswith("torch")))
         ratio = spread(result.ratios("fastconv", best))
         record = {
@@ -163,8 +174,8 @@ def main() -> None:
         }  # fmt: skip
         if options.jax:
             record["times_as_fast_as_jax"] = spread(result.ratios("fastconv", JAX))
-        exact = "_exact" if config.exact() else ""
-        machine.save(f"lenet_step_b{batch}_t{options.threads}{exact}{suffix}", record, options.results)
+        kind = ("_exact" if config.exact() else "") + ("" if options.compute == "float32" else f"_{options.compute}")
+        machine.save(f"lenet_step_b{batch}_t{options.threads}{kind}{suffix}", record, options.results)
         ours, theirs = result.median("fastconv"), result.median(best)
         print(
             f"| {batch} | {options.threads} | {1e3 * ours:.2f} | {batch / ours:,.0f} | {1e3 * theirs:.2f} | {best} "

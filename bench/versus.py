@@ -1,6 +1,7 @@
 """Convolution and pooling layers of real networks, against PyTorch in the same process and run.
 
     python -m bench.versus conv --nets vgg_19 resnet_50
+    python -m bench.versus conv --compute bf16
     python -m bench.versus pool
     python -m bench.versus conv --isa avx2
 
@@ -8,6 +9,7 @@ Every layer and direction is verified first, on one image (a volume's corner) ag
 PyTorch in its two memory formats, at the same number of threads; the batch is scaled to a given amount of work, and a
 volume that is more work than that by far is cut in depth. fastconv gets channels-last arrays, the form that its own
 layers hand on; as no gradient of plain arrays is taken, its forward pass finds the weights packed from the call before.
+In the compute mode bf16 PyTorch gets arrays of bfloat16, and our side float32 arrays as ever.
 Pooling is timed as training runs it: both sides record the forward pass and keep what the gradient needs. The shapes
 are in bench/shapes. Geometric means by group are printed, all samples go to bench/results.
 """
@@ -34,6 +36,7 @@ from .paired import Paired, paired, spread
 
 SHAPES = Path(__file__).parent / "shapes"
 BOUND = 1e-5  # relative norm error
+BFLOAT16 = 1e-2  # and where operands are rounded
 CORNER = 14  # voxels an axis
 FORMATS = {"NCHW": torch.contiguous_format, "channels-last": None}  # None: of the rank
 Sides = dict[str, Callable[[], Any]]
@@ -44,12 +47,12 @@ def channels_last(a: np.ndarray) -> np.ndarray:
     return np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1)
 
 
-def as_torch(a: np.ndarray, layout: str) -> torch.Tensor:
+def as_torch(a: np.ndarray, layout: str, dtype: torch.dtype | None = None) -> torch.Tensor:
     last = torch.channels_last_3d if a.ndim == 5 else torch.channels_last
-    return torch.from_numpy(np.ascontiguousarray(a)).to(memory_format=FORMATS[layout] or last)
+    return torch.from_numpy(np.ascontiguousarray(a)).to(dtype).to(memory_format=FORMATS[layout] or last)
 
 
-def directions(kind: str, layer: dict[str, Any], work: float, peer: type) -> Iterator[tuple[str, float, Sides]]:
+def directions(kind: str, layer: dict[str, Any], work: float, peer: torch.dtype) -> Iterator[tuple[str, float, Sides]]:
     """Yield each direction's name, its amount of work (FLOPs or bytes), and a callable for each side.
 
     PyTorch computes in the dtype ``peer``: float64 makes it an oracle.
@@ -71,7 +74,7 @@ def shallow(layer: dict[str, Any], work: float) -> dict[str, Any]:
     return {**layer, "input": [depth, *plane]}
 
 
-def conv(layer: dict[str, Any], flops: float, peer: type) -> Iterator[tuple[str, float, Sides]]:
+def conv(layer: dict[str, Any], flops: float, peer: torch.dtype) -> Iterator[tuple[str, float, Sides]]:
     rank, (ic, oc) = len(layer["input"]), layer["channels"]
     options = {name: layer[name] for name in ("stride", "padding", "groups")}
     rng = np.random.default_rng(0)
@@ -85,7 +88,7 @@ def conv(layer: dict[str, Any], flops: float, peer: type) -> Iterator[tuple[str,
     cx, cdy = channels_last(x), channels_last(dy)
     backward = getattr(functional, f"conv{rank}d_backward")
     torch_forward = getattr(torch.nn.functional, f"conv{rank}d")
-    tensors = {layout: [as_torch(a.astype(peer), layout) for a in (x, w, dy)] for layout in FORMATS}
+    tensors = {layout: [as_torch(a, layout, peer) for a in (x, w, dy)] for layout in FORMATS}
 
     def gradient(layout: str, which: int) -> Callable[[], Any]:
         tx, tw, tdy = tensors[layout]
@@ -105,7 +108,7 @@ def conv(layer: dict[str, Any], flops: float, peer: type) -> Iterator[tuple[str,
         }  # fmt: skip
 
 
-def pool(layer: dict[str, Any], work: float, peer: type) -> Iterator[tuple[str, float, Sides]]:
+def pool(layer: dict[str, Any], work: float, peer: torch.dtype) -> Iterator[tuple[str, float, Sides]]:
     rank = len(layer["input"])
     options = {"kernel_size": layer["kernel"], "stride": layer["stride"], "padding": layer["padding"]}
     size = layer["channels"] * prod(layer["input"])
@@ -113,7 +116,7 @@ def pool(layer: dict[str, Any], work: float, peer: type) -> Iterator[tuple[str, 
     rng = np.random.default_rng(0)
     x = rng.standard_normal((n, layer["channels"], *layer["input"]), dtype=np.float32)
     cx = channels_last(x)
-    inputs = {layout: as_torch(x.astype(peer), layout) for layout in FORMATS}
+    inputs = {layout: as_torch(x, layout, peer) for layout in FORMATS}
     for kind in ("max", "avg"):
         ours, theirs = (getattr(m, f"{kind}_pool{rank}d") for m in (functional, torch.nn.functional))
         leaf = fastconv.Tensor(cx, requires_grad=True)
@@ -128,7 +131,7 @@ def pool(layer: dict[str, Any], work: float, peer: type) -> Iterator[tuple[str, 
         cdy = channels_last(dy)
         yield f"{kind} backward", bytes_moved, {
             "fastconv": lambda y=y, leaf=leaf, cdy=cdy: gradient(y, leaf, cdy),
-            **{f: torch_gradient(theirs(a, **options), a, as_torch(dy.astype(peer), f)) for f, a in leaves.items()},
+            **{f: torch_gradient(theirs(a, **options), a, as_torch(dy, f, peer)) for f, a in leaves.items()},
         }  # fmt: skip
 
 
@@ -148,12 +151,12 @@ def as_array(result: Any) -> np.ndarray:
     return np.asarray(result.detach() if isinstance(result, torch.Tensor) else result)
 
 
-def verify(where: str, sides: Sides) -> float:
+def verify(where: str, sides: Sides, bound: float = BOUND) -> float:
     """Return the relative error against PyTorch in float64, and raise where it is beyond the bound."""
     peer = next(side for side in sides if side != "fastconv")
     ours, expected = as_array(sides["fastconv"]()), as_array(sides[peer]())
     error = float(np.linalg.norm(ours - expected) / max(float(np.linalg.norm(expected)), 1e-30))
-    if not error <= BOUND:
+    if not error <= bound:
         raise SystemExit(f"versus: {where}: the sides differ by {error:.2g}, nothing is timed")
     return error
 
@@ -174,23 +177,26 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--turn", type=float, default=0.03, help="seconds a turn")
     isa.add_isa_option(parser)
+    parser.add_argument("--compute", choices=("float32", "bf16"), default="float32", help="numbers that are multiplied")
     machine.add_results_option(parser)
     options = parser.parse_args()
     suffix = isa.settle(options.isa)
     fastconv.set_num_threads(options.threads)
+    fastconv.compute(options.compute)
     torch.set_num_threads(options.threads)
     layers = json.loads((SHAPES / f"{options.kind}.json").read_text(encoding="utf-8"))
     layers = [layer for layer in layers if not options.nets or layer["net"] in options.nets]
     work = 1e9 * (options.work or {"conv": 1.0, "pool": 0.02}[options.kind])
+    peer, bound = (torch.float32, BOUND) if options.compute == "float32" else (torch.bfloat16, BFLOAT16)
     rows = []
     for layer in tqdm(layers, unit="layer"):
         small = layer
         if options.kind == "conv":
             layer, small = shallow(layer, work), corner(layer, CORNER)
-        exact = directions(options.kind, small, 0, np.float64)  # one image
-        timed = directions(options.kind, layer, work, np.float32)
+        exact = directions(options.kind, small, 0, torch.float64)  # one image
+        timed = directions(options.kind, layer, work, peer)
         for (_, _, oracle), (direction, amount, sides) in zip(exact, timed, strict=True):
-            error = verify(f"{layer['net']} {layer['layer']} {direction}", oracle)
+            error = verify(f"{layer['net']} {layer['layer']} {direction}", oracle, bound)
             result = measure(sides, options.rounds, options.turn)
             best = result.fastest(*FORMATS)
             rows.append({
@@ -201,7 +207,9 @@ def main() -> None:
                 "best_peer": best, "times_as_fast": spread(result.ratios("fastconv", best)),
                 "times_as_fast_as_NCHW": spread(result.ratios("fastconv", "NCHW")), "seconds": result.samples,
             })  # fmt: skip
-    machine.save(f"versus_{options.kind}_t{options.threads}{suffix}", {"work": work, "rows": rows}, options.results)
+    mode = "" if options.compute == "float32" else f"_{options.compute}"
+    name = f"versus_{options.kind}_t{options.threads}{mode}{suffix}"
+    machine.save(name, {"work": work, "rows": rows}, options.results)
     report(rows)
 
 

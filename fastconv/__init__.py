@@ -19,6 +19,8 @@ _NAMES = {
     "Parameter": "nn",
     "get_num_threads": "backends.cpu.runtime",
     "set_num_threads": "backends.cpu.runtime",
+    "compute": "precision",
+    "compute_mode": "precision",
     "empty_cache": "backends.cpu.runtime",
     "explain": "functional.explain",
     "manual_seed": "random",

@@ -11,7 +11,8 @@ from pathlib import Path
 from .errors import ArgumentError, mismatch
 
 _BACKENDS = ("cpu", "reference")
-ISAS = ("scalar", "avx2", "avx512", "neon")
+COMPUTE = ("float32", "bf16")
+ISAS = ("scalar", "avx2", "avx512", "neon", "avx512_bf16")
 
 
 def _choice(variable: str, known: tuple[str, ...], default: str) -> str:
@@ -34,6 +35,11 @@ def max_isa() -> str | None:
 def exact() -> bool:
     """FASTCONV_EXACT=1: no algorithm that transforms its operands (Winograd) unless a call asks for it."""
     return _choice("FASTCONV_EXACT", ("0", "1"), "0") == "1"
+
+
+def compute() -> str:
+    """FASTCONV_COMPUTE: in which numbers float32 operands are multiplied, ``float32`` (default) or ``bf16``."""
+    return _choice("FASTCONV_COMPUTE", COMPUTE, "float32")
 
 
 def fuse() -> bool:

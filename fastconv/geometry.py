@@ -62,6 +62,7 @@ class ConvGeometry:
     dilation: Axes
     output: Axes
     exact: bool = False  # only algorithms that sum the products themselves: no Winograd
+    compute: str = "float32"  # 'bf16': float32 operands may be rounded to bfloat16 before they are multiplied
     input_shape: tuple[int, ...] = _derived()
     output_shape: tuple[int, ...] = _derived()
     weight_shape: tuple[int, ...] = _derived()
@@ -71,7 +72,7 @@ class ConvGeometry:
         _derive(self, "input_shape", (self.n, self.ic, *self.input))
         _derive(self, "output_shape", (self.n, self.oc, *self.output))
         _derive(self, "weight_shape", (self.oc, self.ic // self.groups, *self.kernel))
-        options = self.groups, self.stride, self.padding, self.padding_end, self.dilation, self.exact
+        options = self.groups, self.stride, self.padding, self.padding_end, self.dilation, self.exact, self.compute
         _derive(self, "_hash", hash((self.input_shape, self.weight_shape, options)))
 
     def __hash__(self) -> int:
@@ -147,6 +148,7 @@ def _check_sizes(op: str, x5: Sequence[int], rank: int) -> None:
 def conv_geometry(
     op: str, rank: int, x: Sequence[int], w: Sequence[int], bias: Sequence[int] | None = None,
     stride: object = 1, padding: object = 0, dilation: object = 1, groups: object = 1, exact: bool = False,
+    compute: str = "float32",
 ) -> ConvGeometry:  # fmt: skip
     """Return the geometry of ``conv{rank}d`` for shapes ``x`` (N, IC, spatial) and ``w`` (OC, IC/groups, spatial).
 
@@ -171,13 +173,13 @@ def conv_geometry(
     kernel = (1,) * (3 - rank) + tuple(w[2:])
     options = _key(op, "stride", stride, 1), _key(op, "padding", padding, 0), _key(op, "dilation", dilation, 1)
     strides, before, after, dilations, output = _conv_axes(op, rank, x5[2:], kernel, *options)
-    return ConvGeometry(x[0], x[1], w[0], g, x5[2:], kernel, strides, before, after, dilations, output, exact)
+    return ConvGeometry(x[0], x[1], w[0], g, x5[2:], kernel, strides, before, after, dilations, output, exact, compute)
 
 
 def conv_transpose_geometry(
     op: str, rank: int, x: Sequence[int], w: Sequence[int], bias: Sequence[int] | None = None,
     stride: object = 1, padding: object = 0, output_padding: object = 0, groups: object = 1, dilation: object = 1,
-    exact: bool = False,
+    exact: bool = False, compute: str = "float32",
 ) -> ConvGeometry:  # fmt: skip
     """Return the geometry of the convolution whose input gradient is ``conv_transpose{rank}d``.
 
@@ -209,7 +211,8 @@ def conv_transpose_geometry(
     )
     if min(sizes) < 1:
         raise ShapeError(mismatch(op, "an output that is not empty", f"sizes {_spatial(sizes, rank)}"))
-    return ConvGeometry(x[0], w[1] * g, x[1], g, sizes, kernel, strides, before, before, dilations, x5[2:], exact)
+    ends = before, before, dilations, x5[2:]
+    return ConvGeometry(x[0], w[1] * g, x[1], g, sizes, kernel, strides, *ends, exact, compute)
 
 
 # ------------------------------------------------------------------------------------------------ pooling

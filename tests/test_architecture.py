@@ -29,6 +29,7 @@ SEAMS = {"errors", "config", "arguments", "geometry"}
 ALLOWED = {
     "errors": set(),
     "config": {"errors"},
+    "precision": {"errors", "config"},
     "arguments": {"errors"},
     "geometry": {"errors", "arguments"},
     "random": {"errors", "arguments"},
@@ -38,14 +39,16 @@ ALLOWED = {
     "backends/cpu": {*SEAMS, "backends/base", "backends/reference", "fastconv"},  # the reference is its last candidate
     "tape": {"errors", "backends", "backends/base"},
     "tensor": {"errors", "tape", "backends", "backends/base"},
-    "functional": {"errors", "config", "arguments", "geometry", "random", "tensor", "backends", "backends/base"},
+    "functional": {*SEAMS, "precision", "random", "tensor", "backends", "backends/base"},
     "init": {"errors", "arguments", "random", "tensor", "backends"},  # backends: to put values on a parameter's device
     "nn": {"errors", "config", "arguments", "random", "tensor", "init", "functional", "backends"},
     "optim": {"errors", "arguments", "tensor", "backends", "backends/base"},
     "detection": {"errors", "arguments"},
     "models": {"errors", "arguments", "tensor", "nn", "init", "detection"},
     "data": {"errors", "config"},
-    "training": {"errors", "config", "random", "tensor", "functional", "nn", "optim", "models", "data", "fastconv"},
+    "training": {
+        "errors", "config", "precision", "random", "tensor", "functional", "nn", "optim", "models", "data", "fastconv",
+    },  # fmt: skip
     "tuning": {*SEAMS, "tensor", "functional", "nn", "data", "backends", "backends/cpu"},
     "info": {"errors", "config", "backends", "backends/cpu", "data", "fastconv"},
     "cli": {"errors", "info", "training", "fastconv"},

@@ -31,8 +31,8 @@ FC_BLOCKS(avx2::VecF32, 6, 2)
 FC_BLOCKS(avx2::VecF64, 6, 2)
 #endif
 #if defined(FC_WITH_AVX512)
-FC_BLOCKS(avx512::VecF32, 8, 2)
-FC_BLOCKS(avx512::VecF64, 8, 2)
+FC_BLOCKS(FC_AVX512::VecF32, 8, 2)
+FC_BLOCKS(FC_AVX512::VecF64, 8, 2)
 #endif
 #if defined(FC_WITH_NEON)
 FC_BLOCKS(neon::VecF32, 6, 4)

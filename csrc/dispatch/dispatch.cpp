@@ -15,6 +15,7 @@ extern const fc_kernels scalar_tables[FC_DTYPE_COUNT];
 #if defined(FC_X86)
 extern const fc_kernels avx2_tables[FC_DTYPE_COUNT];
 extern const fc_kernels avx512_tables[FC_DTYPE_COUNT];
+extern const fc_kernels avx512_bf16_tables[FC_DTYPE_COUNT];
 #elif defined(__aarch64__) || defined(_M_ARM64)
 extern const fc_kernels neon_tables[FC_DTYPE_COUNT];
 #endif
@@ -58,7 +59,10 @@ bool x86_runs(int isa) {
     const unsigned states = enabled_states();
     const bool ymm = (states & 0x6) == 0x6, zmm = (states & 0xe6) == 0xe6;
     if (isa == FC_AVX2) return ymm && avx2 && fma;
-    return zmm && avx2 && fma && avx512f;
+    if (!zmm || !avx2 || !fma || !avx512f) return false;
+    if (isa == FC_AVX512) return true;
+    const bool avx512bw = seven.ebx >> 30 & 1, avx512_bf16 = seven.eax >= 1 && (cpuid(7, 1).eax >> 5 & 1);
+    return avx512bw && avx512_bf16;
 }
 #endif
 
@@ -68,6 +72,7 @@ const fc_kernels* tables(int isa) {
 #if defined(FC_X86)
         case FC_AVX2: return x86_runs(FC_AVX2) ? avx2_tables : nullptr;
         case FC_AVX512: return x86_runs(FC_AVX512) ? avx512_tables : nullptr;
+        case FC_AVX512_BF16: return x86_runs(FC_AVX512_BF16) ? avx512_bf16_tables : nullptr;
 #elif defined(__aarch64__) || defined(_M_ARM64)
         case FC_NEON: return neon_tables;
 #endif

@@ -20,6 +20,7 @@
 #include "kernels/optim.hpp"
 #include "kernels/outer.hpp"
 #include "kernels/pack.hpp"
+#include "kernels/pairs.hpp"
 #include "kernels/philox.hpp"
 #include "kernels/pool.hpp"
 #include "kernels/softmax.hpp"

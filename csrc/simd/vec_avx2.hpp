@@ -103,8 +103,30 @@ struct VecF32 {
         const __m256i lanes = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
         return _mm256_castsi256_ps(_mm256_cmpeq_epi32(lanes, _mm256_set1_epi32(b)));
     }
+    static Reg pair_rows(Reg first, Reg second) {
+        return _mm256_or_ps(lower(rounded(first)), upper(rounded(second)));
+    }
+    static Reg pair_lanes(Reg a, Reg b) {
+        return pair_rows(in_order(_mm256_shuffle_ps(a, b, 0x88)), in_order(_mm256_shuffle_ps(a, b, 0xdd)));
+    }
+    static Reg dot(Reg a, Reg b, Reg c) {
+        return fma(raise(a), raise(b), fma(upper(a), upper(b), c));
+    }
 
   private:
+    static Reg upper(Reg a) { return _mm256_and_ps(a, _mm256_castsi256_ps(_mm256_set1_epi32(-0x10000))); }
+    static Reg lower(Reg a) { return _mm256_castsi256_ps(_mm256_srli_epi32(_mm256_castps_si256(a), 16)); }
+    static Reg raise(Reg a) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a), 16)); }
+    static Reg rounded(Reg a) {  // the upper halves are the bfloat16 numbers
+        const __m256i bits = _mm256_castps_si256(a);
+        const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+        const __m256i up = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+        const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+        return _mm256_blendv_ps(_mm256_castsi256_ps(quiet), _mm256_castsi256_ps(up), ordered(a));
+    }
+    static Reg in_order(Reg a) {  // what shuffles of 128-bit lanes leave as 0 2 1 3
+        return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(a), 0xd8));
+    }
     static __m256i first(int n) {
         return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kFirstLanes32 + width - n));
     }

@@ -1,4 +1,5 @@
 // AVX-512F vectors: float x 16 and double x 8. The names are those of every vec_*.hpp; vec_scalar.hpp documents them.
+// With FC_WITH_AVX512_BF16 (AVX512BW and AVX512_BF16 as well) they are types of another name, whose pairs are native.
 #pragma once
 #include <immintrin.h>
 
@@ -7,8 +8,19 @@
 
 #include "simd/unroll.hpp"
 
+#if defined(FC_WITH_AVX512_BF16)
+#define FC_AVX512 avx512_bf16
+#else
+#define FC_AVX512 avx512
+#endif
+
 namespace fastconv {
-namespace avx512 {
+namespace FC_AVX512 {
+
+#if defined(FC_WITH_AVX512_BF16)
+alignas(64) static const int16_t kInterleave[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                                    8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+#endif
 
 struct VecF32 {
     using T = float;
@@ -95,8 +107,47 @@ struct VecF32 {
         const __m512i lanes = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
         return _mm512_cmpeq_epi32_mask(lanes, _mm512_set1_epi32(b));
     }
+#if defined(FC_WITH_AVX512_BF16)
+    static Reg pair_rows(Reg first, Reg second) {
+        const __m512i order = _mm512_load_si512(kInterleave);
+        return _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, as<__m512i>(_mm512_cvtne2ps_pbh(second, first))));
+    }
+    static Reg pair_lanes(Reg a, Reg b) { return as<Reg>(_mm512_cvtne2ps_pbh(b, a)); }
+    static Reg dot(Reg a, Reg b, Reg c) { return _mm512_dpbf16_ps(c, as<__m512bh>(a), as<__m512bh>(b)); }
+#else
+    static Reg pair_rows(Reg first, Reg second) {
+        const __m512i low = _mm512_srli_epi32(rounded(first), 16);
+        return _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_and_si512(rounded(second), upper())));
+    }
+    static Reg pair_lanes(Reg a, Reg b) {
+        const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+        const __m512i odd = _mm512_or_si512(even, _mm512_set1_epi32(1));
+        return pair_rows(_mm512_permutex2var_ps(a, even, b), _mm512_permutex2var_ps(a, odd, b));
+    }
+    static Reg dot(Reg a, Reg b, Reg c) {
+        const __m512i p = _mm512_castps_si512(a), q = _mm512_castps_si512(b);
+        c = fma(_mm512_castsi512_ps(_mm512_and_si512(p, upper())), _mm512_castsi512_ps(_mm512_and_si512(q, upper())), c);
+        return fma(_mm512_castsi512_ps(_mm512_slli_epi32(p, 16)), _mm512_castsi512_ps(_mm512_slli_epi32(q, 16)), c);
+    }
+#endif
 
   private:
+#if defined(FC_WITH_AVX512_BF16)
+    template <class To, class From>
+    static To as(From a) {
+        To b;
+        std::memcpy(&b, &a, sizeof b);
+        return b;
+    }
+#else
+    static __m512i upper() { return _mm512_set1_epi32(-0x10000); }
+    static __m512i rounded(Reg a) {  // the upper halves are the bfloat16 numbers
+        const __m512i bits = _mm512_castps_si512(a);
+        const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+        const __m512i up = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+        return _mm512_mask_mov_epi32(_mm512_or_si512(bits, _mm512_set1_epi32(0x400000)), ordered(a), up);
+    }
+#endif
     static Reg unpacklo_pairs(Reg a, Reg b) {
         return _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
     }
@@ -191,5 +242,5 @@ struct VecF64 {
     static Mask first(int n) { return static_cast<Mask>((1u << n) - 1u); }
 };
 
-}  // namespace avx512
+}  // namespace FC_AVX512
 }  // namespace fastconv

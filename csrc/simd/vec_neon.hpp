@@ -103,6 +103,25 @@ struct VecF32 : Bytes<float, float32x4_t, 4> {
         const uint16x8_t words = vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(bytes)));
         return vceqq_u32(vmovl_u16(vget_low_u16(words)), vdupq_n_u32(b));
     }
+    static Reg pair_rows(Reg first, Reg second) {
+        const uint32x4_t low = vshrq_n_u32(rounded(first), 16), high = vandq_u32(rounded(second), upper());
+        return vreinterpretq_f32_u32(vorrq_u32(low, high));
+    }
+    static Reg pair_lanes(Reg a, Reg b) { return pair_rows(vuzp1q_f32(a, b), vuzp2q_f32(a, b)); }
+    static Reg dot(Reg a, Reg b, Reg c) {
+        const uint32x4_t p = vreinterpretq_u32_f32(a), q = vreinterpretq_u32_f32(b);
+        c = fma(vreinterpretq_f32_u32(vandq_u32(p, upper())), vreinterpretq_f32_u32(vandq_u32(q, upper())), c);
+        return fma(vreinterpretq_f32_u32(vshlq_n_u32(p, 16)), vreinterpretq_f32_u32(vshlq_n_u32(q, 16)), c);
+    }
+
+  private:
+    static uint32x4_t upper() { return vdupq_n_u32(0xffff0000u); }
+    static uint32x4_t rounded(Reg a) {  // the upper halves are the bfloat16 numbers
+        const uint32x4_t bits = vreinterpretq_u32_f32(a);
+        const uint32x4_t odd = vandq_u32(vshrq_n_u32(bits, 16), vdupq_n_u32(1));
+        const uint32x4_t up = vaddq_u32(bits, vaddq_u32(odd, vdupq_n_u32(0x7fff)));
+        return vbslq_u32(ordered(a), up, vorrq_u32(bits, vdupq_n_u32(0x400000)));
+    }
 };
 
 struct VecF64 : Bytes<double, float64x2_t, 2> {

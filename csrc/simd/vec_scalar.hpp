@@ -54,6 +54,35 @@ struct VecOne {
     static void store_bytes(uint8_t* p, Reg a, int) { *p = static_cast<uint8_t>(a); }
     static void store_bytes(uint8_t* p, Reg a) { *p = static_cast<uint8_t>(a); }  // whole numbers in [0, 255]
     static Mask bytes_equal(const uint8_t* p, uint8_t b) { return *p == b; }      // `width` bytes
+
+    // Only of float: a lane as a pair of bfloat16, the first in the low half. Rounding is to nearest, ties to even.
+    static Reg pair_rows(Reg first, Reg second) {              // lane l: (first[l], second[l])
+        return from_bits(rounded(first) >> 16 | (rounded(second) & 0xffff0000u));
+    }
+    // Lane l: elements 2 l and 2 l + 1 of a and, behind it, b.
+    static Reg pair_lanes(Reg a, Reg b) { return pair_rows(a, b); }
+    // c + products of the second elements, then + products of the first ones: two fused multiply-adds.
+    static Reg dot(Reg a, Reg b, Reg c) {
+        const uint32_t p = bits(a), q = bits(b);
+        c = fma(from_bits(p & 0xffff0000u), from_bits(q & 0xffff0000u), c);
+        return fma(from_bits(p << 16), from_bits(q << 16), c);
+    }
+
+  private:
+    static uint32_t bits(Reg a) {
+        uint32_t b;
+        std::memcpy(&b, &a, sizeof b);
+        return b;
+    }
+    static Reg from_bits(uint32_t b) {
+        Reg a;
+        std::memcpy(&a, &b, sizeof a);
+        return a;
+    }
+    static uint32_t rounded(Reg a) {  // the upper half is the bfloat16
+        const uint32_t b = bits(a);
+        return a == a ? b + 0x7fff + (b >> 16 & 1) : b | 0x400000;
+    }
 };
 
 using VecF32 = VecOne<float>;

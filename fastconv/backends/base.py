@@ -146,15 +146,17 @@ class Backend:
 
     # ------------------------------------------------------------------------------------------ linear
 
-    def linear_forward(self, x: Array, w: Array, b: Array | None, frozen: bool = False) -> Array:
+    def linear_forward(
+        self, x: Array, w: Array, b: Array | None, frozen: bool = False, compute: str = "float32"
+    ) -> Array:
         """x (N, I), w (O, I), b (O,) -> x w^T + b (N, O). ``frozen`` as in ``conv_forward``."""
         raise self._missing("linear_forward")
 
-    def linear_backward_input(self, dy: Array, w: Array) -> Array:
+    def linear_backward_input(self, dy: Array, w: Array, compute: str = "float32") -> Array:
         """dy (N, O), w (O, I) -> dx (N, I)."""
         raise self._missing("linear_backward_input")
 
-    def linear_backward_weight(self, dy: Array, x: Array) -> Array:
+    def linear_backward_weight(self, dy: Array, x: Array, compute: str = "float32") -> Array:
         """dy (N, O), x (N, I) -> dw (O, I), summed over N. (``bias_backward`` gives db.)"""
         raise self._missing("linear_backward_weight")
 

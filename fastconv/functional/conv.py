@@ -13,6 +13,7 @@ from .. import config
 from ..arguments import flag
 from ..backends.base import Array, Backend
 from ..geometry import ConvGeometry, conv_geometry, conv_transpose_geometry
+from ..precision import compute_mode
 from ..tensor import operands, record
 from ._common import RANKS, batched, check_gradient, check_needs, is_frozen, lowered, named, remembered, sizes_of
 
@@ -46,7 +47,8 @@ def _conv(rank: int) -> Callable:
         backend, x, w, b = operands(op, ("bias",), input=input, weight=weight, bias=bias)
         exact = resolve_exact(op, exact)
         x_shape, w_shape = x.shape, w.shape
-        geometry, y_shape = _conv_sizes(op, rank, x_shape, w_shape, _shape(b), stride, padding, dilation, groups, exact)
+        options = stride, padding, dilation, groups, exact, compute_mode()
+        geometry, y_shape = _conv_sizes(op, rank, x_shape, w_shape, _shape(b), *options)
         x = backend.reshape(x, geometry.input_shape)  # (N, IC, ID, IH, IW)
         w = backend.reshape(w, geometry.weight_shape)  # (OC, IC/G, KD, KH, KW)
         y = backend.reshape(backend.conv_forward(x, w, b, geometry, is_frozen(weight)), y_shape)
@@ -97,7 +99,8 @@ def _conv_backward(rank: int) -> Callable:
         backend, dy, x, w = operands(op, dy=dy, x=x, weight=weight)
         shape = batched(x.shape, rank)
         exact = resolve_exact(op, exact)
-        geometry = _conv_geometry(op, rank, shape, w.shape, None, stride, padding, dilation, groups, exact)
+        options = stride, padding, dilation, groups, exact, compute_mode()
+        geometry = _conv_geometry(op, rank, shape, w.shape, None, *options)
         check_gradient(op, lowered(x.shape, rank, geometry.oc, geometry.output), dy)
         x5, w5 = backend.reshape(x, geometry.input_shape), backend.reshape(w, geometry.weight_shape)
         return _conv_gradients(backend, dy, x5, w5, geometry, needs, x.shape, w.shape)
@@ -147,7 +150,7 @@ def _conv_transpose(rank: int) -> Callable:
         backend, x, w, b = operands(op, ("bias",), input=input, weight=weight, bias=bias)
         geometry = _conv_transpose_geometry(
             op, rank, batched(x.shape, rank), w.shape, _shape(b), stride, padding, output_padding, groups, dilation,
-            resolve_exact(op, exact),
+            resolve_exact(op, exact), compute_mode(),
         )  # fmt: skip
         y_shape = lowered(x.shape, rank, geometry.ic, geometry.input)
         x_shape, w_shape = x.shape, w.shape
@@ -191,7 +194,7 @@ def _conv_transpose_backward(rank: int) -> Callable:
         backend, dy, x, w = operands(op, dy=dy, x=x, weight=weight)
         geometry = _conv_transpose_geometry(
             op, rank, batched(x.shape, rank), w.shape, None, stride, padding, output_padding, groups, dilation,
-            resolve_exact(op, exact),
+            resolve_exact(op, exact), compute_mode(),
         )  # fmt: skip
         check_gradient(op, lowered(x.shape, rank, geometry.ic, geometry.input), dy)
         x5, w5 = backend.reshape(x, geometry.output_shape), backend.reshape(w, geometry.weight_shape)

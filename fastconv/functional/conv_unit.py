@@ -13,6 +13,7 @@ from typing import Any
 from ..backends.base import Array, Backend
 from ..errors import ArgumentError, ShapeError, mismatch
 from ..geometry import ConvGeometry, PoolGeometry, conv_geometry, pool_geometry
+from ..precision import compute_mode
 from ..tensor import operands, record
 from ._common import batched, check_gradient, check_needs, lowered, remembered
 from .conv import resolve_exact
@@ -24,13 +25,14 @@ _ACTIVATIONS = (None, "relu")
 
 def _geometries(
     op: str, x: tuple[int, ...], w: tuple[int, ...], b: tuple[int, ...] | None, stride: Any, padding: Any,
-    dilation: Any, groups: int, exact: bool, pool: Any,
+    dilation: Any, groups: int, exact: bool, pool: Any, compute: str,
 ) -> tuple[ConvGeometry, PoolGeometry | None, tuple[int, ...]]:  # fmt: skip
     """Return both geometries (no second one without a pool) and the output's shape."""
     rank = len(w) - 2
     if rank not in (1, 2, 3):
         raise ShapeError(mismatch(op, "weight of 3, 4 or 5 axes", f"shape {w}"))
-    conv = conv_geometry(f"conv{rank}d", rank, batched(x, rank), w, b, stride, padding, dilation, groups, exact)
+    options = stride, padding, dilation, groups, exact, compute
+    conv = conv_geometry(f"conv{rank}d", rank, batched(x, rank), w, b, *options)
     if pool is None:
         return conv, None, lowered(x, rank, conv.oc, conv.output)
     pooling = pool_geometry(f"max_pool{rank}d", rank, (conv.n, conv.oc, *conv.output[3 - rank :]), pool)
@@ -83,6 +85,7 @@ def run_unit(op: str, input: Any, weight: Any, bias: Any, options: tuple, activa
     """``conv_unit`` under another name in messages; options: stride, padding, dilation, groups, exact and pool."""
     backend, x, w, b = operands(op, ("bias",), input=input, weight=weight, bias=bias)
     x_shape, w_shape = x.shape, w.shape
+    options = *options, compute_mode()
     conv, pooling, y_shape = _unit_geometries(op, x_shape, w_shape, None if b is None else b.shape, *options)
     x = backend.reshape(x, conv.input_shape)  # (N, IC, ID, IH, IW)
     w = backend.reshape(w, conv.weight_shape)  # (OC, IC/G, KD, KH, KW)
@@ -117,7 +120,7 @@ def conv_unit_backward(
     _check(op, activation)
     check_needs(op, needs, 3)
     backend, dy, x, w, b = operands(op, ("bias",), dy=dy, x=x, weight=weight, bias=bias)
-    options = stride, padding, dilation, groups, resolve_exact(op, exact), pool
+    options = stride, padding, dilation, groups, resolve_exact(op, exact), pool, compute_mode()
     conv, pooling, y_shape = _unit_geometries(op, x.shape, w.shape, None if b is None else b.shape, *options)
     check_gradient(op, y_shape, dy)
     x5, w5 = backend.reshape(x, conv.input_shape), backend.reshape(w, conv.weight_shape)

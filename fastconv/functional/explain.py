@@ -8,6 +8,7 @@ from typing import Any
 from .. import backends
 from ..errors import ArgumentError, ShapeError, mismatch
 from ..geometry import conv_geometry, conv_transpose_geometry, pool_geometry
+from ..precision import check_mode, compute_mode
 from ._common import shape_of
 from .conv import resolve_exact
 
@@ -23,7 +24,8 @@ def explain(op: str, input: Sequence[int], weight: Sequence[int], *, dtype: str 
         op: ``'conv1d'`` to ``'conv3d'``, ``'conv_transpose1d'`` to ``'conv_transpose3d'``, or ``'conv_unit'``.
         input, weight: the shapes, as for the function of that name.
         dtype: 'float32' or 'float64'.
-        options: stride, padding, exact and so on, as for the function of that name.
+        options: stride, padding, exact and so on, as for the function of that name; compute, 'float32' or 'bf16',
+            instead of the mode that holds now.
 
     Raises:
         ArgumentError: an operation that is not a convolution. ShapeError: shapes that do not fit.
@@ -40,7 +42,7 @@ def explain(op: str, input: Sequence[int], weight: Sequence[int], *, dtype: str 
         raise ArgumentError(mismatch("explain", "op to be a convolution such as 'conv2d'", repr(op)))
     _check_dtype(dtype)
     make, verbs = geometries[op[:-2]]
-    options["exact"] = resolve_exact(op, options.get("exact"))
+    _resolve(op, options)
     geometry = make(op, int(op[-2]), shape_of(op, "input", input), shape_of(op, "weight", weight), **options)
     return "\n".join(backends.for_numpy().explain(verb, geometry, dtype) for verb in verbs)
 
@@ -55,11 +57,17 @@ def _explain_unit(
     if pool is None:
         return explain(f"conv{rank}d", input, weight, dtype=dtype, **options)
     _check_dtype(dtype)
-    options["exact"] = resolve_exact("conv_unit", options.get("exact"))
+    _resolve("conv_unit", options)
     conv = conv_geometry(f"conv{rank}d", rank, shape_of("explain", "input", input),
                          shape_of("explain", "weight", weight), **options)  # fmt: skip
     pooling = pool_geometry(f"max_pool{rank}d", rank, (conv.n, conv.oc, *conv.output[3 - rank :]), pool)
     return backends.for_numpy().explain_unit(conv, pooling, dtype)
+
+
+def _resolve(op: str, options: dict[str, Any]) -> None:
+    """Put in what holds where the options do not say."""
+    options["exact"] = resolve_exact(op, options.get("exact"))
+    options["compute"] = check_mode(op, options.get("compute") or compute_mode())
 
 
 def _check_dtype(dtype: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..backends.base import Array, Backend
 from ..geometry import check_linear
+from ..precision import compute_mode
 from ..tensor import operands, record
 from ._common import check_gradient, check_needs, is_frozen
 
@@ -30,10 +31,11 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
     x_shape = x.shape
     check_linear("linear", x_shape, w.shape, None if b is None else b.shape)
     x = _rows(backend, x)
-    y = backend.reshape(backend.linear_forward(x, w, b, is_frozen(weight)), (*x_shape[:-1], w.shape[0]))
+    compute = compute_mode()
+    y = backend.reshape(backend.linear_forward(x, w, b, is_frozen(weight), compute), (*x_shape[:-1], w.shape[0]))
 
     def backward(dy: Array, needs: Sequence[bool]) -> tuple:
-        return _gradients(backend, dy, x, w, needs, x_shape)
+        return _gradients(backend, dy, x, w, needs, x_shape, compute)
 
     return record(y, (input, weight, bias), backward)
 
@@ -45,7 +47,7 @@ def linear_backward(dy: Any, x: Any, weight: Any, needs: Sequence[bool] = (True,
     backend, dy, x, w = operands(op, dy=dy, x=x, weight=weight)
     check_linear(op, x.shape, w.shape, None)
     check_gradient(op, (*x.shape[:-1], w.shape[0]), dy)
-    return _gradients(backend, dy, _rows(backend, x), w, needs, x.shape)
+    return _gradients(backend, dy, _rows(backend, x), w, needs, x.shape, compute_mode())
 
 
 def _rows(backend: Backend, x: Array) -> Array:
@@ -59,15 +61,15 @@ def _rows(backend: Backend, x: Array) -> Array:
 
 
 def _gradients(
-    backend: Backend, dy: Array, x: Array, w: Array, needs: Sequence[bool], x_shape: tuple[int, ...]
+    backend: Backend, dy: Array, x: Array, w: Array, needs: Sequence[bool], x_shape: tuple[int, ...], compute: str
 ) -> tuple:
     """dy (*, O), x (N, I), w (O, I)."""
     dy = _rows(backend, dy)  # (N, O)
     dx = dw = db = None
     if needs[0]:
-        dx = backend.reshape(backend.linear_backward_input(dy, w), x_shape)
+        dx = backend.reshape(backend.linear_backward_input(dy, w, compute), x_shape)
     if needs[1]:
-        dw = backend.linear_backward_weight(dy, x)
+        dw = backend.linear_backward_weight(dy, x, compute)
     if needs[2]:
         db = backend.bias_backward(dy)
     return dx, dw, db

@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
+from ..config import COMPUTE
 from ..data import NAMES as DATASETS
 from ..errors import ArgumentError, mismatch
+from ..precision import compute_mode
 
 RECIPES: dict[str, dict[str, Any]] = {
     # The lecture's own: a ReLU output, E = 1/2 sum ||o - t||^2 over 2,000 samples, W <- W - eta dE/dW, pixels 0..1.
@@ -78,6 +80,7 @@ class Config:
     limit: int | None = _option(None, "use only the first so many training samples", least=1)
     seed: int = _option(0, "seed of weights, order and shifts: the same seed, the same bits", least=0)
     dtype: str = _option("float32", "arithmetic", ("float32", "float64"))
+    compute: str = _option(compute_mode(), "numbers that float32 operands are multiplied in", COMPUTE)
     device: str = _option("cpu", "device", ("cpu",))
     threads: int | None = _option(None, "threads (default: as many as this process may use)", least=1)
     output: str | None = _option(None, "folder for the results (default: a new one, runs/DATASET-MODEL)")

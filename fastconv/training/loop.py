@@ -16,6 +16,7 @@ from .. import functional as F
 from .. import models, optim, random
 from ..data import Dataset, Loader
 from ..errors import ArgumentError, CheckpointError, mismatch
+from ..precision import compute
 from ..tensor import Tensor, tensor
 from . import inference
 from .config import Config
@@ -97,11 +98,12 @@ class Run:
 
     def train(self, progress: Progress, stop: Callable[[], bool], save: Callable[[Run], None]) -> bool:
         """Train to the last epoch, calling ``save`` after each; return False if ``stop`` ended it before, saved too."""
-        while self.epoch < self.config.epochs:
-            if not (self._train_epoch(progress, stop) and self._test_epoch(progress, stop)):
+        with compute(self.config.compute):
+            while self.epoch < self.config.epochs:
+                if not (self._train_epoch(progress, stop) and self._test_epoch(progress, stop)):
+                    save(self)
+                    return False
                 save(self)
-                return False
-            save(self)
         return True
 
     def step(self, x: np.ndarray, labels: np.ndarray) -> tuple[float, int]:

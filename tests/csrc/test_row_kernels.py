@@ -8,7 +8,7 @@ import pytest
 
 from fastconv.backends.cpu import _lab, available_isas
 
-ISAS = {"scalar": 0, "avx2": 1, "avx512": 2, "neon": 3}
+ISAS = {"scalar": 0, "avx2": 1, "avx512": 2, "neon": 3, "avx512_bf16": 4}
 DTYPES = {np.float32: 0, np.float64: 1}
 POINTER, SIZE, FLAG, REAL, WORD = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_double, ctypes.c_uint64
 COUNTS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 35)

@@ -61,7 +61,7 @@ def history(run: Run) -> list[dict]:
 OPTIMISERS = {
     "sgd": {}, "plain": {"momentum": 0.0, "schedule": "constant", "warmup": 0.0}, "adam": {"optimizer": "adam"},
     "adamw, step": {"optimizer": "adamw", "schedule": "step", "step_size": 1}, "float64": {"dtype": "float64"},
-    "restart": {"schedule": "restart"}, "half-sse": {"loss": "half-sse", "lr": 1e-3},
+    "restart": {"schedule": "restart"}, "half-sse": {"loss": "half-sse", "lr": 1e-3}, "bf16": {"compute": "bf16"},
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@
 #include "fastconv/loss.h"
 #include "fastconv/norm.h"
 #include "fastconv/optim.h"
+#include "fastconv/pairs.h"
 #include "fastconv/pool.h"
 #include "fastconv/unit.h"
 #include "fastconv/winograd.h"
@@ -16,7 +17,7 @@
 extern "C" {
 #endif
 
-enum fc_isa { FC_SCALAR = 0, FC_AVX2 = 1, FC_AVX512 = 2, FC_NEON = 3, FC_ISA_COUNT = 4 };
+enum fc_isa { FC_SCALAR = 0, FC_AVX2 = 1, FC_AVX512 = 2, FC_NEON = 3, FC_AVX512_BF16 = 4, FC_ISA_COUNT = 5 };
 enum fc_dtype { FC_F32 = 0, FC_F64 = 1, FC_DTYPE_COUNT = 2 };
 
 typedef struct fc_kernels {

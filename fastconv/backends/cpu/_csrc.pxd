@@ -118,6 +118,22 @@ cdef extern from "fastconv/kernels.h" nogil:
         const void* src
         int64_t rows, columns, ld, sj
 
+    ctypedef struct fc_pair_columns:
+        void* dst
+        const void* src
+        int64_t rows, columns, ld, si, sj
+
+    ctypedef struct fc_pair_rows:
+        void* dst
+        const void* src
+        const int64_t* row
+        int64_t rows, columns, ld, step
+
+    ctypedef struct fc_pack_pairs:
+        void* dst
+        const void* src
+        int64_t depth, columns, column
+
     ctypedef struct fc_map:
         void* y
         const void* x[5]  # FC_MAP_INPUTS
@@ -347,6 +363,11 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*pack_panel)(const fc_pack_panel*) noexcept nogil
         void (*gather)(const fc_gather*) noexcept nogil
         void (*accumulate)(const fc_accumulate*) noexcept nogil
+        void (*conv_tile_pairs)(const fc_conv_tile*) noexcept nogil
+        void (*outer_tile_pairs)(const fc_outer_tile*) noexcept nogil
+        void (*pair_columns)(const fc_pair_columns*) noexcept nogil
+        void (*pair_rows)(const fc_pair_rows*) noexcept nogil
+        void (*pack_pairs)(const fc_pack_pairs*) noexcept nogil
         void (*winograd_input)(const fc_winograd*) noexcept nogil
         void (*winograd_filter)(const fc_winograd*) noexcept nogil
         void (*winograd_expand)(const fc_winograd*) noexcept nogil

@@ -14,7 +14,7 @@ from fastconv.backends.cpu.arrays cimport View, view
 from fastconv.backends.cpu.conv_tiles cimport Correlation, correlate
 from fastconv.backends.cpu.grouped cimport grouped_correlate
 from fastconv.backends.cpu.narrow cimport is_narrow, narrow_correlate
-from fastconv.backends.cpu.tiles cimport TileAxis
+from fastconv.backends.cpu.tiles cimport TileAxis, set_pairs
 from fastconv.backends.cpu.winograd cimport winograd_correlate
 
 from fastconv.backends.cpu.runtime import empty
@@ -41,7 +41,7 @@ cdef int64_t set_phase(TileAxis* axis, int64_t residue, int64_t size, int64_t ke
 
 
 def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, bint lanes=False, int winograd=-1,
-                        bint adjoint=False):
+                        bint adjoint=False, bint pairs=False):
     """dy (N, OC, OD, OH, OW), w (OC, IC/G, KD, KH, KW), b (IC,) or None -> dx (N, IC, ID, IH, IW), channels-last."""
     cdef cnp.ndarray dx = empty(geometry.input_shape, dy.dtype, "channels_last")
     cdef View yv = view(dy), wv = view(w), xv = view(dx), bv
@@ -76,6 +76,7 @@ def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, bint lanes=F
                 residue = phase
                 used = 0
                 problem.x.groups, problem.x.depth = groups, wv.size[0] // groups
+                set_pairs(&problem.x, pairs)
                 for i in range(2, -1, -1):
                     used += set_phase(&problem.x.axis[i], residue % stride[i], xv.size[2 + i], wv.size[2 + i],
                                       stride[i], padding[i], dilation[i], wv.stride[2 + i], lists + used,

@@ -15,13 +15,15 @@ from fastconv.backends.cpu.runtime import empty
 cnp.import_array()
 
 
-def conv_backward_weight(cnp.ndarray dy, cnp.ndarray x, geometry, bint lanes=False, int winograd=-1):
+def conv_backward_weight(cnp.ndarray dy, cnp.ndarray x, geometry, bint lanes=False, int winograd=-1,
+                         bint pairs=False):
     """dy (N, OC, OD, OH, OW), x (N, IC, ID, IH, IW) -> dw (OC, IC/G, KD, KH, KW), C-contiguous."""
     cdef cnp.ndarray dw = empty(geometry.weight_shape, x.dtype, "C")
     cdef View yv = view(dy), xv = view(x), wv = view(dw)
     cdef Outer problem
     problem.x.itemsize, problem.x.data, problem.x.stride = xv.itemsize, xv.data, xv.stride
     problem.x.n, problem.x.groups, problem.x.depth = xv.size[0], geometry.groups, wv.size[1]
+    problem.x.channels, problem.pairs = 0, pairs
     problem.columns = wv.size[0] // problem.x.groups
     problem.dy, problem.ys, problem.dw = yv.data, yv.stride, wv.data
     problem.dw_column, problem.dw_depth = wv.stride[0], wv.stride[1]

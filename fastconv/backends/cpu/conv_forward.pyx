@@ -7,7 +7,7 @@ from libc.stdlib cimport free, malloc
 from fastconv.backends.cpu.arrays cimport View, view
 from fastconv.backends.cpu.conv_tiles cimport Correlation, correlate, kept_weights
 from fastconv.backends.cpu.grouped cimport grouped_correlate
-from fastconv.backends.cpu.tiles cimport set_forward_axes
+from fastconv.backends.cpu.tiles cimport set_forward_axes, set_pairs
 from fastconv.backends.cpu.winograd cimport winograd_correlate
 
 from fastconv.backends.cpu.runtime import empty
@@ -15,16 +15,18 @@ from fastconv.backends.cpu.runtime import empty
 cnp.import_array()
 
 
-def conv_forward(cnp.ndarray x, cnp.ndarray w, b, geometry, bint frozen=False, bint lanes=False, int winograd=-1):
+def conv_forward(cnp.ndarray x, cnp.ndarray w, b, geometry, bint frozen=False, bint lanes=False, int winograd=-1,
+                 bint pairs=False):
     """x (N, IC, ID, IH, IW), w (OC, IC/G, KD, KH, KW), b (OC,) or None -> y (N, OC, OD, OH, OW), channels-last.
 
-    ``frozen``: packed weights are worth keeping for the next call.
+    ``frozen``: packed weights are worth keeping for the next call. ``pairs``: multiply bfloat16 numbers.
     """
     cdef cnp.ndarray y = empty(geometry.output_shape, x.dtype, "channels_last")
     cdef View xv = view(x), wv = view(w), yv = view(y), bv
     cdef Correlation problem
     problem.x.itemsize, problem.x.data, problem.x.stride = xv.itemsize, xv.data, xv.stride
     problem.x.n, problem.x.groups, problem.x.depth = xv.size[0], geometry.groups, wv.size[1]
+    set_pairs(&problem.x, pairs)
     problem.y, problem.ys = yv.data, yv.stride
     problem.columns = wv.size[0] // problem.x.groups
     problem.w = wv.data

@@ -3,7 +3,6 @@
 cimport numpy as cnp
 from libc.stdint cimport int64_t
 
-from fastconv.backends.cpu._csrc cimport fc_copy2d
 from fastconv.backends.cpu.tiles cimport Reader
 
 
@@ -22,5 +21,3 @@ cdef struct Correlation:
 
 cdef object kept_weights(Correlation* problem, cnp.ndarray w, object kind)
 cdef int correlate(Correlation* problem) except -1 nogil
-cdef void pack_chunk(const Reader* x, fc_copy2d* copy, const char* w, int64_t w_depth, int64_t depth,
-                     char* out) noexcept nogil

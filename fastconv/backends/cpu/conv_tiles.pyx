@@ -9,8 +9,9 @@ workspace: the packed weights. Tiles depend on shape and threads, the order of e
 cimport numpy as cnp
 from libc.stdint cimport int64_t
 
-from fastconv.backends.cpu._csrc cimport fc_conv_tile, fc_copy2d, fc_pack_panel
+from fastconv.backends.cpu._csrc cimport fc_conv_tile, fc_copy2d
 from fastconv.backends.cpu.dispatch cimport kernels
+from fastconv.backends.cpu.panels cimport pack_chunk, pack_pairs
 from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport (
     Reader, Taps, Tile, TileAxis, ceil_div, choose_chunk, choose_tile, count_tiles, fetch, finish, folds, halve_tile,
@@ -71,35 +72,27 @@ cdef inline int64_t panel(const Plan* plan, int64_t group, int64_t block, int64_
     return ((group * plan.blocks + block) * x.depth + chunk * x.chunk) * x.taps * x.kernel.nr * x.itemsize
 
 
-cdef int64_t tap_step(const Reader* x) noexcept nogil:
-    """The distance in the weight array from each tap to the next if it is 1 or -1 throughout, else 0."""
-    cdef const TileAxis* ax = &x.axis[0]
-    cdef int64_t size = 1, step = 0, t
-    cdef int i
-    for i in range(2, -1, -1):
-        if ax[i].taps > 1:
-            if step == 0:
-                step = ax[i].weight[1] - ax[i].weight[0]
-            for t in range(1, ax[i].taps):
-                if ax[i].weight[t] - ax[i].weight[t - 1] != step * size:
-                    return 0
-        size *= ax[i].taps
-    return step if step == 1 or step == -1 else 0
+cdef inline int64_t floats_bytes(const Plan* plan) noexcept nogil:
+    """Bytes of a panel before its numbers are rounded to pairs; 0 where they stay as they are."""
+    return 2 * panel_bytes(plan) if plan.problem.x.channels > 0 else 0
 
 
-cdef void pack_panel(Plan* plan, int64_t group, int64_t block, int64_t chunk, char* out) noexcept nogil:
+cdef void pack_panel(Plan* plan, int64_t group, int64_t block, int64_t chunk, char* out, char* floats) noexcept nogil:
     """Pack a panel: one block of columns, one chunk of channels."""
     cdef Correlation* problem = plan.problem
     cdef Reader* x = &problem.x
-    cdef int64_t nr = x.kernel.nr, first = block * nr
+    cdef int64_t nr = x.kernel.nr, first = block * nr, depth = min(x.chunk, x.depth - chunk * x.chunk)
     cdef const char* w = problem.w + (group * problem.w_group + first * problem.w_column) * x.itemsize
     cdef fc_copy2d copy
     copy.columns = min(nr, problem.columns - first)
     copy.padded = nr
     copy.dj = 1
     copy.sj = problem.w_column
-    pack_chunk(x, &copy, w + chunk * x.chunk * problem.w_depth * x.itemsize, problem.w_depth,
-               min(x.chunk, x.depth - chunk * x.chunk), out)
+    if x.channels == 0:
+        pack_chunk(x, &copy, w + chunk * x.chunk * problem.w_depth * x.itemsize, problem.w_depth, depth, out)
+        return
+    pack_pairs(x, &copy, w + 2 * chunk * x.chunk * problem.w_depth * x.itemsize, problem.w_depth,
+               min(2 * depth, x.channels - 2 * chunk * x.chunk), floats, out)
 
 
 cdef void pack_bias(Plan* plan, int64_t group, int64_t block) noexcept nogil:
@@ -117,39 +110,12 @@ cdef void pack_panels(void* context, int64_t index) noexcept nogil:
     """Pack the weights of one block of columns: index = group * blocks + block."""
     cdef Plan* plan = <Plan*> context
     cdef int64_t group = index // plan.blocks, block = index % plan.blocks, chunk
+    cdef char* floats = <char*> workspace(floats_bytes(plan))
+    if floats == NULL:
+        plan.failed = True
+        return
     for chunk in range(plan.problem.x.chunks):
-        pack_panel(plan, group, block, chunk, plan.packed + panel(plan, group, block, chunk))
-
-
-cdef void pack_chunk(const Reader* x, fc_copy2d* copy, const char* w, int64_t w_depth, int64_t depth,
-                     char* out) noexcept nogil:
-    """Pack one chunk of a panel, (taps, depth, nr): copies along whichever of taps and depth lies closer in memory."""
-    cdef const TileAxis* ax = &x.axis[0]
-    cdef int64_t row = copy.padded * x.itemsize, step = tap_step(x), d, h, tap, k, at
-    cdef fc_pack_panel dense
-    if step != 0 and (w_depth == x.taps or depth == 1):  # (depth, taps) side by side
-        at = ax[0].weight[0] + ax[1].weight[0] + ax[2].weight[0]
-        dense.src = w + (at if step > 0 else at - x.taps + 1) * x.itemsize
-        dense.dst, dense.taps, dense.depth, dense.reversed = out, x.taps, depth, step < 0
-        dense.columns, dense.column = copy.columns, copy.sj
-        x.kernel.pack_panel(&dense)
-        return
-    if step != 0 and w_depth != 1:  # a copy for each channel, its rows are the taps; backwards, they fill from the end
-        at = ax[0].weight[0] + ax[1].weight[0] + ax[2].weight[0]
-        copy.rows, copy.si, copy.ld = x.taps, 1, step * depth * copy.padded
-        for k in range(depth):
-            copy.src = w + (k * w_depth + (at if step > 0 else at - x.taps + 1)) * x.itemsize
-            copy.dst = out + (k + (0 if step > 0 else (x.taps - 1) * depth)) * row
-            x.kernel.copy2d(copy)
-        return
-    copy.rows, copy.si, copy.ld = depth, w_depth, copy.padded
-    for d in range(ax[0].taps):
-        for h in range(ax[1].taps):
-            for tap in range(ax[2].taps):
-                copy.src = w + (ax[0].weight[d] + ax[1].weight[h] + ax[2].weight[tap]) * x.itemsize
-                copy.dst = out
-                x.kernel.copy2d(copy)
-                out += depth * row
+        pack_panel(plan, group, block, chunk, plan.packed + panel(plan, group, block, chunk), floats)
 
 
 cdef int64_t list_box_taps(const Reader* x, const Taps* taps, int64_t depth, bint fold, int64_t* tap,
@@ -201,7 +167,10 @@ cdef void run_box(Plan* plan, Task* task, const Tile* box, const Taps* taps, fc_
             if problem.bias != NULL:
                 call.bias = plan.bias + (task.group * plan.blocks + block) * nr * x.itemsize
             call.y = problem.y + (task.group * problem.columns + block * nr) * x.itemsize
-            x.kernel.conv_tile(call)
+            if x.channels > 0:
+                x.kernel.conv_tile_pairs(call)
+            else:
+                x.kernel.conv_tile(call)
             call.listed = 0
         first += part
 
@@ -238,14 +207,15 @@ cdef void run_tile(void* context, int64_t index) noexcept nogil:
     cdef int64_t most = tile_pixels(x), share = ceil_div(plan.blocks, plan.splits), split = index % plan.splits
     cdef int64_t lists = ceil_div(2 * (most + x.taps) * sizeof(int64_t), 64) * 64
     cdef int64_t panels = panel_bytes(plan) if plan.fused else 0, last_block, block
-    cdef int64_t* memory = <int64_t*> workspace(panels + lists + tile_bytes(x))
+    cdef int64_t floats = floats_bytes(plan) if plan.fused else 0
+    cdef int64_t* memory = <int64_t*> workspace(panels + floats + lists + tile_bytes(x))
     cdef Task task
     cdef fc_conv_tile call
     if memory == NULL:
         plan.failed = True
         return
     task.panel = <char*> memory
-    memory += panels // <int64_t>sizeof(int64_t)
+    memory += (panels + floats) // <int64_t>sizeof(int64_t)
     task.lists[0], task.lists[1] = memory, memory + most
     task.lists[2], task.lists[3] = memory + 2 * most, memory + 2 * most + x.taps
     call.tap, call.wtap = task.lists[2], task.lists[3]
@@ -263,7 +233,7 @@ cdef void run_tile(void* context, int64_t index) noexcept nogil:
             continue
         for block in range(split * share, last_block):
             task.block, task.last_block = block, block + 1
-            pack_panel(plan, task.group, block, task.chunk, task.panel)
+            pack_panel(plan, task.group, block, task.chunk, task.panel, task.panel + panels)
             run_boxes(plan, &task, &call)
 
 
@@ -309,6 +279,8 @@ cdef class PackWeights:
         self.plan.packed = panels.data
         with nogil:
             parallel_for(self.plan.problem.x.groups * self.plan.blocks, pack_panels, self.plan)
+        if self.plan.failed:
+            raise MemoryError("convolution: no memory for a workspace")
         return panels
 
 
@@ -328,7 +300,7 @@ cdef object kept_weights(Correlation* problem, cnp.ndarray w, object kind):
         return None
     pack.plan = &plan
     chunk = problem.x.chunk if problem.x.taps > 1 else 0  # the order of a panel: dilation, for one, may change it
-    panels = cached_panels(w, (kind, problem.x.groups, chunk, <size_t> problem.x.kernel), pack)
+    panels = cached_panels(w, (kind, problem.x.groups, chunk, <size_t> problem.x.kernel, problem.x.channels), pack)
     problem.packed = panels.data
     return panels
 

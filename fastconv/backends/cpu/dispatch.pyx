@@ -8,7 +8,7 @@ from fastconv.errors import ArgumentError, mismatch
 from fastconv.backends.cpu._csrc cimport FC_F32, FC_F64, fc_isa_available, fc_kernels, fc_kernels_for
 
 # Index: the value of enum fc_isa. The order of preference is from the last to the first.
-_NAMES = ("scalar", "avx2", "avx512", "neon")
+_NAMES = ("scalar", "avx2", "avx512", "neon", "avx512_bf16")
 cdef int _isa = 0
 cdef const fc_kernels* _f32 = NULL
 cdef const fc_kernels* _f64 = NULL

@@ -8,7 +8,7 @@ from fastconv.backends.cpu.arrays cimport View, view
 from fastconv.backends.cpu.conv_tiles cimport Correlation, correlate, kept_weights
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport num_threads, parallel_for
-from fastconv.backends.cpu.tiles cimport Reader, ceil_div
+from fastconv.backends.cpu.tiles cimport Reader, ceil_div, set_pairs
 from fastconv.backends.cpu.weight_tiles cimport Outer, outer_products
 
 from fastconv.backends.cpu.runtime import empty
@@ -30,7 +30,7 @@ cdef void set_rows(Reader* x, const View* rows) noexcept nogil:
     """Read a matrix (N, channels) as one image of 1 x 1 x N pixels."""
     cdef int i
     x.itemsize, x.data = rows.itemsize, rows.data
-    x.n, x.groups, x.depth = 1, 1, rows.size[1]
+    x.n, x.groups, x.depth, x.channels = 1, 1, rows.size[1], 0
     for i in range(5):
         x.stride[i] = 0
     x.stride[1], x.stride[4] = rows.stride[1], rows.stride[0]
@@ -85,7 +85,7 @@ cdef bint few_rows(const Correlation* problem, const View* x, bint by_rows) noex
     return True
 
 
-cdef object product(cnp.ndarray x, cnp.ndarray w, b, int depth_axis, bint frozen):
+cdef object product(cnp.ndarray x, cnp.ndarray w, b, int depth_axis, bint frozen, bint pairs):
     """x (N, K) times w with its axis ``depth_axis`` of size K, plus b."""
     cdef View xv = view(x), wv = view(w), yv, bv
     cdef cnp.ndarray y = empty((x.shape[0], w.shape[1 - depth_axis]), x.dtype, "C")
@@ -93,6 +93,7 @@ cdef object product(cnp.ndarray x, cnp.ndarray w, b, int depth_axis, bint frozen
     cdef int i
     yv = view(y)
     set_rows(&problem.x, &xv)
+    set_pairs(&problem.x, pairs)
     for i in range(5):
         problem.ys[i] = 0
     problem.y, problem.ys[1], problem.ys[4] = yv.data, 1, yv.size[1]
@@ -105,22 +106,27 @@ cdef object product(cnp.ndarray x, cnp.ndarray w, b, int depth_axis, bint frozen
         bv = view(b)
         problem.bias, problem.bias_stride = bv.data, bv.stride[0]
     if yv.size[1] > 0:
-        if frozen and xv.size[0] > FC_FEW_ROWS:
+        if frozen and (pairs or xv.size[0] > FC_FEW_ROWS):
             _kept = kept_weights(&problem, w, depth_axis)  # lives as long as the call
         with nogil:
-            if not few_rows(&problem, &xv, depth_axis == 0):
+            if pairs or not few_rows(&problem, &xv, depth_axis == 0):
                 correlate(&problem)
     return y
 
 
-def linear_forward(cnp.ndarray x, cnp.ndarray w, b, bint frozen=False):
+cdef inline bint as_pairs(cnp.ndarray a, str compute):
+    """Whether bfloat16 numbers are multiplied; the mode does not concern float64."""
+    return compute == "bf16" and cnp.PyArray_ITEMSIZE(a) == 4
+
+
+def linear_forward(cnp.ndarray x, cnp.ndarray w, b, bint frozen=False, str compute="float32"):
     """x (N, I), w (O, I), b (O,) or None -> y (N, O)."""
-    return product(x, w, b, 1, frozen)
+    return product(x, w, b, 1, frozen, as_pairs(x, compute))
 
 
-def linear_backward_input(cnp.ndarray dy, cnp.ndarray w):
+def linear_backward_input(cnp.ndarray dy, cnp.ndarray w, str compute="float32"):
     """dy (N, O), w (O, I) -> dx (N, I)."""
-    return product(dy, w, None, 0, False)
+    return product(dy, w, None, 0, False, as_pairs(dy, compute))
 
 
 cdef struct OneRow:
@@ -156,7 +162,7 @@ cdef bint one_row(const View* dy, const View* x, const View* dw) noexcept nogil:
     return True
 
 
-def linear_backward_weight(cnp.ndarray dy, cnp.ndarray x):
+def linear_backward_weight(cnp.ndarray dy, cnp.ndarray x, str compute="float32"):
     """dy (N, O), x (N, I) -> dw (O, I)."""
     cdef cnp.ndarray dw = empty((dy.shape[1], x.shape[1]), x.dtype, "C")
     cdef View yv = view(dy), xv = view(x), wv = view(dw)
@@ -166,9 +172,9 @@ def linear_backward_weight(cnp.ndarray dy, cnp.ndarray x):
     for i in range(5):
         problem.ys[i] = 0
     problem.dy, problem.ys[1], problem.ys[4] = yv.data, yv.stride[1], yv.stride[0]
-    problem.columns = yv.size[1]
+    problem.columns, problem.pairs = yv.size[1], as_pairs(x, compute)
     problem.dw, problem.dw_group, problem.dw_column, problem.dw_depth = wv.data, 0, wv.stride[0], 1
     with nogil:
-        if not one_row(&yv, &xv, &wv):
+        if problem.pairs or not one_row(&yv, &xv, &wv):
             outer_products(&problem)
     return dw

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...geometry import ConvGeometry
 from ..reference import conv as reference
-from . import tuned, winograd_rule
+from . import bf16_rule, tuned, winograd_rule
 from .conv_backward_input import conv_backward_input
 from .conv_backward_weight import conv_backward_weight
 from .conv_forward import conv_forward
@@ -57,6 +57,7 @@ def _candidates(kernel: Callable, specification: Callable) -> tuple[Candidate, .
     return (
         Candidate("winograd", _winograd(kernel), partial(winograd_rule.declines, kernel.__name__)),
         Candidate("grouped", partial(kernel, lanes=True), _grouped_declines),
+        Candidate("bf16", partial(kernel, pairs=True), partial(bf16_rule.declines, kernel.__name__)),
         Candidate("tiles", kernel, _never),
         Candidate("reference", specification, _never),
     )
@@ -103,5 +104,6 @@ def explain(verb: str, geometry: ConvGeometry, dtype: str) -> str:
             where = f"{isa()}, {dtype}, {geometry.flops / 1e6:.4g} MFLOP{by_verdict}"
             return f"{verb}: {candidate.name} ({where}): {why}"
         reason = candidate.declines(geometry, itemsize)
-        passed.append(f"not {candidate.name}: {reason or 'measured here, it is slower'}")
+        if candidate.name != "bf16" or geometry.compute == "bf16":  # where it is not asked for it is not news
+            passed.append(f"not {candidate.name}: {reason or 'measured here, it is slower'}")
     raise LookupError(verb)

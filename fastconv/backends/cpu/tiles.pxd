@@ -24,7 +24,8 @@ cdef struct Reader:
     const fc_kernels* kernel
     const char* data
     int64_t stride[5]       # of the array: n, channel, d, h, w, elements
-    int64_t n, groups, depth  # depth: channels of one group
+    int64_t n, groups, depth  # depth: channels of one group, or pairs of them
+    int64_t channels        # of one group, where they are read as pairs of bfloat16; else 0
     int64_t chunk, chunks   # depth is read in chunks of at most `chunk` channels
     int64_t taps            # over the three axes
     TileAxis axis[3]
@@ -67,6 +68,13 @@ cdef inline int64_t tile_pixels(const Reader* reader) noexcept nogil:
 cdef inline int64_t tile_bytes(const Reader* reader) noexcept nogil:
     """Bytes of one packed tile; 0 where the array is read in place."""
     return 0 if reader.direct else reader.n_tile * reader.step[0] * reader.itemsize
+
+
+cdef inline void set_pairs(Reader* reader, bint pairs) noexcept nogil:
+    """Read the ``depth`` channels of a group as they are, or as pairs of bfloat16 numbers."""
+    reader.channels = reader.depth if pairs else 0
+    if pairs:
+        reader.depth = ceil_div(reader.depth, 2)
 
 
 cdef int64_t even_part(int64_t size, int64_t limit) noexcept nogil

@@ -9,7 +9,7 @@ are in conv_tiles.pyx, weight_blocks.pyx and grouped.pyx.
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
-from fastconv.backends.cpu._csrc cimport fc_copy2d
+from fastconv.backends.cpu._csrc cimport fc_copy2d, fc_pair_columns
 
 
 # Bytes of source that a tile may span where its taps lie far apart; tiles aim at less.
@@ -48,10 +48,10 @@ cdef void choose_chunk(Reader* reader, int64_t products) noexcept nogil:
 
 
 cdef bint readable(const Reader* reader) noexcept nogil:
-    """Whether the channels lie side by side and no tap falls outside the array."""
+    """Whether the channels lie side by side, as they are, and no tap falls outside the array."""
     cdef const TileAxis* axis
     cdef int i
-    if reader.stride[1] != 1 and reader.depth > 1:
+    if reader.channels > 0 or (reader.stride[1] != 1 and reader.depth > 1):
         return False
     for i in range(3):
         axis = &reader.axis[i]
@@ -163,21 +163,22 @@ cdef void locate(const Reader* reader, int64_t index, Tile* tile) noexcept nogil
     tile.count[0] = min(reader.n_tile, reader.n - tile.first[0])
 
 
-cdef void pack(const Reader* reader, const Tile* tile, int64_t channel, int64_t depth, char* buffer) noexcept nogil:
-    """Copy the tile's source, ``depth`` channels of it, to (n, d, h, w, depth) with zeros outside the array."""
+cdef void pack(const Reader* reader, const Tile* tile, int64_t channel, int64_t channels, char* buffer) noexcept nogil:
+    """Copy some channels of the tile's source to (n, d, h, w, depth) with zeros outside the array."""
     cdef const TileAxis* ax = &reader.axis[0]
     cdef int64_t size = reader.itemsize, pixel = reader.step[4] * size, n, d, h, sd, sh, at
     cdef int64_t w0 = source_at(&ax[2], tile.first[3]), width = span(&ax[2], tile.count[3])
     cdef int64_t left = min(width, max(<int64_t>0, -w0))
     cdef int64_t right = max(left, min(width, ax[2].src_size - w0))
     cdef fc_copy2d copy
+    cdef fc_pair_columns pairs
     cdef char* row
-    copy.rows = right - left
-    copy.columns = copy.padded = depth
-    copy.ld = reader.step[4]
+    copy.rows = pairs.rows = right - left
+    copy.columns = copy.padded = pairs.columns = channels
+    copy.ld = pairs.ld = reader.step[4]
     copy.dj = 1
-    copy.si = reader.stride[4]
-    copy.sj = reader.stride[1]
+    copy.si = pairs.si = reader.stride[4]
+    copy.sj = pairs.sj = reader.stride[1]
     for n in range(tile.count[0]):
         for d in range(span(&ax[0], tile.count[1])):
             sd = source_at(&ax[0], tile.first[1]) + d
@@ -191,15 +192,22 @@ cdef void pack(const Reader* reader, const Tile* tile, int64_t channel, int64_t 
                 memset(row + right * pixel, 0, (width - right) * pixel)
                 at = (tile.first[0] + n) * reader.stride[0] + channel * reader.stride[1] + sd * reader.stride[2]
                 at += sh * reader.stride[3] + (w0 + left) * reader.stride[4]
-                copy.src = reader.data + at * size
-                copy.dst = row + left * pixel
-                reader.kernel.copy2d(&copy)
+                copy.src = pairs.src = reader.data + at * size
+                copy.dst = pairs.dst = row + left * pixel
+                if reader.channels > 0:
+                    reader.kernel.pair_columns(&pairs)
+                else:
+                    reader.kernel.copy2d(&copy)
 
 
 cdef const char* fetch(const Reader* reader, const Tile* tile, int64_t group, int64_t chunk,
                        char* buffer) noexcept nogil:
     """Return where the first tap of the tile's first pixel lies: in the array, or in ``buffer``, filled for that."""
     cdef int64_t channel = group * reader.depth + chunk * reader.chunk, at
+    if reader.channels > 0:
+        channel = 2 * chunk * reader.chunk
+        pack(reader, tile, group * reader.channels + channel, min(2 * reader.chunk, reader.channels - channel), buffer)
+        return buffer
     if not reader.direct:
         pack(reader, tile, channel, min(reader.chunk, reader.depth - chunk * reader.chunk), buffer)
         return buffer

@@ -191,7 +191,7 @@ cdef int set_gradient(Gradient* g, cnp.ndarray dy, cnp.ndarray index, geometry, 
     g.dy, g.index, g.failed = view(dy), view(index), False
     g.columns, g.taps = geometry.oc, g.windows.kernel[0] * g.windows.kernel[1] * g.windows.kernel[2]
     g.x.itemsize, g.x.kernel = g.dy.itemsize, kernels(g.dy.itemsize)
-    g.x.n, g.x.groups, g.x.depth = geometry.n, 1, geometry.ic
+    g.x.n, g.x.groups, g.x.depth, g.x.channels = geometry.n, 1, geometry.ic, 0
     g.row = <int64_t*> malloc(g.taps * sizeof(int64_t))
     if g.row == NULL:
         raise MemoryError("gradient of convolution with pooling: no memory for the list of taps")

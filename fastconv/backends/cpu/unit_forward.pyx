@@ -183,7 +183,7 @@ def conv_act_pool_forward(cnp.ndarray x, cnp.ndarray w, b, geometry, activation,
         unit.b = view(b)
     unit.columns, unit.taps = unit.w.size[0], unit.w.size[2] * unit.w.size[3] * unit.w.size[4]
     unit.x.itemsize, unit.x.data, unit.x.stride, unit.x.kernel = xv.itemsize, xv.data, xv.stride, kernels(xv.itemsize)
-    unit.x.n, unit.x.groups, unit.x.depth = xv.size[0], 1, xv.size[1]
+    unit.x.n, unit.x.groups, unit.x.depth, unit.x.channels = xv.size[0], 1, xv.size[1], 0
     unit.row = <int64_t*> malloc(2 * unit.taps * sizeof(int64_t))
     if unit.row == NULL:
         raise MemoryError("convolution with pooling: no memory for the list of taps")

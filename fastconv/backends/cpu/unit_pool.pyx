@@ -63,7 +63,7 @@ cdef void set_reader(Pool* pool, View* large, int64_t products) noexcept nogil:
     cdef Reader* x = &pool.x
     x.itemsize, x.kernel = large.itemsize, kernels(large.itemsize)
     x.data, x.stride = large.data, large.stride
-    x.n, x.groups, x.depth = large.size[0], 1, large.size[1]
+    x.n, x.groups, x.depth, x.channels = large.size[0], 1, large.size[1], 0
     set_window_axes(&pool.windows, x, large.size + 2)
     choose_chunk(x, products)
     choose_tile(x, TILE_WINDOWS, TILE_BYTES)

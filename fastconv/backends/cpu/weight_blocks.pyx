@@ -11,22 +11,11 @@ from libc.stdint cimport int64_t
 
 from fastconv.backends.cpu._csrc cimport fc_gather, fc_outer_tile
 from fastconv.backends.cpu.tiles cimport (
-    Reader, Tile, TileAxis, ceil_div, fetch, list_pixels, list_taps, locate, source_at, span, tile_bytes, tile_pixels,
+    Reader, Tile, TileAxis, fetch, list_pixels, list_taps, locate, source_at, span, tile_bytes, tile_pixels,
 )
 
 cdef enum:
-    LINE = 64               # bytes
     NEAR = 256              # bytes from pixel to pixel that need no copy
-
-
-cdef inline size_t whole_lines(size_t bytes) noexcept nogil:
-    return (bytes + LINE - 1) // LINE * LINE
-
-
-cdef inline int64_t copied_row(const Reader* x, int64_t channels) noexcept nogil:
-    """Elements from pixel to pixel in a copy: an odd number of cache lines, so that rows spread over the cache."""
-    cdef int64_t line = LINE // x.itemsize
-    return (ceil_div(channels, line) | 1) * line
 
 
 # ---------------------------------------------------------------------------------------------------- wide

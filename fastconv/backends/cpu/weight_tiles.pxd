@@ -13,6 +13,7 @@ cdef struct Outer:
     int64_t columns                             # channels of dy in one group
     char* dw
     int64_t dw_group, dw_column, dw_depth       # strides, elements; taps lie side by side
+    bint pairs                                  # multiply bfloat16 numbers, two pixels at a time
 
 
 cdef struct Plan:

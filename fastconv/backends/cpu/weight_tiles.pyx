@@ -14,12 +14,14 @@ from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport allocate, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport Reader, ceil_div, choose_chunk, choose_tile, count_tiles, finish
 from fastconv.backends.cpu.weight_blocks cimport add_narrow, add_wide, narrow_memory, wide_memory
+from fastconv.backends.cpu.weight_pairs cimport add_pairs, pairs_memory
 
 cdef int64_t CHANNELS = 256                 # at most, of a block, on either side
 cdef int64_t BLOCK = 64 * 1024              # elements of a block's sums: they stay in a second-level cache
 cdef int64_t SMALL_BLOCK = 4 * 1024         # not worth sharing out
 cdef int64_t ROWS = 1024                    # taps x channels of x in a narrow block
 cdef int64_t TILE_PIXELS = 128              # with nr lanes they stay in a first-level cache
+cdef int64_t PAIRS_PIXELS = 256
 cdef int64_t WIDE_BYTES = 1024 * 1024       # of a tile of x
 cdef int64_t NARROW_BYTES = 128 * 1024
 cdef int64_t TASKS = 32                     # tasks that suffice for any machine of moderate size
@@ -59,7 +61,7 @@ cdef void choose_blocks(Plan* plan) noexcept nogil:
     cdef int64_t weights = x.groups * plan.lines * x.taps * plan.lanes * x.itemsize, block = BLOCK
     plan.splits = 0
     while True:
-        plan.line_block = even_block(plan.lines, lines, mr) if plan.wide else x.chunk
+        plan.line_block = even_block(plan.lines, lines, mr) if plan.wide or plan.problem.pairs else x.chunk
         plan.lane_block = even_block(plan.lanes, lanes, nr)
         plan.line_blocks = ceil_div(plan.lines, plan.line_block)
         plan.lane_blocks = ceil_div(plan.lanes, plan.lane_block)
@@ -98,11 +100,17 @@ cdef void store_line(const Plan* plan, const char* sums, int64_t tap, int64_t gr
     x.kernel.copy2d(&copy)
 
 
+cdef size_t task_memory(const Plan* plan) noexcept nogil:
+    if plan.problem.pairs:
+        return pairs_memory(plan)
+    return wide_memory(plan) if plan.wide else narrow_memory(plan)
+
+
 cdef void run_block(void* context, int64_t index) noexcept nogil:
     """One task: index = ((split * groups + group) * line_blocks + line block) * lane_blocks + lane block."""
     cdef Plan* plan = <Plan*> context
     cdef Reader* x = &plan.problem.x
-    cdef size_t bytes = wide_memory(plan) if plan.wide else narrow_memory(plan)
+    cdef size_t bytes = task_memory(plan)
     cdef bint own = plan.splits == 1 and not plan.in_place
     cdef size_t sums = plan.line_block * x.taps * plan.lane_block * x.itemsize if own else 0
     cdef char* memory = <char*> workspace(sums + bytes)
@@ -130,6 +138,8 @@ cdef void run_block(void* context, int64_t index) noexcept nogil:
         for line in range(block.lines):
             for tap in range(x.taps):
                 memset(block.sums + (line * block.ld + tap * block.tap) * x.itemsize, 0, block.lanes * x.itemsize)
+    elif plan.problem.pairs:
+        add_pairs(plan, &block, memory + sums)
     elif plan.wide:
         add_wide(plan, &block, memory + sums)
     else:
@@ -180,9 +190,9 @@ cdef int outer_products(Outer* problem) except -1 nogil:
     if x.groups * x.taps * x.depth * problem.columns == 0:
         return 0
     choose_roles(&plan)
-    if plan.wide:
+    if plan.wide or problem.pairs:
         x.chunk = min(x.depth, CHANNELS)
-        choose_tile(x, TILE_PIXELS, WIDE_BYTES)
+        choose_tile(x, PAIRS_PIXELS if problem.pairs else TILE_PIXELS, WIDE_BYTES)
     else:
         choose_tile(x, TILE_PIXELS, NARROW_BYTES)
     plan.tiles = count_tiles(x)

@@ -17,8 +17,9 @@ Memory: the transformed weights, and chunks, within 4 MB a thread.
 from libc.stdint cimport int64_t, uint8_t
 
 from fastconv.backends.cpu._csrc cimport fc_conv_tile, fc_copy2d, fc_winograd
-from fastconv.backends.cpu.conv_tiles cimport Correlation, pack_chunk
+from fastconv.backends.cpu.conv_tiles cimport Correlation
 from fastconv.backends.cpu.dispatch cimport kernels
+from fastconv.backends.cpu.panels cimport pack_chunk
 from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport Reader, TileAxis, ceil_div, next_run
 from fastconv.backends.cpu.winograd_output cimport clear, output_tiles, pool_tiles

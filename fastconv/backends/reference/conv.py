@@ -12,7 +12,7 @@ from itertools import product
 import numpy as np
 
 from ...geometry import ConvGeometry
-from .wide import narrow, over_batch_and_space, widen
+from .wide import narrow, operand, over_batch_and_space, widen
 
 
 def _padded_zeros(geometry: ConvGeometry) -> tuple[np.ndarray, tuple[slice, ...]]:
@@ -48,8 +48,8 @@ def conv_forward(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, frozen: bool = False
 ) -> np.ndarray:
     padded, inside = _padded_zeros(geometry)
-    padded[inside] = x
-    matrices = _tap_matrices(w, geometry.groups)
+    padded[inside] = operand(x, geometry.compute)
+    matrices = _tap_matrices(operand(w, geometry.compute), geometry.groups)
     y = np.zeros(geometry.output_shape)
     for tap, view in _taps(geometry):
         columns = _columns(padded[view], geometry.groups)  # (N, G, IC/G, OD*OH*OW)
@@ -61,8 +61,9 @@ def conv_forward(
 
 def conv_backward_input(dy: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry) -> np.ndarray:
     padded, inside = _padded_zeros(geometry)
-    matrices = widen(_tap_matrices(w, geometry.groups).swapaxes(-1, -2))  # (KD, KH, KW, G, IC/G, OC/G)
-    columns = _columns(dy, geometry.groups)  # (N, G, OC/G, OD*OH*OW)
+    matrices = _tap_matrices(operand(w, geometry.compute), geometry.groups)
+    matrices = widen(matrices.swapaxes(-1, -2))  # (KD, KH, KW, G, IC/G, OC/G)
+    columns = _columns(operand(dy, geometry.compute), geometry.groups)  # (N, G, OC/G, OD*OH*OW)
     for tap, view in _taps(geometry):
         target = padded[view]
         target += np.matmul(matrices[tap], columns).reshape(target.shape)
@@ -74,8 +75,8 @@ def conv_backward_input(dy: np.ndarray, w: np.ndarray, b: np.ndarray | None, geo
 
 def conv_backward_weight(dy: np.ndarray, x: np.ndarray, geometry: ConvGeometry) -> np.ndarray:
     padded, inside = _padded_zeros(geometry)
-    padded[inside] = x
-    columns = _columns(dy, geometry.groups)  # (N, G, OC/G, OD*OH*OW)
+    padded[inside] = operand(x, geometry.compute)
+    columns = _columns(operand(dy, geometry.compute), geometry.groups)  # (N, G, OC/G, OD*OH*OW)
     dw = np.zeros(geometry.weight_shape)
     for tap, view in _taps(geometry):
         taken = _columns(padded[view], geometry.groups).swapaxes(-1, -2)  # (N, G, OD*OH*OW, IC/G)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .wide import narrow, widen
+from .wide import narrow, operand, widen
 
 
 def _rows_times(matrix: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -12,14 +12,16 @@ def _rows_times(matrix: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return np.matmul(widen(matrix), widen(rows)[:, :, None])[:, :, 0]
 
 
-def linear_forward(x: np.ndarray, w: np.ndarray, b: np.ndarray | None, frozen: bool = False) -> np.ndarray:
-    y = _rows_times(w, x)
+def linear_forward(
+    x: np.ndarray, w: np.ndarray, b: np.ndarray | None, frozen: bool = False, compute: str = "float32"
+) -> np.ndarray:
+    y = _rows_times(operand(w, compute), operand(x, compute))
     return narrow(y if b is None else y + b, x)
 
 
-def linear_backward_input(dy: np.ndarray, w: np.ndarray) -> np.ndarray:
-    return narrow(_rows_times(w.T, dy), dy)
+def linear_backward_input(dy: np.ndarray, w: np.ndarray, compute: str = "float32") -> np.ndarray:
+    return narrow(_rows_times(operand(w, compute).T, operand(dy, compute)), dy)
 
 
-def linear_backward_weight(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
-    return narrow(widen(dy).T @ widen(x), dy)
+def linear_backward_weight(dy: np.ndarray, x: np.ndarray, compute: str = "float32") -> np.ndarray:
+    return narrow(widen(operand(dy, compute)).T @ widen(operand(x, compute)), dy)

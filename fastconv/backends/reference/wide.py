@@ -14,6 +14,15 @@ def widen(a: np.ndarray) -> np.ndarray:
     return np.array(a, dtype=np.float64, order="C")
 
 
+def operand(a: np.ndarray, compute: str) -> np.ndarray:
+    """Return what is multiplied in a compute mode: with 'bf16' a float32 array rounded to bfloat16, ties to even."""
+    if compute != "bf16" or a.dtype != np.float32:
+        return a
+    bits = np.array(a, order="C").view(np.uint32)
+    rounded = (bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) & np.uint32(0xFFFF0000)
+    return np.where(np.isnan(a), a, rounded.view(np.float32))
+
+
 def narrow(a: np.ndarray, like: np.ndarray) -> np.ndarray:
     """Return ``a`` rounded to the dtype of ``like``, an array even where NumPy's arithmetic made a scalar of it."""
     return np.asarray(a, dtype=like.dtype)

@@ -1,0 +1,6 @@
+// The kernels compiled for avx512_bf16: this file's compiler flags and these includes, no logic.
+#define FC_WITH_AVX512
+#define FC_WITH_AVX512_BF16
+#include "kernels/all.hpp"
+
+FC_DEFINE_TABLES(avx512_bf16)
