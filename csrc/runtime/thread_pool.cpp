@@ -48,10 +48,7 @@ namespace {
 
 constexpr int kSlots = 64;   // one bit each in `open_`
 constexpr int kShares = 8;   // shares that a job's indices are cut into, at most
-constexpr int kSpins = 500;  // pauses (6 to 25 us) before a caller that waits for others goes to sleep
-// ... and before a worker does: longer than Python takes from one layer to the next, since to wake a worker costs its
-// caller 7 us, and its caches and its first tasks more.
-constexpr int kIdleSpins = 6000;
+constexpr int kSpins = 500;  // pauses (6 to 25 us) before a thread with nothing to do goes to sleep
 constexpr std::uint64_t kSeat = std::uint64_t{1} << 32;
 constexpr std::int64_t kOwnerSleeps = std::int64_t{1} << 62;
 
@@ -250,7 +247,7 @@ private:
             if (is_superfluous(number) && retire(number)) return;
             if (const std::uint64_t open = open_.load(std::memory_order_acquire); open && enter_one_of(open, number)) {
                 spins = 0;
-            } else if (++spins < kIdleSpins) {
+            } else if (++spins < kSpins) {
                 pause_briefly();
             } else {
                 sleep(number);
