@@ -6,14 +6,15 @@ from libc.stdint cimport int64_t, uint8_t
 from fastconv.backends.cpu._csrc cimport fc_kernels, fc_masked, fc_random_mask, fc_transpose
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.elementwise cimport chunk_of, empty_in_order_of, in_order_of, same_strides, table
-from fastconv.backends.cpu.runtime cimport empty, parallel_for
+from fastconv.backends.cpu.runtime cimport empty, parallel_for, workspace
 from fastconv.backends.cpu.tiles cimport ceil_div
 
 cnp.import_array()
 
 cdef enum:
-    CHUNK = 16384   # elements a task; a multiple of the 4 words that a counter gives
-    POSITIONS = 64  # a task that turns a mask round
+    CHUNK = 16384   # elements of a mask a task; a multiple of the 4 words that a counter gives
+    POSITIONS = 64  # a task that turns its part of a mask round, at most, in so many bytes
+    TURN_BYTES = 512 * 1024
 
 
 cdef void mask_chunk(void* context, int64_t index) noexcept nogil:
@@ -39,67 +40,77 @@ def dropout_mask(shape, double p, key):
 # ------------------------------------------------------------------------------------------ application
 
 
-cdef struct Turn:
-    char* dst           # (N, L, C)
-    const char* src     # (N, C, L)
-    int64_t channels, length, across    # across: tasks a sample
-
-
-cdef void turn_some(void* context, int64_t index) noexcept nogil:
-    cdef Turn* turn = <Turn*> context
-    cdef int64_t sample = index // turn.across * turn.channels * turn.length, first = index % turn.across * POSITIONS
-    cdef fc_transpose call
-    call.dst, call.src = turn.dst + sample + first * turn.channels, turn.src + sample + first
-    call.rows, call.columns = min(<int64_t> POSITIONS, turn.length - first), turn.channels
-    call.ld, call.sj = turn.channels, turn.length
-    kernels(4).transpose_bytes(&call)
-
-
-cdef cnp.ndarray in_mask_order(cnp.ndarray y, cnp.ndarray mask):
-    """The mask as y lies, a dense array of its shape."""
-    cdef cnp.ndarray turned = empty_in_order_of(y, mask.dtype)
-    cdef Turn turn
-    cdef int rank = cnp.PyArray_NDIM(y)
-    if same_strides(turned, mask):
-        return mask
-    last = (<object> turned).transpose((0, *range(2, rank), 1)) if rank > 2 else turned
-    if not cnp.PyArray_IS_C_CONTIGUOUS(mask) or not cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray?> last):
-        turned[...] = mask
-        return turned
-    turn.dst, turn.src = <char*> cnp.PyArray_DATA(turned), <const char*> cnp.PyArray_DATA(mask)
-    turn.channels = cnp.PyArray_DIM(y, 1)
-    turn.length = cnp.PyArray_SIZE(y) // max(1, cnp.PyArray_DIM(y, 0) * turn.channels)
-    turn.across = ceil_div(turn.length, POSITIONS)
-    with nogil:
-        parallel_for(cnp.PyArray_DIM(y, 0) * turn.across, turn_some, &turn)
-    return turned
-
-
 cdef struct Apply:
     const fc_kernels* kernels
     fc_masked call
     int itemsize
     int64_t chunk
+    # A mask whose positions lie side by side while y's channels do, so that it is turned round on the way:
+    int64_t channels, length, across    # across: tasks a sample, of `chunk` positions each
+    bint failed
+
+
+cdef void apply_run(const Apply* apply, int64_t first, int64_t count, const uint8_t* mask) noexcept nogil:
+    cdef fc_masked call = apply.call
+    call.y, call.x = <char*> call.y + first * apply.itemsize, <const char*> call.x + first * apply.itemsize
+    call.mask, call.count = mask, count
+    apply.kernels.masked(&call)
 
 
 cdef void apply_chunk(void* context, int64_t index) noexcept nogil:
-    cdef Apply* apply = <Apply*> context
-    cdef fc_masked call = apply.call
+    cdef const Apply* apply = <const Apply*> context
     cdef int64_t first = index * apply.chunk
-    call.y, call.x = <char*> call.y + first * apply.itemsize, <const char*> call.x + first * apply.itemsize
-    call.mask += first
-    call.count = min(apply.chunk, call.count - first)
-    apply.kernels.masked(&call)
+    apply_run(apply, first, min(apply.chunk, apply.call.count - first), apply.call.mask + first)
+
+
+cdef void apply_turned(void* context, int64_t index) noexcept nogil:
+    cdef Apply* apply = <Apply*> context
+    cdef int64_t sample = index // apply.across * apply.channels * apply.length
+    cdef int64_t first = index % apply.across * apply.chunk
+    cdef fc_transpose call
+    call.rows, call.columns = min(apply.chunk, apply.length - first), apply.channels
+    call.dst, call.src = workspace(call.rows * call.columns), apply.call.mask + sample + first
+    call.ld, call.sj = apply.channels, apply.length
+    if call.dst == NULL:
+        apply.failed = True
+        return
+    apply.kernels.transpose_bytes(&call)
+    apply_run(apply, sample + first * apply.channels, call.rows * call.columns, <const uint8_t*> call.dst)
+
+
+cdef bint turns(cnp.ndarray y, cnp.ndarray mask):
+    """Whether y is channels-last and the mask in C order."""
+    cdef int rank = cnp.PyArray_NDIM(y)
+    if rank < 3 or cnp.PyArray_SIZE(y) == 0 or not cnp.PyArray_IS_C_CONTIGUOUS(mask):
+        return False
+    return cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray?> (<object> y).transpose((0, *range(2, rank), 1)))
 
 
 def dropout_apply(cnp.ndarray x, cnp.ndarray mask, double factor):
     """x * factor where the mask is True, else 0."""
-    cdef cnp.ndarray y = empty_in_order_of(x), values = in_order_of(y, x), chosen = in_mask_order(y, mask)
+    cdef cnp.ndarray y = empty_in_order_of(x), values = in_order_of(y, x), chosen = mask
     cdef Apply apply
-    apply.kernels, apply.itemsize = table(y), <int> cnp.PyArray_ITEMSIZE(y)
+    cdef bint turned = not same_strides(y, mask) and turns(y, mask)
+    if not turned:
+        chosen = empty_in_order_of(y, mask.dtype)
+        if (<object> chosen).strides == (<object> mask).strides:
+            chosen = mask
+        else:
+            chosen[...] = mask
+    apply.kernels, apply.itemsize, apply.failed = table(y), <int> cnp.PyArray_ITEMSIZE(y), False
     apply.call.y, apply.call.x = cnp.PyArray_DATA(y), cnp.PyArray_DATA(values)
     apply.call.mask, apply.call.factor = <const uint8_t*> cnp.PyArray_DATA(chosen), factor
     apply.call.count = cnp.PyArray_SIZE(y)
+    if turned:
+        apply.channels = cnp.PyArray_DIM(y, 1)
+        apply.length = apply.call.count // (cnp.PyArray_DIM(y, 0) * apply.channels)
+        apply.chunk = max(<int64_t> 1, min(<int64_t> POSITIONS, TURN_BYTES // apply.channels))
+        apply.across = ceil_div(apply.length, apply.chunk)
+        with nogil:
+            parallel_for(cnp.PyArray_DIM(y, 0) * apply.across, apply_turned, &apply)
+        if apply.failed:
+            raise MemoryError("dropout: no memory for a workspace")
+        return y
     apply.chunk = chunk_of(apply.call.count)
     with nogil:
         parallel_for(ceil_div(apply.call.count, apply.chunk), apply_chunk, &apply)
