@@ -25,24 +25,25 @@ TREE = Path(__file__).parents[1]
 needs_tree = pytest.mark.skipif(not (TREE / "csrc" / "simd").is_dir(), reason="the source tree is not here")
 
 # Who may import whom. A unit is a module or folder of the package; each device is one of its own.
-SEAMS = {"errors", "config", "arguments", "geometry"}
+SEAMS = {"errors", "config", "arguments", "geometry", "resampling"}
 ALLOWED = {
     "errors": set(),
     "config": {"errors"},
     "arguments": {"errors"},
     "geometry": {"errors", "arguments"},
     "random": {"errors", "arguments"},
-    "backends/base": {"errors", "geometry"},
+    "backends/base": {"errors", "geometry", "resampling"},
     "backends": {"errors", "config", "backends/base"},
     "backends/reference": {*SEAMS, "backends/base"},
     "backends/cpu": {*SEAMS, "backends/base", "backends/reference"},  # the reference is its last candidate
     "tape": {"errors", "backends", "backends/base"},
     "tensor": {"errors", "tape", "backends", "backends/base"},
-    "functional": {"errors", "config", "arguments", "geometry", "random", "tensor", "backends", "backends/base"},
+    "functional": {*SEAMS, "random", "tensor", "backends", "backends/base"},
     "init": {"errors", "arguments", "random", "tensor", "backends"},  # backends: to put values on a parameter's device
     "nn": {"errors", "config", "arguments", "random", "tensor", "init", "functional", "backends"},
     "optim": {"errors", "arguments", "tensor", "backends", "backends/base"},
     "detection": {"errors", "arguments"},
+    "resampling": {"errors", "arguments"},
     "models": {"errors", "arguments", "tensor", "nn", "init", "detection"},
     "data": {"errors", "config"},
     "training": {"errors", "config", "random", "tensor", "functional", "nn", "optim", "models", "data", "fastconv"},

@@ -23,6 +23,7 @@ from typing import Any
 
 from ..errors import DeviceError
 from ..geometry import ConvGeometry, PoolGeometry
+from ..resampling import AxisTaps
 
 Array = Any  # the backend's own array type
 
@@ -104,6 +105,10 @@ class Backend:
         """
         raise self._missing("max_pool_backward")
 
+    def max_unpool_backward(self, dy: Array, indices: Array) -> Array:
+        """dy (N, C, D, H, W), indices (N, C, OD, OH, OW), checked to lie within the plane -> dx[i] = dy[indices[i]]."""
+        raise self._missing("max_unpool_backward")
+
     def avg_pool_forward(self, x: Array, geometry: PoolGeometry) -> Array:
         """Sum over the windows divided by ``divisor_override``, or by the product of the axes' divisors."""
         raise self._missing("avg_pool_forward")
@@ -175,6 +180,32 @@ class Backend:
         x, else they are constants."""
         raise self._missing("batch_norm_backward")
 
+    def local_response_norm_forward(
+        self, x: Array, size: int, alpha: float, beta: float, k: float
+    ) -> tuple[Array, Array]:
+        """x (N, C, L) -> y = x * scale**-beta and scale = k + alpha / size * (the sum of x**2 over ``size`` channels).
+
+        The channels are c - size // 2 to c - size // 2 + size - 1, as far as they exist.
+        """
+        raise self._missing("local_response_norm_forward")
+
+    def local_response_norm_backward(
+        self, dy: Array, x: Array, scale: Array, size: int, alpha: float, beta: float
+    ) -> Array:
+        """-> dx (N, C, L)."""
+        raise self._missing("local_response_norm_backward")
+
+    # -------------------------------------------------------------------------------------- resampling
+
+    def resample_forward(self, x: Array, axes: Sequence[AxisTaps | None]) -> Array:
+        """x (N, C, D, H, W) -> y of the same axes: along axis 2 + i, output o is the sum over t of
+        ``axes[i].weight[o, t] * x[axes[i].index[o, t]]``; None leaves an axis alone."""
+        raise self._missing("resample_forward")
+
+    def resample_backward(self, dy: Array, axes: Sequence[AxisTaps | None], shape: Sequence[int]) -> Array:
+        """The adjoint: dx of ``shape``."""
+        raise self._missing("resample_backward")
+
     # ------------------------------------------------------------------------------------- activations
 
     def relu_forward(self, x: Array) -> Array:
@@ -208,6 +239,20 @@ class Backend:
     def tanh_backward(self, dy: Array, y: Array) -> Array:
         """dy * (1 - y * y)."""
         raise self._missing("tanh_backward")
+
+    def pointwise_forward(self, kind: str, x: Array, a: float = 0.0, b: float = 0.0) -> Array:
+        """A function of each element by itself, ``kind`` with its parameters a and b:
+
+        elu (x, or below 0 a * (exp(x / b) - 1)), gelu, gelu_tanh, silu, mish, hardswish, hardsigmoid (a * x + b within
+        [0, 1]), softplus (log(1 + exp(a * x)) / a), softsign, clip and hardtanh (within [a, b]), exp, log, sqrt, abs,
+        reciprocal, erf, power (x ** a).
+        """
+        raise self._missing("pointwise_forward")
+
+    def pointwise_backward(self, kind: str, dy: Array, x: Array, a: float = 0.0, b: float = 0.0) -> Array:
+        """dy times the slope at x. Where two slopes meet: abs 0, elu the left one, clip 1, hardtanh and hardsigmoid 0,
+        hardswish the outer one."""
+        raise self._missing("pointwise_backward")
 
     def softmax_forward(self, x: Array) -> Array:
         """x (N, C, L) -> exp(x - max) / sum over C."""
@@ -314,6 +359,19 @@ class Backend:
     def reshape(self, a: Array, shape: Sequence[int]) -> Array:
         """The values in logical (C) order under another shape; a view of ``a`` where strides allow."""
         raise self._missing("reshape")
+
+    def permute(self, a: Array, axes: Sequence[int]) -> Array:
+        """Axis i is a's axis ``axes[i]``; a view where the device has strides."""
+        raise self._missing("permute")
+
+    def maximum(self, a: Array, b: Array) -> Array:
+        """The larger of a and b with NumPy broadcasting; NaN where either is."""
+        raise self._missing("maximum")
+
+    def extremes(self, a: Array, axis: Sequence[int], largest: bool) -> tuple[Array, Array]:
+        """The largest (or smallest) element over ``axis``, kept as axes of size 1, and a mask of a's shape (1 at each
+        that equals it, else 0). NaN wins, and only NaN is then in the mask. No axis is empty."""
+        raise self._missing("extremes")
 
     def cat(self, arrays: Sequence[Array], axis: int) -> Array:
         """Concatenate along ``axis`` (0 <= axis)."""
