@@ -146,3 +146,18 @@ def integers(op: str, name: str, value: Any) -> np.ndarray:
             raise DTypeError(mismatch(op, f"{name} to be integers", array.dtype))
         array = array.astype(np.int64)  # an empty sequence
     return array if array.dtype.isnative and array.flags.aligned else array.astype(array.dtype.newbyteorder("="))
+
+
+def through_tape(function: Callable, dy: Any, inputs: Sequence[Any], needs: Sequence[bool]) -> tuple:
+    """Return the gradients of ``function(*inputs)``, an operation made of others: recorded, and walked back.
+
+    None for an input that is None or not needed.
+    """
+    leaves = [
+        None if value is None else Tensor(bare(value), requires_grad=bool(need))
+        for value, need in zip(inputs, needs, strict=True)
+    ]
+    y = function(*leaves)
+    if any(leaf is not None and leaf.requires_grad for leaf in leaves):
+        y.backward(bare(dy))
+    return tuple(None if leaf is None else leaf.grad for leaf in leaves)

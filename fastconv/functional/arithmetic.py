@@ -16,7 +16,7 @@ from ..tensor import Tensor, operand, operands, record
 from ._common import axis, check_gradient, check_needs, shape_of
 
 
-def _pair(op: str, a: Any, b: Any) -> tuple[Backend, Array, Array]:
+def broadcast_pair(op: str, a: Any, b: Any) -> tuple[Backend, Array, Array]:
     """Return the backend and two arrays that broadcast; a Python number takes the other's dtype."""
     if isinstance(a, Real):
         backend, b = operands(op, other=b)
@@ -37,7 +37,7 @@ def _broadcast(op: str, a: Sequence[int], b: Sequence[int]) -> tuple[int, ...]:
         raise ShapeError(mismatch(op, f"other to broadcast with input {tuple(a)}", f"shape {tuple(b)}")) from None
 
 
-def _summed_to(backend: Backend, dy: Array, shape: Sequence[int]) -> Array:
+def summed_to(backend: Backend, dy: Array, shape: Sequence[int]) -> Array:
     """Undo broadcasting: the gradient of an array of ``shape`` that was broadcast to dy's shape."""
     if dy.shape == tuple(shape):
         return dy
@@ -48,7 +48,7 @@ def _summed_to(backend: Backend, dy: Array, shape: Sequence[int]) -> Array:
 
 def _both(backend: Backend, shapes: Sequence, needs: Sequence[bool], da: Callable, db: Callable) -> tuple:
     return tuple(
-        _summed_to(backend, gradient(), shape) if need else None
+        summed_to(backend, gradient(), shape) if need else None
         for gradient, shape, need in zip((da, db), shapes, needs, strict=True)
     )
 
@@ -60,7 +60,7 @@ def add(input: Any, other: Any) -> Any:
     array([[11., 12.],
            [21., 22.]], dtype=float32)
     """
-    backend, a, b = _pair("add", input, other)
+    backend, a, b = broadcast_pair("add", input, other)
     shapes = a.shape, b.shape
     return record(
         backend.add(a, b), (input, other), lambda dy, needs: _both(backend, shapes, needs, lambda: dy, lambda: dy)
@@ -81,7 +81,7 @@ def add_backward(
 
 def subtract(input: Any, other: Any) -> Any:
     """Return ``input - other`` with NumPy's broadcasting."""
-    backend, a, b = _pair("subtract", input, other)
+    backend, a, b = broadcast_pair("subtract", input, other)
     shapes = a.shape, b.shape
 
     def backward(dy: Array, needs: Sequence[bool]) -> tuple:
@@ -96,7 +96,7 @@ def multiply(input: Any, other: Any) -> Any:
         value, factor = (input, float(other)) if isinstance(other, Real) else (other, float(input))
         backend, a = operands("multiply", input=value)
         return record(backend.scale(a, factor), (value,), lambda dy, needs: (backend.scale(dy, factor),))
-    backend, a, b = _pair("multiply", input, other)
+    backend, a, b = broadcast_pair("multiply", input, other)
 
     def backward(dy: Array, needs: Sequence[bool]) -> tuple:
         shapes = a.shape, b.shape
@@ -107,7 +107,7 @@ def multiply(input: Any, other: Any) -> Any:
 
 def divide(input: Any, other: Any) -> Any:
     """Return ``input / other`` with NumPy's broadcasting."""
-    backend, a, b = _pair("divide", input, other)
+    backend, a, b = broadcast_pair("divide", input, other)
     y = backend.divide(a, b)
 
     def backward(dy: Array, needs: Sequence[bool]) -> tuple:

@@ -105,3 +105,82 @@ def _split(dy: Array, sizes: Sequence[int], dim: int) -> tuple:
         parts.append(dy[(slice(None),) * dim + (slice(start, start + size),)])
         start += size
     return tuple(parts)
+
+
+def permute(input: Any, dims: Sequence[int]) -> Any:
+    """Return the axes in another order, a view: axis i of the result is axis ``dims[i]`` of ``input``.
+
+    >>> import numpy as np
+    >>> permute(np.zeros((2, 3, 4)), (2, 0, -2)).shape
+    (4, 2, 3)
+    """
+    backend, x = operand("permute", "input", input)
+    order = _order("permute", dims, x.ndim)
+    inverse = sorted(range(x.ndim), key=order.__getitem__)
+    return record(backend.permute(x, order), (input,), lambda dy, needs: (backend.permute(dy, inverse),))
+
+
+def permute_backward(dy: Any, dims: Sequence[int]) -> Array:
+    """Return dx of ``permute``: the axes in their old order, a view."""
+    backend, dy = operands("permute_backward", dy=dy)
+    order = _order("permute_backward", dims, dy.ndim)
+    return backend.permute(dy, sorted(range(dy.ndim), key=order.__getitem__))
+
+
+def _order(op: str, dims: Any, ndim: int) -> list[int]:
+    if not isinstance(dims, Sequence) or isinstance(dims, str):
+        raise ArgumentError(mismatch(op, "dims to be a sequence of axes", repr(dims)))
+    order = [axis(op, "dims", dim, ndim) for dim in dims]
+    if sorted(order) != list(range(ndim)):
+        raise ArgumentError(mismatch(op, f"dims to name each of {ndim} axes once", tuple(dims)))
+    return order
+
+
+def transpose(input: Any, dim0: int, dim1: int) -> Any:
+    """Return ``input`` with two axes exchanged, a view."""
+    _, x = operand("transpose", "input", input)
+    order = list(range(x.ndim))
+    first, second = axis("transpose", "dim0", dim0, x.ndim), axis("transpose", "dim1", dim1, x.ndim)
+    order[first], order[second] = second, first
+    return permute(input, order)
+
+
+def split(input: Any, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple:
+    """Return the parts of ``input`` along ``dim``: of one size (the last may be smaller), or of the sizes given. Views.
+
+    >>> import numpy as np
+    >>> [part.shape for part in split(np.zeros((2, 5)), 2, dim=1)]
+    [(2, 2), (2, 2), (2, 1)]
+    """
+    op, sections = "split", split_size_or_sections
+    _, x = operand(op, "input", input)
+    dim = axis(op, "dim", dim, x.ndim)
+    total = x.shape[dim]
+    if isinstance(sections, Sequence):
+        sizes = shape_of(op, "split_size_or_sections", sections)
+        if sum(sizes) != total:
+            raise ShapeError(mismatch(op, f"sections that add up to {total}", tuple(sizes)))
+    else:
+        size = integer(op, "split_size_or_sections", sections, 1)
+        sizes = tuple(min(size, total - start) for start in range(0, total, size)) or (0,)
+    parts, start = [], 0
+    for size in sizes:
+        parts.append(_narrowed(input, dim, start, size))
+        start += size
+    return tuple(parts)
+
+
+def _narrowed(input: Any, dim: int, start: int, size: int) -> Any:
+    backend, x = operand("split", "input", input)
+    shape = x.shape
+    key = (slice(None),) * dim + (slice(start, start + size),)
+    widths = [(0, 0)] * dim + [(start, shape[dim] - start - size)] + [(0, 0)] * (len(shape) - dim - 1)
+    return record(x[key], (input,), lambda dy, needs: (backend.pad_forward(dy, widths, "constant", 0.0),))
+
+
+def chunk(input: Any, chunks: int, dim: int = 0) -> tuple:
+    """Return at most ``chunks`` parts of ``input`` along ``dim``, all of one size but for the last."""
+    _, x = operand("chunk", "input", input)
+    count = integer("chunk", "chunks", chunks, 1)
+    size = x.shape[axis("chunk", "dim", dim, x.ndim)]
+    return split(input, max(1, -(-size // count)), dim)

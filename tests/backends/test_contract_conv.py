@@ -1,4 +1,4 @@
-"""Convolution, plain and transposed: every backend against PyTorch, and the contract of backends/base.py."""
+"""Convolution, plain and transposed: every backend against PyTorch, and the contract of backends/base."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fully connected layer: every backend against PyTorch, and the contract of backends/base.py."""
+"""The fully connected layer: every backend against PyTorch, and the contract of backends/base."""
 
 from __future__ import annotations
 

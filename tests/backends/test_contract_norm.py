@@ -1,4 +1,4 @@
-"""Batch normalisation: every backend against PyTorch and a two-pass formula, and the contract of backends/base.py."""
+"""Batch normalisation: every backend against PyTorch and a two-pass formula, and the contract of backends/base."""
 
 from __future__ import annotations
 

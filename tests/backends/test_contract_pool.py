@@ -1,4 +1,4 @@
-"""Pooling: every backend against PyTorch, indices and ties included, and the contract of backends/base.py."""
+"""Pooling: every backend against PyTorch, indices and ties included, and the contract of backends/base."""
 
 from __future__ import annotations
 

@@ -91,6 +91,9 @@ cdef object product(cnp.ndarray x, cnp.ndarray w, b, int depth_axis, bint frozen
     cdef cnp.ndarray y = empty((x.shape[0], w.shape[1 - depth_axis]), x.dtype, "C")
     cdef Correlation problem
     cdef int i
+    if x.shape[1] == 0:  # sums of nothing
+        (<object> y)[...] = 0 if b is None else b
+        return y
     yv = view(y)
     set_rows(&problem.x, &xv)
     set_pairs(&problem.x, pairs)

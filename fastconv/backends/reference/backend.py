@@ -10,7 +10,7 @@ import numpy as np
 
 from ...geometry import ConvGeometry, PoolGeometry
 from ..base import Backend
-from . import activation, arrays, conv, dropout, linear, loss, norm, optim, pool, shape, unit
+from . import activation, arrays, conv, dropout, linear, loss, norm, optim, pointwise, pool, resample, shape, unit
 
 
 def _ieee(function: Callable) -> Any:
@@ -56,6 +56,7 @@ class ReferenceBackend(Backend):
 
     max_pool_forward = _ieee(pool.max_pool_forward)
     max_pool_backward = _ieee(pool.max_pool_backward)
+    max_unpool_backward = _ieee(pool.max_unpool_backward)
     avg_pool_forward = _ieee(pool.avg_pool_forward)
     avg_pool_backward = _ieee(pool.avg_pool_backward)
 
@@ -73,6 +74,12 @@ class ReferenceBackend(Backend):
     batch_norm_forward = _ieee(norm.batch_norm_forward)
     batch_norm_backward = _ieee(norm.batch_norm_backward)
 
+    local_response_norm_forward = _ieee(norm.local_response_norm_forward)
+    local_response_norm_backward = _ieee(norm.local_response_norm_backward)
+
+    resample_forward = _ieee(resample.resample_forward)
+    resample_backward = _ieee(resample.resample_backward)
+
     relu_forward = _ieee(activation.relu_forward)
     relu_backward = _ieee(activation.relu_backward)
     leaky_relu_forward = _ieee(activation.leaky_relu_forward)
@@ -81,6 +88,8 @@ class ReferenceBackend(Backend):
     sigmoid_backward = _ieee(activation.sigmoid_backward)
     tanh_forward = _ieee(activation.tanh_forward)
     tanh_backward = _ieee(activation.tanh_backward)
+    pointwise_forward = _ieee(pointwise.pointwise_forward)
+    pointwise_backward = _ieee(pointwise.pointwise_backward)
     softmax_forward = _ieee(activation.softmax_forward)
     softmax_backward = _ieee(activation.softmax_backward)
     log_softmax_forward = _ieee(activation.log_softmax_forward)
@@ -103,6 +112,9 @@ class ReferenceBackend(Backend):
     sum = _ieee(shape.sum_)
     broadcast_to = _ieee(shape.broadcast_to)
     reshape = _ieee(shape.reshape)
+    permute = _ieee(shape.permute)
+    maximum = _ieee(shape.maximum)
+    extremes = _ieee(shape.extremes)
     cat = _ieee(shape.cat)
     pad_forward = _ieee(shape.pad_forward)
     pad_backward = _ieee(shape.pad_backward)

@@ -52,3 +52,26 @@ def batch_norm_backward(
         dx = wide - (dbias[:, None] + normalised * dweight[:, None]) / count
     gradients = dx * _column(rstd) * _column(weight), dweight, dbias
     return tuple([narrow(g, dy) if need else None for g, need in zip(gradients, needs, strict=True)])
+
+
+def _window_sum(wide: np.ndarray, size: int, before: int) -> np.ndarray:
+    """Sum over the channels c - before to c - before + size - 1, as far as they exist."""
+    padded = np.pad(wide, ((0, 0), (before, size - 1 - before), (0, 0)))
+    return sum((padded[:, i : i + wide.shape[1]] for i in range(size)), np.zeros_like(wide))
+
+
+def local_response_norm_forward(
+    x: np.ndarray, size: int, alpha: float, beta: float, k: float
+) -> tuple[np.ndarray, np.ndarray]:
+    wide = widen(x)
+    scale = k + alpha / size * _window_sum(wide * wide, size, size // 2)
+    return narrow(wide * scale**-beta, x), narrow(scale, x)
+
+
+def local_response_norm_backward(
+    dy: np.ndarray, x: np.ndarray, scale: np.ndarray, size: int, alpha: float, beta: float
+) -> np.ndarray:
+    wide, gradient, scale = widen(x), widen(dy), widen(scale)
+    inner = gradient * wide * scale ** (-beta - 1)  # what each output says of its scale
+    reach = _window_sum(inner, size, size - 1 - size // 2)  # of the outputs whose window holds this channel
+    return narrow(gradient * scale**-beta - 2 * alpha * beta / size * wide * reach, dy)

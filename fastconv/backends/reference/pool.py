@@ -93,3 +93,9 @@ def avg_pool_backward(dy: np.ndarray, geometry: PoolGeometry) -> np.ndarray:
     for indices, mask in _taps(geometry):
         _scatter(np.where(mask, share, 0), _flat(indices, geometry.input), geometry, dx)
     return narrow(dx.reshape(geometry.input_shape), dy)
+
+
+def max_unpool_backward(dy: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    n, c = indices.shape[:2]
+    flat = np.take_along_axis(dy.reshape(n, c, -1), indices.reshape(n, c, -1), axis=2)
+    return flat.reshape(indices.shape)

@@ -42,6 +42,19 @@ def reshape(a: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     return a.reshape(tuple(shape))
 
 
+def permute(a: np.ndarray, axes: Sequence[int]) -> np.ndarray:
+    return a.transpose(tuple(axes))
+
+
+def maximum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.asarray(np.maximum(a, b))
+
+
+def extremes(a: np.ndarray, axis: Sequence[int], largest: bool) -> tuple[np.ndarray, np.ndarray]:
+    best = (np.max if largest else np.min)(a, axis=tuple(axis), keepdims=True)
+    return best, ((a == best) | (np.isnan(a) & np.isnan(best))).astype(a.dtype)
+
+
 def cat(arrays: Sequence[np.ndarray], axis: int) -> np.ndarray:
     return np.concatenate(arrays, axis=axis)
 

@@ -1,0 +1,149 @@
+"""Maxima and minima, of two arrays and along axes; products of matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ..backends.base import Array, Backend
+from ..errors import ArgumentError, ShapeError, mismatch
+from ..tensor import operand, operands, record
+from ._common import axis
+from .arithmetic import broadcast_pair, multiply, summed_to
+
+
+def maximum(input: Any, other: Any) -> Any:
+    """Return the larger of both, elementwise with NumPy's broadcasting; NaN where either is. Where they are equal, each
+    has half of the gradient.
+
+    >>> maximum(np.array([1.0, 5.0]), 3.0)
+    array([3., 5.])
+    """
+    return _larger("maximum", input, other, 1.0)
+
+
+def minimum(input: Any, other: Any) -> Any:
+    """Return the smaller of both; see ``maximum``."""
+    return _larger("minimum", input, other, -1.0)
+
+
+def _larger(op: str, input: Any, other: Any, sign: float) -> Any:
+    backend, a, b = broadcast_pair(op, input, other)
+    a, b = (a, b) if sign > 0 else (backend.scale(a, -1.0), backend.scale(b, -1.0))
+    y = backend.maximum(a, b)
+
+    def backward(dy: Array, needs: Sequence[bool]) -> tuple:
+        share = backend.pointwise_forward("clip", _sign(backend, backend.subtract(a, b)), -1.0, 1.0)
+        of_a = backend.scale(backend.add(share, backend.from_numpy(np.ones((), a.dtype))), 0.5)
+        da = backend.multiply(dy, of_a)
+        db = backend.subtract(dy, da)
+        return tuple(
+            summed_to(backend, d, array.shape) if need else None
+            for d, array, need in zip((da, db), (a, b), needs, strict=True)
+        )
+
+    return record(y if sign > 0 else backend.scale(y, -1.0), (input, other), backward)
+
+
+def _sign(backend: Backend, a: Array) -> Array:
+    return backend.pointwise_backward("abs", backend.from_numpy(np.ones_like(backend.to_numpy(a))), a)
+
+
+def amax(input: Any, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Any:
+    """Return the maximum over ``dim``, or over everything (0-d). Equal maxima share the gradient evenly.
+
+    >>> amax(np.array([[1.0, 3.0], [2.0, 0.0]]), dim=1)
+    array([3., 2.])
+    """
+    return _extreme("amax", input, dim, keepdim, True)
+
+
+def amin(input: Any, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Any:
+    """Return the minimum over ``dim``; see ``amax``."""
+    return _extreme("amin", input, dim, keepdim, False)
+
+
+def _extreme(op: str, input: Any, dim: Any, keepdim: bool, largest: bool) -> Any:
+    backend, x = operand(op, "input", input)
+    dims = range(x.ndim) if dim is None else dim if isinstance(dim, Sequence) else (dim,)
+    axes = tuple([axis(op, "dim", d, x.ndim) for d in dims])
+    if len(set(axes)) < len(axes):
+        raise ArgumentError(mismatch(op, "each dim once", tuple(dims)))
+    if any(x.shape[a] == 0 for a in axes):
+        raise ShapeError(mismatch(op, "axes with at least one element", f"input {x.shape}"))
+    kept, mask = backend.extremes(x, axes, largest) if axes else (x, backend.from_numpy(np.ones(x.shape, x.dtype)))
+    shape = kept.shape if keepdim else tuple([size for i, size in enumerate(x.shape) if i not in axes])
+
+    def backward(dy: Array, needs: Sequence[bool]) -> tuple:
+        shared = backend.divide(backend.reshape(dy, kept.shape), backend.sum(mask, axes, True))
+        return (backend.multiply(mask, shared),)
+
+    return record(backend.reshape(kept, shape), (input,), backward)
+
+
+def matmul(input: Any, other: Any) -> Any:
+    """Return the product of matrices (..., M, K) and (..., K, P), their leading axes broadcast; a vector is a row on
+    the left, a column on the right, and loses that axis in the result.
+
+    >>> matmul(np.array([[1.0, 2.0]]), np.array([3.0, 4.0]))
+    array([11.])
+    """
+    op = "matmul"
+    backend, a, b = operands(op, input=input, other=other)
+    if not a.ndim or not b.ndim:
+        raise ShapeError(mismatch(op, "arrays of at least one axis", f"shapes {a.shape} and {b.shape}"))
+    left = (1, *a.shape) if a.ndim == 1 else a.shape
+    right = (*b.shape, 1) if b.ndim == 1 else b.shape
+    if left[-1] != right[-2]:
+        raise ShapeError(f"{op}: expected other (..., {left[-1]}, P) to match input (..., {left[-1]}), got {b.shape}")
+    try:
+        lead = np.broadcast_shapes(left[:-2], right[:-2])
+    except ValueError:
+        expected = f"other to broadcast with input {a.shape}"
+        raise ShapeError(mismatch(op, expected, f"shape {b.shape}")) from None
+    (m, k), p = left[-2:], right[-1]
+    rows, columns = _stack(backend, a, left, lead), _stack(backend, b, right, lead)
+    y = _products(backend, rows, columns, (m, p))
+    out = (*lead, *([m] if a.ndim > 1 else []), *([p] if b.ndim > 1 else []))
+
+    def backward(dy: Array, needs: Sequence[bool]) -> tuple:
+        dy = backend.reshape(dy, (len(rows), m, p))
+        da = db = None
+        if needs[0]:
+            da = _products(backend, dy, backend.permute(columns, (0, 2, 1)), (m, k))
+            da = backend.reshape(summed_to(backend, backend.reshape(da, (*lead, m, k)), left), a.shape)
+        if needs[1]:
+            db = _products(backend, backend.permute(rows, (0, 2, 1)), dy, (k, p))
+            db = backend.reshape(summed_to(backend, backend.reshape(db, (*lead, k, p)), right), b.shape)
+        return da, db
+
+    return record(backend.reshape(y, out), (input, other), backward)
+
+
+def _stack(backend: Backend, array: Array, shape: Sequence[int], lead: Sequence[int]) -> Array:
+    """Return matrices (number, rows, columns)."""
+    full = backend.broadcast_to(backend.reshape(array, shape), (*lead, *shape[-2:]))
+    return backend.reshape(full, (prod(lead), *shape[-2:]))
+
+
+def _products(backend: Backend, a: Array, b: Array, shape: Sequence[int]) -> Array:
+    """a (B, M, K), b (B, K, P) -> (B, M, P)."""
+    each = [backend.linear_forward(a[i], backend.permute(b[i], (1, 0)), None) for i in range(len(a))]
+    if not each:
+        return backend.from_numpy(np.zeros((0, *shape), a.dtype))
+    return backend.reshape(backend.cat(each, 0), (len(each), *shape))
+
+
+def variance(input: Any, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Any:
+    """Return the biased variance over ``dim``: the mean of the squared distances from the mean."""
+    from .arithmetic import mean, subtract
+
+    distance = subtract(input, mean(input, _dims(input, dim), True))
+    return mean(multiply(distance, distance), dim, keepdim)
+
+
+def _dims(input: Any, dim: Any) -> Any:
+    return tuple(range(np.ndim(input))) if dim is None else dim
