@@ -64,7 +64,14 @@ class BuildExtensions(build_ext):
     def build_extensions(self):
         try:
             with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-                list(pool.map(self._compile_own_sources, self.extensions))
+                own = [
+                    (extension, source)
+                    for extension in self.extensions
+                    for source in OWN_SOURCES.get(extension.name.rsplit(".", 1)[-1], [])
+                ]
+                own.sort(key=lambda pair: "avx512" in pair[1], reverse=True)  # what takes longest first
+                for extension, objects in pool.map(self._compile_own_source, own):
+                    extension.extra_objects += objects
             self.parallel = self.parallel or os.cpu_count()
             super().build_extensions()
         except (CCompilerError, CompileError, LinkError, PlatformError) as error:
@@ -72,14 +79,14 @@ class BuildExtensions(build_ext):
                 raise
             raise SystemExit(NEEDS_COMPILER) from error
 
-    def _compile_own_sources(self, extension):
-        name = extension.name.rsplit(".", 1)[-1]
-        for source in OWN_SOURCES.get(name, []):
-            flags = ISA_FLAGS[Path(source).stem] if "/targets/" in source else []
-            extension.extra_objects += self.compiler.compile(
-                [source], output_dir=self.build_temp, include_dirs=INCLUDE, extra_postargs=COMMON + flags,
-                depends=extension.depends,
-            )  # fmt: skip
+    def _compile_own_source(self, pair):
+        extension, source = pair
+        flags = ISA_FLAGS[Path(source).stem] if "/targets/" in source else []
+        objects = self.compiler.compile(
+            [source], output_dir=self.build_temp, include_dirs=INCLUDE, extra_postargs=COMMON + flags,
+            depends=extension.depends,
+        )  # fmt: skip
+        return extension, objects
 
     def _compiler_works(self):
         probe = Path(self.build_temp) / "probe.cpp"

@@ -116,11 +116,11 @@ def test_a_verdict_holds_for_any_batch_and_decides_the_bits(tmp_path):
 
 def test_units_follow_it_too(tmp_path):
     unit = ("conv_unit", X, W)
-    assert "composed" in fastconv.explain(*unit, pool=2, **OPTIONS).splitlines()[0]
+    assert "conv_act_pool_forward: winograd" in fastconv.explain(*unit, pool=2, **OPTIONS).splitlines()[0]
     tuning.load(verdicts_file(tmp_path / "t.json", {"conv_forward": "tiles"}))
     assert "fused" in fastconv.explain(*unit, pool=2, **OPTIONS).splitlines()[0]
     tuning.unload()
-    assert "composed" in fastconv.explain(*unit, pool=2, **OPTIONS).splitlines()[0]
+    assert "conv_act_pool_forward: winograd" in fastconv.explain(*unit, pool=2, **OPTIONS).splitlines()[0]
 
 
 def test_explain_says_tuned(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 from fastconv.backends.cpu import _lab, available_isas
 
-ISAS = {"scalar": 0, "avx2": 1, "avx512": 2, "neon": 3}
+ISAS = {"scalar": 0, "avx2": 1, "avx512": 2, "neon": 3, "avx512_bf16": 4}
 POINTER, SIZE = ctypes.c_void_p, ctypes.c_int64
 GUARD = 64
 

@@ -86,7 +86,7 @@ def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, bint lanes=F
                     grouped_correlate(&problem)
                 elif winograd >= 0:
                     winograd_correlate(&problem, winograd, adjoint, NULL, False)
-                elif is_narrow(&problem):
+                elif not pairs and is_narrow(&problem):
                     narrow_correlate(&problem)
                 else:
                     correlate(&problem)

@@ -54,10 +54,12 @@ def _winograd_declines(verbs: Sequence[str], geometry: ConvGeometry, pool: PoolG
         return "windows other than 2 x 2"
     if geometry.groups != 1 or geometry.input[0] != 1 or geometry.kernel[0] != 1 or geometry.padding[0] != 0:
         return "groups or a third axis"
-    declined = next((why for verb in verbs if (why := winograd_rule.declines(verb, geometry, itemsize))), None)
-    if declined is None and "conv_backward_input" in verbs and not winograd_rule.adjoint(geometry):
+    others = [name for verb in verbs if (name := plan.chosen(verb, geometry, itemsize).name) != "winograd"]
+    if others:
+        return f"{others[0]} runs the convolution"
+    if "conv_backward_input" in verbs and not winograd_rule.adjoint(geometry):
         return "the input gradient is no adjoint"
-    return declined
+    return None
 
 
 def _spread(geometry: ConvGeometry, pool: PoolGeometry, itemsize: int) -> str | None:

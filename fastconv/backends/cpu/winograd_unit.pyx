@@ -52,7 +52,7 @@ def winograd_unit_forward(cnp.ndarray x, cnp.ndarray w, b, geometry, activation,
     if cnp.PyArray_SIZE(y) == 0:
         return y, index
     problem.x.itemsize, problem.x.data, problem.x.stride = xv.itemsize, xv.data, xv.stride
-    problem.x.n, problem.x.groups, problem.x.depth = xv.size[0], 1, wv.size[1]
+    problem.x.n, problem.x.groups, problem.x.depth, problem.x.channels = xv.size[0], 1, wv.size[1], 0
     problem.y, problem.ys, problem.columns = yv.data, yv.stride, wv.size[0]
     problem.w, problem.w_group, problem.w_depth, problem.w_column = wv.data, 0, wv.stride[1], wv.stride[0]
     problem.bias = problem.packed = NULL
@@ -324,6 +324,7 @@ def winograd_unit_backward(cnp.ndarray dy, cnp.ndarray index, cnp.ndarray x, cnp
     bytes = (chunk + totals + s.grid.planes * (s.panels * s.u_plane + s.sum_plane)) * s.grid.itemsize
     bytes += (2 * images * tiles + 1 + s.channels) * sizeof(int64_t)
     problem.x.itemsize, problem.x.groups, problem.x.depth = s.grid.itemsize, 1, s.channels
+    problem.x.channels, problem.pairs = 0, False
     problem.x.axis[0].taps, problem.x.axis[0].weight = 1, NOTHING
     problem.columns, problem.dw, problem.dw_group = s.columns, <char*> cnp.PyArray_DATA(dw), 0
     problem.dw_depth = s.grid.kernel * s.grid.kernel
