@@ -24,7 +24,7 @@ ConvTile = struct(
 )  # fmt: skip
 OuterTile = struct(
     "OuterTile", x=POINTER, xpixel=POINTER, row=POINTER, dy=POINTER, ypixel=POINTER, dw=POINTER, pixels=SIZE, rows=SIZE,
-    columns=SIZE, ld=SIZE, accumulate=FLAG,
+    columns=SIZE, ld=SIZE, xnext=POINTER, ynext=POINTER, next=SIZE, accumulate=FLAG,
 )  # fmt: skip
 Copy2d = struct(
     "Copy2d", dst=POINTER, src=POINTER, rows=SIZE, columns=SIZE, padded=SIZE, ld=SIZE, dj=SIZE, si=SIZE, sj=SIZE
@@ -138,16 +138,24 @@ def test_outer_tile(isa, dtype, rng, accumulate):
     width, mr, nr = _lab.block_sizes(ISAS[isa], DTYPES[dtype])
     for rows in sizes_around(mr):
         for columns in sorted({*sizes_around(width), *sizes_around(nr)}):
-            for pixels in (0, 1, 5):
-                row = rng.permutation(rows).astype(np.int64)
+            for pixels in (
+                0,
+                1,
+                5,
+                8,
+                17,
+            ):  # beyond 5: rows side by side, the last call's pixels brought near once more
+                near = pixels > 5
+                row = np.arange(rows) if near else rng.permutation(rows).astype(np.int64)
                 x = rng.standard_normal((max(pixels, 1), rows)).astype(dtype)
                 dy = rng.standard_normal((max(pixels, 1), columns)).astype(dtype)
                 memory, dw = guarded((rows, columns), dtype, rng)
                 start = dw.astype(np.float64) if accumulate else 0.0
                 expected = start + x[:pixels, row].astype(np.float64).T @ dy[:pixels].astype(np.float64)
+                xpixel, ypixel = np.arange(pixels) * rows, np.arange(pixels) * columns
                 call(
-                    "outer_tile", isa, dtype, x=x, xpixel=np.arange(pixels) * rows, row=row, dy=dy,
-                    ypixel=np.arange(pixels) * columns, dw=dw, pixels=pixels, rows=rows, columns=columns, ld=columns,
+                    "outer_tile", isa, dtype, x=x, xpixel=xpixel, row=row, dy=dy, ypixel=ypixel, dw=dw, pixels=pixels,
+                    rows=rows, columns=columns, ld=columns, xnext=xpixel, ynext=ypixel, next=pixels if near else 0,
                     accumulate=accumulate,
                 )  # fmt: skip
                 np.testing.assert_allclose(dw, expected, rtol=0, atol=tolerance(dtype))

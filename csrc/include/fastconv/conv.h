@@ -23,7 +23,9 @@ typedef struct fc_conv_tile {
 
 /* dw[r * ld + c] = start + sum over pixels p of x[xpixel[p] + row[r]] * dy[ypixel[p] + c]
  * for 0 <= r < rows, 0 <= c < columns (any number). `start` is dw itself with `accumulate`, else 0, and is added last:
- * a sum over very many pixels is a sum of sums, which rounds less than one long chain. */
+ * a sum over very many pixels is a sum of sums, which rounds less than one long chain.
+ * Meanwhile, bit by bit, memory that is read next comes near: `rows` elements from x[xnext[p]] on and `columns` from
+ * dy[ynext[p]] on, for 0 <= p < next. */
 typedef struct fc_outer_tile {
     const void* x;
     const int64_t* xpixel; /* (pixels,) */
@@ -32,6 +34,9 @@ typedef struct fc_outer_tile {
     const int64_t* ypixel; /* (pixels,) */
     void* dw;
     int64_t pixels, rows, columns, ld;
+    const int64_t* xnext; /* (next,) */
+    const int64_t* ynext; /* (next,) */
+    int64_t next;
     int32_t accumulate;
 } fc_outer_tile;
 

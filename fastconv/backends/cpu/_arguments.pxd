@@ -25,6 +25,9 @@ cdef extern from "fastconv/kernels.h" nogil:
         const int64_t* ypixel
         void* dw
         int64_t pixels, rows, columns, ld
+        const int64_t* xnext
+        const int64_t* ynext
+        int64_t next
         int32_t accumulate
 
     ctypedef struct fc_blocks:

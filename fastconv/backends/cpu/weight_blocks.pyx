@@ -1,8 +1,10 @@
 """What one task of a weight gradient adds up: a block of lines and lanes, over its tiles, in two ways.
 
+A single tap without padding has a third one, in weight_pixels.pyx.
+
 Wide: x has channels enough for vectors; lines are channels of dy. Both sides of a tile are copied, each pixel's
 channels side by side, those of x without padding or positions that no tap reads; a tap is then two lists of pixels,
-which leave out those that see only padding. A single tap reads both sides where they lie, if their channels do so.
+which leave out those that see only padding.
 Narrow: x has few channels, as in a first layer. Vectors run along dy's, and the lines of all taps, read from one
 padded tile, are broadcast.
 """
@@ -13,6 +15,7 @@ from fastconv.backends.cpu._csrc cimport fc_gather, fc_outer_tile
 from fastconv.backends.cpu.tiles cimport (
     Reader, Tile, TileAxis, fetch, list_pixels, list_taps, locate, source_at, span, tile_bytes, tile_pixels,
 )
+from fastconv.backends.cpu.weight_tiles cimport Outer
 
 cdef enum:
     NEAR = 256              # bytes from pixel to pixel that need no copy
@@ -138,7 +141,6 @@ cdef void add_wide(const Plan* plan, const Block* block, char* memory) noexcept 
     cdef const Reader* x = &problem.x
     cdef int64_t size = x.itemsize, most = tile_pixels(x), n
     cdef int64_t ldx = copied_row(x, plan.lane_block), ldy = copied_row(x, plan.line_block)
-    cdef bint direct = x.taps == 1 and x.stride[1] == 1 and problem.ys[1] == 1
     cdef int64_t[3] positions
     cdef int64_t[3] tap
     cdef int64_t* place[3]
@@ -165,7 +167,7 @@ cdef void add_wide(const Plan* plan, const Block* block, char* memory) noexcept 
     xpixel, ypixel, row = list + most, list + 2 * most, list + 3 * most
     for n in range(block.lines):
         row[n] = n
-    call.row, call.rows, call.ld = row, block.lines, block.ld
+    call.row, call.rows, call.ld, call.next = row, block.lines, block.ld, 0
     for n in range(block.first, block.last):
         locate(x, n, &tile)
         for i in range(3):
@@ -173,10 +175,6 @@ cdef void add_wide(const Plan* plan, const Block* block, char* memory) noexcept 
         take_x.pixels = list_positions(x, &tile, place, <int64_t*> take_x.pixel)
         take_dy.pixels = list_outputs(x, &tile, problem.ys, <int64_t*> take_dy.pixel)
         call.accumulate = n > block.first
-        if direct and take_x.pixels == take_dy.pixels:  # the only tap sees no padding: pair by pair as listed
-            call.x, call.xpixel, call.ypixel, call.pixels = take_dy.src, take_dy.pixel, take_x.pixel, take_x.pixels
-            add_tap(x, block, block.sums, <const char*> take_x.src, &call)
-            continue
         x.kernel.gather(&take_x)
         x.kernel.gather(&take_dy)
         call.x, call.xpixel, call.ypixel = dys, ypixel, xpixel
@@ -230,6 +228,7 @@ cdef void add_narrow(const Plan* plan, const Block* block, char* memory) noexcep
     take.channel = problem.ys[1]
     call.xpixel, call.ypixel = xpixel, pixel if near else packed
     call.row, call.rows, call.ld = row, x.taps * block.lines, block.ld if x.taps == 1 else block.tap
+    call.next = 0
     for n in range(block.first, block.last):
         locate(x, n, &tile)
         call.x = fetch(x, &tile, block.group, block.line // x.chunk, xs)

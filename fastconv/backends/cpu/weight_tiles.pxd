@@ -26,6 +26,8 @@ cdef struct Plan:
     int64_t line_blocks, lane_blocks
     int64_t dw_line, dw_lane                    # strides
     int64_t tiles, splits
+    bint single                                 # one tap, no padding: tiles are runs of `tile` of the `pixels`
+    int64_t pixels, tile
     bint in_place                               # the sums of the first split are dw
     char* partial                               # (splits, groups, lines, taps, lanes), less a split that is in place
     bint failed

@@ -15,8 +15,11 @@ from fastconv.backends.cpu.runtime cimport allocate, parallel_for, release, work
 from fastconv.backends.cpu.tiles cimport Reader, ceil_div, choose_chunk, choose_tile, count_tiles, finish
 from fastconv.backends.cpu.weight_blocks cimport add_narrow, add_wide, narrow_memory, wide_memory
 from fastconv.backends.cpu.weight_pairs cimport add_pairs, pairs_memory
+from fastconv.backends.cpu.weight_pixels cimport add_pixels, choose_pixels, pixels_memory, sees_no_padding
 
 cdef int64_t CHANNELS = 256                 # at most, of a block, on either side
+cdef int64_t SINGLE_CHANNELS = 512          # of a single tap
+cdef int64_t FEWEST_PIXELS = 512            # of a part
 cdef int64_t BLOCK = 64 * 1024              # elements of a block's sums: they stay in a second-level cache
 cdef int64_t SMALL_BLOCK = 4 * 1024         # not worth sharing out
 cdef int64_t ROWS = 1024                    # taps x channels of x in a narrow block
@@ -25,6 +28,7 @@ cdef int64_t PAIRS_PIXELS = 256
 cdef int64_t WIDE_BYTES = 1024 * 1024       # of a tile of x
 cdef int64_t NARROW_BYTES = 128 * 1024
 cdef int64_t TASKS = 32                     # tasks that suffice for any machine of moderate size
+cdef int64_t SINGLE_TASKS = 16              # of a single tap, where adding parts up costs more beside the products
 cdef int64_t PARTIAL_BYTES = 4 * 1024 * 1024  # of all partial sums
 cdef int64_t FINISH = 8 * 1024              # elements a task, at the end
 
@@ -57,11 +61,14 @@ cdef void choose_roles(Plan* plan) noexcept nogil:
 cdef void choose_blocks(Plan* plan) noexcept nogil:
     """Cut lines and lanes into blocks, and tiles into parts: from the shape alone."""
     cdef Reader* x = &plan.problem.x
-    cdef int64_t mr = x.kernel.mr, nr = x.kernel.nr, lines = CHANNELS, lanes = CHANNELS, parts
+    cdef int64_t mr = x.kernel.mr, nr = x.kernel.nr, parts, fewest = 2, tasks = TASKS
+    cdef int64_t lines = SINGLE_CHANNELS if plan.single else CHANNELS, lanes = lines
     cdef int64_t weights = x.groups * plan.lines * x.taps * plan.lanes * x.itemsize, block = BLOCK
+    if plan.single:
+        fewest, tasks = ceil_div(FEWEST_PIXELS, plan.tile), SINGLE_TASKS
     plan.splits = 0
     while True:
-        plan.line_block = even_block(plan.lines, lines, mr) if plan.wide or plan.problem.pairs else x.chunk
+        plan.line_block = even_block(plan.lines, lines, mr) if plan.wide or plan.single or plan.problem.pairs else x.chunk
         plan.lane_block = even_block(plan.lanes, lanes, nr)
         plan.line_blocks = ceil_div(plan.lines, plan.line_block)
         plan.lane_blocks = ceil_div(plan.lanes, plan.lane_block)
@@ -70,9 +77,10 @@ cdef void choose_blocks(Plan* plan) noexcept nogil:
         elif plan.line_block * x.taps * plan.lane_block > block and lines > mr:
             lines //= 2
         elif plan.splits == 0:
-            parts = min(ceil_div(TASKS, x.groups * plan.line_blocks * plan.lane_blocks), PARTIAL_BYTES // weights)
-            plan.splits = max(<int64_t>1, min(parts, plan.tiles // 2))  # adding parts up should cost little
-        elif plan.splits * x.groups * plan.line_blocks * plan.lane_blocks < TASKS and block > SMALL_BLOCK:
+            parts = ceil_div(tasks, x.groups * plan.line_blocks * plan.lane_blocks)
+            parts = min(parts, PARTIAL_BYTES // weights)
+            plan.splits = max(<int64_t>1, min(parts, plan.tiles // fewest))  # adding parts up should cost little
+        elif plan.splits * x.groups * plan.line_blocks * plan.lane_blocks < tasks and block > SMALL_BLOCK:
             block //= 2
         else:
             return
@@ -103,6 +111,8 @@ cdef void store_line(const Plan* plan, const char* sums, int64_t tap, int64_t gr
 cdef size_t task_memory(const Plan* plan) noexcept nogil:
     if plan.problem.pairs:
         return pairs_memory(plan)
+    if plan.single:
+        return pixels_memory(plan)
     return wide_memory(plan) if plan.wide else narrow_memory(plan)
 
 
@@ -140,6 +150,8 @@ cdef void run_block(void* context, int64_t index) noexcept nogil:
                 memset(block.sums + (line * block.ld + tap * block.tap) * x.itemsize, 0, block.lanes * x.itemsize)
     elif plan.problem.pairs:
         add_pairs(plan, &block, memory + sums)
+    elif plan.single:
+        add_pixels(plan, &block, memory + sums)
     elif plan.wide:
         add_wide(plan, &block, memory + sums)
     else:
@@ -190,14 +202,19 @@ cdef int outer_products(Outer* problem) except -1 nogil:
     if x.groups * x.taps * x.depth * problem.columns == 0:
         return 0
     choose_roles(&plan)
-    if plan.wide or problem.pairs:
+    plan.single = not problem.pairs and sees_no_padding(&plan)
+    if plan.single:
+        choose_pixels(&plan)
+    elif plan.wide or problem.pairs:
         x.chunk = min(x.depth, CHANNELS)
         choose_tile(x, PAIRS_PIXELS if problem.pairs else TILE_PIXELS, WIDE_BYTES)
     else:
         choose_tile(x, TILE_PIXELS, NARROW_BYTES)
-    plan.tiles = count_tiles(x)
+    if not plan.single:
+        plan.tiles = count_tiles(x)
     choose_blocks(&plan)
-    finish(x)
+    if not plan.single:
+        finish(x)
     bytes = (plan.splits - plan.in_place) * x.groups * plan.lines * x.taps * plan.lanes * x.itemsize
     if plan.splits > 1:
         plan.partial = <char*> allocate(bytes)

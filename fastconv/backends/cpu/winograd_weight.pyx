@@ -117,7 +117,7 @@ cdef void multiply(Stage* stage, int64_t plane, int64_t first, int64_t last) noe
     cdef fc_outer_tile call
     call.xpixel, call.ypixel = stage.lists, stage.lists + chunk.tiles
     call.row, call.rows, call.pixels = stage.lists + 2 * chunk.tiles + first, last - first, chunk.tiles
-    call.ld, call.accumulate = columns, not stage.first
+    call.ld, call.accumulate, call.next = columns, not stage.first, 0
     call.x = stage.v + plane * plane_size(&plan.source, chunk.count) * size
     while column < columns and first < last:
         call.columns = min(nr, columns - column)
