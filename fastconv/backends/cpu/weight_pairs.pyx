@@ -89,6 +89,7 @@ cdef void add_pairs(const Plan* plan, const Block* block, char* memory) noexcept
     cdef Side* lanes = &xs if plan.wide else &dys
     cdef Tile tile
     cdef fc_outer_tile call
+    call.next = 0
     xs.pixel, dys.pixel = list, list + most
     lines.channels, lanes.channels = block.lines, block.lanes
     lines.ld, lanes.ld = copied_row(x, plan.line_block), copied_row(x, plan.lane_block)

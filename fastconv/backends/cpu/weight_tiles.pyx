@@ -64,11 +64,13 @@ cdef void choose_blocks(Plan* plan) noexcept nogil:
     cdef int64_t mr = x.kernel.mr, nr = x.kernel.nr, parts, fewest = 2, tasks = TASKS
     cdef int64_t lines = SINGLE_CHANNELS if plan.single else CHANNELS, lanes = lines
     cdef int64_t weights = x.groups * plan.lines * x.taps * plan.lanes * x.itemsize, block = BLOCK
+    cdef bint whole
     if plan.single:
         fewest, tasks = ceil_div(FEWEST_PIXELS, plan.tile), SINGLE_TASKS
     plan.splits = 0
     while True:
-        plan.line_block = even_block(plan.lines, lines, mr) if plan.wide or plan.single or plan.problem.pairs else x.chunk
+        whole = plan.wide or plan.single or plan.problem.pairs
+        plan.line_block = even_block(plan.lines, lines, mr) if whole else x.chunk
         plan.lane_block = even_block(plan.lanes, lanes, nr)
         plan.line_blocks = ceil_div(plan.lines, plan.line_block)
         plan.lane_blocks = ceil_div(plan.lanes, plan.lane_block)

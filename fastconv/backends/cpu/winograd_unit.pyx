@@ -186,7 +186,8 @@ cdef void multiply_task(void* context, int64_t plane) noexcept nogil:
     cdef fc_conv_tile call
     if s.weight:
         outer.x, outer.xpixel, outer.ypixel, outer.row = v, s.lists, s.lists + tiles, s.lists + 2 * tiles + 1
-        outer.rows, outer.pixels, outer.ld, outer.accumulate = s.channels, tiles, s.columns, s.chunk.first[0] > 0
+        outer.rows, outer.pixels, outer.ld, outer.next = s.channels, tiles, s.columns, 0
+        outer.accumulate = s.chunk.first[0] > 0
         while column < s.columns:
             outer.columns = min(nr, s.columns - column)
             outer.dy = m + column * size
