@@ -88,38 +88,44 @@ private:
 std::atomic<int> num_threads{1};
 
 // Linux likes to wake a thread on the processor of the one that wakes it. There the caller is at work: the worker would
-// wait until the balancer moves it, milliseconds later. So workers that sleep are kept off the caller's processor, and
-// within the processors that the caller may use. Every call holds the pool's mutex, so that whoever is named here lives.
+// wait until the balancer moves it, milliseconds later. So a worker that sleeps is kept off the caller's processor while
+// it is woken. Awake it may run wherever the caller may: a mask that stayed would hold both on one processor, should
+// the caller be moved there. Every call but `roam` holds the pool's mutex, so that whoever is named here lives.
 class Elsewhere {
 public:
 #if defined(__linux__)
-    void enter(int number) {
-        ids_[number] = static_cast<int>(syscall(SYS_gettid));
-        known_ = false;
-    }
+    using Mask = cpu_set_t;
+    void enter(int number) { ids_[number] = static_cast<int>(syscall(SYS_gettid)); }
     void leave(int number) { ids_[number] = 0; }
-    // Workers are told only when the caller moves, or when it may use other processors than before.
+    void falls_asleep(int number, bool asleep) { asleep_[number] = asleep; }
+
     void avoid_callers_processor(int workers) {
-        cpu_set_t set;
         const int here = sched_getcpu();
-        if (here < 0 || here >= CPU_SETSIZE || sched_getaffinity(0, sizeof(set), &set) != 0) return;
-        if (CPU_COUNT(&set) > 1) CPU_CLR(here, &set);
-        if (known_ && CPU_EQUAL(&set, &told_)) return;
+        if (here < 0 || here >= CPU_SETSIZE || sched_getaffinity(0, sizeof(allowed_), &allowed_) != 0) return;
+        cpu_set_t others = allowed_;
+        if (CPU_COUNT(&others) > 1) CPU_CLR(here, &others);
         for (int i = 1; i <= workers; ++i) {
-            if (ids_[i]) sched_setaffinity(ids_[i], sizeof(set), &set);
+            if (ids_[i] && asleep_[i]) sched_setaffinity(ids_[i], sizeof(others), &others);
         }
-        told_ = set;
-        known_ = true;
+    }
+
+    Mask allowed() const { return allowed_; }  // to the last caller that woke anyone
+    static void roam(const Mask& mask) {
+        if (CPU_COUNT(&mask) > 0) sched_setaffinity(0, sizeof(mask), &mask);
     }
 
 private:
     int ids_[FC_MAX_THREADS + 1] = {};
-    cpu_set_t told_;
-    bool known_ = false;
+    bool asleep_[FC_MAX_THREADS + 1] = {};
+    cpu_set_t allowed_ = {};
 #else
+    struct Mask {};
     void enter(int) {}
     void leave(int) {}
+    void falls_asleep(int, bool) {}
     void avoid_callers_processor(int) {}
+    Mask allowed() const { return {}; }
+    static void roam(const Mask&) {}
 #endif
 };
 
@@ -277,8 +283,13 @@ private:
     void sleep(int number) {
         std::unique_lock<std::mutex> lock(mutex_);
         sleepers_.fetch_add(1, std::memory_order_seq_cst);
+        elsewhere_.falls_asleep(number, true);
         work_or_retire_.wait(lock, [&] { return open_.load(std::memory_order_seq_cst) != 0 || is_superfluous(number); });
+        elsewhere_.falls_asleep(number, false);
         sleepers_.fetch_sub(1, std::memory_order_relaxed);
+        const Elsewhere::Mask mask = elsewhere_.allowed();
+        lock.unlock();
+        Elsewhere::roam(mask);
     }
 
     // Workers retire from the highest number down, so that those that run are always 1 to running_.
