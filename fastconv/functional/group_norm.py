@@ -33,7 +33,7 @@ def _standardised(op: str, input: Any, rows: int, eps: float) -> Any:
         return record(backend.reshape(x, shape), (input,), lambda dy, needs: (dy,))
     rowed = backend.reshape(x, lifted)
     mean, var = backend.batch_norm_statistics(rowed)
-    rstd = backend.pointwise_forward("power", backend.add(var, _constant(backend, eps, 1, x)), -0.5)
+    rstd = backend.reciprocal_root(var, eps)
     y = backend.batch_norm_forward(rowed, mean, rstd, None, None)
 
     def backward(dy: Array, needs: Sequence[bool]) -> tuple:

@@ -11,6 +11,7 @@ from ..errors import ArgumentError, mismatch
 from ..geometry import check_same_shape
 from ..tensor import operand, operands, record
 from ._common import named
+from .arithmetic import multiply
 
 _SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 
@@ -125,8 +126,6 @@ def celu_backward(dy: Any, x: Any, alpha: float = 1.0) -> Array:
 
 def selu(input: Any, inplace: bool = False) -> Any:
     """Return 1.0507 times ``elu`` with alpha 1.6733 (Klambauer et al. 2017, https://arxiv.org/abs/1706.02515)."""
-    from .arithmetic import multiply
-
     return multiply(_apply("selu", "elu", input, _SELU_ALPHA, 1.0), _SELU_SCALE)
 
 

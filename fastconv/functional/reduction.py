@@ -12,7 +12,7 @@ from ..backends.base import Array, Backend
 from ..errors import ArgumentError, ShapeError, mismatch
 from ..tensor import operand, operands, record
 from ._common import axis
-from .arithmetic import broadcast_pair, multiply, summed_to
+from .arithmetic import broadcast_pair, mean, multiply, subtract, summed_to
 
 
 def maximum(input: Any, other: Any) -> Any:
@@ -36,8 +36,8 @@ def _larger(op: str, input: Any, other: Any, sign: float) -> Any:
     y = backend.maximum(a, b)
 
     def backward(dy: Array, needs: Sequence[bool]) -> tuple:
-        share = backend.pointwise_forward("clip", _sign(backend, backend.subtract(a, b)), -1.0, 1.0)
-        of_a = backend.scale(backend.add(share, backend.from_numpy(np.ones((), a.dtype))), 0.5)
+        sign = _sign(backend, backend.subtract(a, b))
+        of_a = backend.scale(backend.add(sign, backend.from_numpy(np.ones((), a.dtype))), 0.5)
         da = backend.multiply(dy, of_a)
         db = backend.subtract(dy, da)
         return tuple(
@@ -139,8 +139,6 @@ def _products(backend: Backend, a: Array, b: Array, shape: Sequence[int]) -> Arr
 
 def variance(input: Any, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Any:
     """Return the biased variance over ``dim``: the mean of the squared distances from the mean."""
-    from .arithmetic import mean, subtract
-
     distance = subtract(input, mean(input, _dims(input, dim), True))
     return mean(multiply(distance, distance), dim, keepdim)
 

@@ -99,6 +99,8 @@ def test_bias_of_any_stride(backend, rows):
 def test_layers_without_features(backend, rows):
     x, w, b = np.zeros((rows, 0)), np.zeros((3, 0)), np.arange(3.0)
     np.testing.assert_array_equal(backend.linear_forward(x, w, b), np.tile(b, (rows, 1)))
+    for frozen in (False, True):
+        np.testing.assert_array_equal(backend.linear_forward(x, w, None, frozen), np.zeros((rows, 3)))
     dy = np.ones((rows, 3))
     assert backend.linear_backward_input(dy, w).shape == (rows, 0)
     assert backend.linear_backward_weight(dy, x).shape == (3, 0)
