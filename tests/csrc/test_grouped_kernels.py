@@ -9,12 +9,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from laboratory import ISAS, call, edges_untouched, guarded
 
 from fastconv.backends.cpu import _lab, available_isas
 
-ISAS = {"scalar": 0, "avx2": 1, "avx512": 2, "neon": 3, "avx512_bf16": 4}
 POINTER, SIZE = ctypes.c_void_p, ctypes.c_int64
-GUARD = 64
 NOWHERE = np.iinfo(np.int64).min
 
 # taps, step, spread: those with kernels of their own, and others
@@ -44,20 +43,6 @@ def isa(request):
 @pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
 def dtype(request):
     return request.param
-
-
-def call(kernel, isa, dtype, arguments):
-    _lab.call(kernel, ISAS[isa], int(dtype == np.float64), bytes(arguments))
-
-
-def guarded(values, dtype):
-    memory = np.full(values.size + 2 * GUARD, np.nan, dtype)
-    memory[GUARD : GUARD + values.size] = values.ravel()
-    return memory, memory[GUARD : GUARD + values.size].reshape(values.shape)
-
-
-def edges_untouched(memory):
-    return np.isnan(memory[:GUARD]).all() and np.isnan(memory[-GUARD:]).all()
 
 
 def groupings(width):
