@@ -1,7 +1,13 @@
-"""Training image classifiers: configuration, loop, checkpoints, metrics, reports. No networks, no data here."""
+"""Training: ``fit`` for any network and arrays; the trainer of image classifiers with its configuration, checkpoints,
+metrics and reports. No networks, no data here."""
 
 from .config import Config
+from .fit import fit, predict, probabilities
 from .inference import load_model, save_model
 from .metrics import Metrics, confusion_matrix, measure
+from .roc import dice, medmnist_scores, roc_auc, roc_auc_interval, roc_curve
 
-__all__ = ["Config", "Metrics", "confusion_matrix", "load_model", "measure", "save_model"]
+__all__ = [
+    "Config", "Metrics", "confusion_matrix", "dice", "fit", "load_model", "measure", "medmnist_scores", "predict",
+    "probabilities", "roc_auc", "roc_auc_interval", "roc_curve", "save_model",
+]  # fmt: skip
