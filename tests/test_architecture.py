@@ -49,6 +49,7 @@ ALLOWED = {
     "models": {"errors", "arguments", "tensor", "nn", "init", "detection"},
     "data": {"errors", "config"},
     "training": {*RECORDS, "precision", "random", "functional", "nn", "optim", "models", "data", "fastconv"},
+    "rbm": {"errors", "arguments", "nn", "backends"},
     "tuning": {*SEAMS, "tensor", "functional", "nn", "data", "backends", "backends/cpu"},
     "info": {"errors", "config", "backends", "backends/cpu", "data", "fastconv"},
     "cli": {"errors", "info", "training", "fastconv"},
