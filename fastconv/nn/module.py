@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import CheckpointError, DTypeError, ShapeError, mismatch
+from ..errors import ArgumentError, CheckpointError, DTypeError, ShapeError, mismatch
 from ..tensor import Tensor, converted, copy_aligned
+from . import freezing
+from .hooks import Handle, Hook, register
 
 
 class Parameter(Tensor):
@@ -45,6 +47,7 @@ class Module:
     """
 
     training: bool = True
+    _holds_statistics: bool = False  # stays in inference mode, whatever ``train`` says: ``freeze``
     _buffers: Mapping[str, bool] = {}  # name -> whether state_dict holds it
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -87,6 +90,39 @@ class Module:
 
     def modules(self) -> Iterator[Module]:
         return (module for _, module in self.named_modules())
+
+    def get_submodule(self, target: str) -> Module:
+        """Return the module of this dotted name; the empty name is this module's own.
+
+        Raises:
+            ArgumentError: there is none.
+        """
+        found = self._named(target)
+        if not isinstance(found, Module):
+            raise ArgumentError(mismatch("get_submodule", f"the name of a module {self._has()}", repr(target)))
+        return found
+
+    def get_parameter(self, target: str) -> Parameter:
+        """Return the parameter of this dotted name.
+
+        Raises:
+            ArgumentError: there is none.
+        """
+        found = self._named(target)
+        if not isinstance(found, Parameter):
+            raise ArgumentError(mismatch("get_parameter", f"the name of a parameter {self._has()}", repr(target)))
+        return found
+
+    def _named(self, target: str) -> Any:
+        """Return what stands under a dotted name, or None."""
+        found: Any = self
+        for name in target.split(".") if target else ():
+            found = vars(found).get(name) if isinstance(found, Module) else None
+        return found
+
+    def _has(self) -> str:
+        names = ", ".join(name for name, _ in self.named_children())
+        return f"below {type(self).__name__} (which has {names or 'no modules'})"
 
     def _own(self, kind: str) -> Iterator[tuple[str, Any]]:
         if kind == "parameter":
@@ -181,9 +217,12 @@ class Module:
     # ----------------------------------------------------------------------------------------------- modes
 
     def train(self, mode: bool = True) -> Module:
-        """Set training mode (dropout drops, batch norm takes the batch's statistics) here and below."""
+        """Set training mode (dropout drops, batch norm takes the batch's statistics) here and below.
+
+        Layers whose statistics ``freeze`` holds stay in inference mode.
+        """
         for module in self.modules():
-            module.training = mode
+            module.training = mode and not module._holds_statistics
         return self
 
     def eval(self) -> Module:
@@ -191,10 +230,54 @@ class Module:
         return self.train(False)
 
     def requires_grad_(self, requires_grad: bool = True) -> Module:
-        """Freeze or unfreeze every parameter."""
+        """Set whether every parameter here and below is trained."""
         for parameter in self.parameters():
             parameter.requires_grad = requires_grad
         return self
+
+    def freeze(self, *parts: str | Module, statistics: bool = False) -> Module:
+        """Take parts out of training: no gradient of theirs is computed, and no optimiser moves them.
+
+        Layers at the beginning of a network cost no backward pass at all once they are frozen.
+
+        Args:
+            parts: names of modules or parameters (``'features'``, ``'conv1.weight'``), or modules of this one. None
+                is all of it.
+            statistics: also hold the batch norm among them in inference mode, through every ``train()``: it uses its
+                running statistics and leaves them as they are. (Else it goes on adapting them in training.)
+
+        Raises:
+            ArgumentError: a part that is not in this module.
+
+        >>> from fastconv.nn import Conv2d, Flatten, Linear, ReLU, Sequential
+        >>> net = Sequential(Conv2d(1, 4, 3), ReLU(), Flatten(), Linear(64, 2)).freeze("0")
+        >>> [name for name, p in net.named_parameters() if p.requires_grad]
+        ['3.weight', '3.bias']
+        """
+        for part in self._parts("freeze", parts):
+            freezing.freeze(part, statistics)
+        return self
+
+    def unfreeze(self, *parts: str | Module) -> Module:
+        """Undo ``freeze`` for these parts, or for all. Held batch norm gets back the mode of this module.
+
+        Raises:
+            ArgumentError: a part that is not in this module.
+        """
+        for part in self._parts("unfreeze", parts):
+            freezing.unfreeze(part, self.training)
+        return self
+
+    def _parts(self, op: str, parts: tuple[str | Module, ...]) -> list[Any]:
+        """Return the modules and parameters that ``parts`` name."""
+        inside = {id(part) for part in (*self.modules(), *self.parameters())}
+        found = []
+        for part in parts or (self,):
+            found.append(self._named(part) if isinstance(part, str) else part)
+            if id(found[-1]) not in inside:
+                shown = repr(part) if isinstance(part, str) else f"a {type(part).__name__} from elsewhere"
+                raise ArgumentError(mismatch(op, f"parts {self._has()}", shown))
+        return found
 
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
@@ -228,6 +311,42 @@ class Module:
     def double(self) -> Module:
         """Convert to float64."""
         return self.to("float64")
+
+    # ----------------------------------------------------------------------------------------------- hooks
+
+    def register_forward_pre_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> Handle:
+        """Call ``hook(module, args)`` before every forward pass; what it returns, unless None, replaces the arguments.
+
+        Args:
+            prepend: call it before the hooks that are there.
+            with_kwargs: call ``hook(module, args, kwargs)``, which returns None or ``(args, kwargs)``.
+
+        Returns a handle: ``handle.remove()`` takes the hook away. A layer with hooks does not run as part of a unit.
+        """
+        return register(self, Hook(hook, with_kwargs), True, prepend)
+
+    def register_forward_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False, always_call: bool = False
+    ) -> Handle:
+        """Call ``hook(module, args, output)`` after every forward pass; what it returns, unless None, replaces the
+        output.
+
+        Args:
+            prepend: call it before the hooks that are there.
+            with_kwargs: call ``hook(module, args, kwargs, output)``.
+            always_call: call it, with the output None, where an exception leaves the module as well.
+
+        >>> from fastconv.nn import Identity
+        >>> module = Identity()
+        >>> with module.register_forward_hook(lambda module, args, output: output + 1):
+        ...     module(1)
+        2
+        >>> module(1)
+        1
+        """
+        return register(self, Hook(hook, with_kwargs, always_call), False, prepend)
 
     # ------------------------------------------------------------------------------------------------ text
 
