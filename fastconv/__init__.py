@@ -12,8 +12,8 @@ from .tensor import Tensor, is_grad_enabled, no_grad, tensor  # the function tak
 __version__ = "0.1.0"
 
 _MODULES = (
-    "backends", "config", "data", "detection", "errors", "geometry", "init", "models", "nn", "optim", "random", "rbm",
-    "training", "tuning",
+    "backends", "config", "data", "detection", "errors", "geometry", "init", "inspection", "models", "nn", "optim",
+    "plots", "random", "rbm", "training", "tuning",
 )  # fmt: skip
 _NAMES = {
     "Parameter": "nn",
@@ -23,8 +23,10 @@ _NAMES = {
     "compute_mode": "precision",
     "empty_cache": "backends.cpu.runtime",
     "explain": "functional.explain",
+    "features": "inspection.features",
     "manual_seed": "random",
     "show_config": "info",
+    "summary": "inspection.summary",
     "tune": "tuning",
 }
 

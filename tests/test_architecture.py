@@ -47,8 +47,10 @@ ALLOWED = {
     "detection": {"errors", "arguments"},
     "resampling": {"errors", "arguments"},
     "models": {"errors", "arguments", "tensor", "nn", "init", "detection"},
+    "inspection": {"errors", "arguments", "geometry", "random", "tensor", "nn", "backends"},
+    "plots": {"errors", "arguments", "tensor", "nn", "inspection", "data"},
     "data": {"errors", "config"},
-    "training": {*RECORDS, "precision", "random", "functional", "nn", "optim", "models", "data", "fastconv"},
+    "training": {*RECORDS, "precision", "random", "functional", "nn", "optim", "models", "data", "plots", "fastconv"},
     "rbm": {"errors", "arguments", "nn", "backends"},
     "tuning": {*SEAMS, "tensor", "functional", "nn", "data", "backends", "backends/cpu"},
     "info": {"errors", "config", "backends", "backends/cpu", "data", "fastconv"},
@@ -59,7 +61,7 @@ ALLOWED = {
 # Third-party packages besides NumPy: the only places that may import them, and never while a module is being loaded.
 LAZY = {
     "numba": ("backends/cuda",),
-    "matplotlib": ("training/plots.py",),
+    "matplotlib": ("plots.py",),
     "PIL": ("data/images.py",),
     "sklearn": ("data/digits/make.py",),
     "safetensors": ("training", "interop"),

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import ArgumentError, mismatch
 from ..nn import Module
-from .alexnet import alexnet
+from .alexnet import alexnet, alexnet_2012
 from .cnn3d import r3d_18, volume_classifier
 from .densenet import densenet121, densenet161, densenet169, densenet201
 from .detector import grid_detector
@@ -22,9 +22,9 @@ from .vgg import vgg11, vgg13, vgg16, vgg19
 _MODELS: dict[str, Callable[..., Module]] = {
     function.__name__: function
     for function in (
-        alexnet, cifar_net, densenet121, densenet161, densenet169, densenet201, fcn, googlenet, grid_detector, lenet5,
-        nin_cifar, nin_imagenet, r3d_18, resnet18, resnet34, resnet50, resnet101, resnet152, unet2d, unet3d, vgg11,
-        vgg13, vgg16, vgg19, volume_classifier,
+        alexnet, alexnet_2012, cifar_net, densenet121, densenet161, densenet169, densenet201, fcn, googlenet,
+        grid_detector, lenet5, nin_cifar, nin_imagenet, r3d_18, resnet18, resnet34, resnet50, resnet101, resnet152,
+        unet2d, unet3d, vgg11, vgg13, vgg16, vgg19, volume_classifier,
     )
 } | {"tutorial": tutorial_net}  # fmt: skip
 
@@ -47,6 +47,7 @@ def create(name: str, **options: Any) -> Module:
 
 __all__ = [
     "alexnet",
+    "alexnet_2012",
     "cifar_net",
     "create",
     "densenet121",

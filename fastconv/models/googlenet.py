@@ -9,11 +9,17 @@ from ..nn import functional as F
 
 
 class GoogLeNetOutputs(NamedTuple):
-    """What GoogLeNet returns in training: the paper weighs the losses of the auxiliary classifiers by 0.3."""
+    """What GoogLeNet returns in training: (N, num_classes) each."""
 
     logits: Any
     aux_logits2: Any
     aux_logits1: Any
+
+    def loss(self, labels: Any, weight: float = 0.3) -> Any:
+        """Return the cross-entropy with ``labels`` (N,), and ``weight`` times that of each auxiliary classifier: the
+        paper's section 5."""
+        first, second = F.cross_entropy(self.aux_logits1, labels), F.cross_entropy(self.aux_logits2, labels)
+        return F.cross_entropy(self.logits, labels) + (first + second) * weight
 
 
 class BasicConv2d(nn.Module):
@@ -138,7 +144,8 @@ class GoogLeNet(nn.Module):
 def googlenet(**options: Any) -> GoogLeNet:
     """Return GoogLeNet for (N, 3, 224, 224): 6,624,904 parameters with 1,000 classes, 13,004,888 with ``aux_logits``.
 
-    In training it returns ``GoogLeNetOutputs``, in inference the logits. Names and shapes are torchvision's.
+    In training it returns ``GoogLeNetOutputs``, whose ``loss`` has its auxiliary classifiers in; in inference the
+    logits. Names and shapes are torchvision's.
 
     Args:
         options: ``num_classes`` (1000), ``aux_logits`` (True), ``dropout`` (0.2), ``dropout_aux`` (0.7), ``wide``

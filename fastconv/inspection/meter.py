@@ -1,0 +1,48 @@
+"""A backend that counts multiply-adds where they happen, be it in a layer or in a functional."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..backends import Backend
+from ..geometry import ConvGeometry, PoolGeometry
+
+
+class _Meter:
+    """Forward products are counted and not computed: their results are zeros, which cost nothing either."""
+
+    count: Callable[[int], None]
+
+    def _convolved(self, shape: tuple[int, ...], x: Any, geometry: ConvGeometry) -> np.ndarray:
+        self.count(geometry.flops // 2)
+        return np.zeros(shape, x.dtype)
+
+    def conv_forward(self, x: Any, w: Any, b: Any, geometry: ConvGeometry, frozen: bool = False) -> np.ndarray:
+        return self._convolved(geometry.output_shape, x, geometry)
+
+    def conv_backward_input(self, dy: Any, w: Any, b: Any, geometry: ConvGeometry) -> np.ndarray:
+        return self._convolved(geometry.input_shape, dy, geometry)  # a transposed convolution
+
+    def conv_act_forward(self, x: Any, w: Any, b: Any, geometry: ConvGeometry, activation: str | None) -> np.ndarray:
+        return self._convolved(geometry.output_shape, x, geometry)
+
+    def conv_act_pool_forward(
+        self, x: Any, w: Any, b: Any, geometry: ConvGeometry, activation: str | None, pool_geometry: PoolGeometry
+    ) -> tuple[np.ndarray, np.ndarray]:
+        y = self._convolved(pool_geometry.output_shape, x, geometry)
+        return y, np.zeros(y.shape, np.uint8)
+
+    def linear_forward(self, x: Any, w: Any, b: Any, frozen: bool = False, compute: str = "float32") -> np.ndarray:
+        self.count(len(x) * w.size)
+        return np.zeros((len(x), len(w)), x.dtype)
+
+
+def metered(backend: Backend, count: Callable[[int], None]) -> Backend:
+    """Return ``backend`` with ``count(multiply_adds)`` called in place of every convolution and matrix product."""
+    kind = type(backend)
+    meter = type(f"Metered{kind.__name__}", (_Meter, kind), {})()
+    meter.count = count
+    return meter
