@@ -25,9 +25,13 @@ def modules() -> list[str]:
     return ["fastconv", *(m.name for m in found if not m.name.endswith((".__main__", "._lab")))]
 
 
-def run(test: doctest.DocTest) -> None:
+def run(test: doctest.DocTest, names: dict[str, object] | None = None) -> None:
+    """Run the examples; the names that they bind are left in ``names``."""
     lines: list[str] = []
-    doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(test, out=lines.append)
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    runner.run(test, out=lines.append, clear_globs=names is None)
+    if names is not None:
+        names.update(test.globs)
     assert not lines, "".join(lines)
 
 
@@ -52,11 +56,14 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 @needs_tree
-def test_the_examples_of_readme():
-    examples = blocks((TREE / "README.md").read_text(encoding="utf-8"), "python")
+@pytest.mark.parametrize("document", ["README.md", "docs/models.md"])
+def test_the_examples_of_documents(document):
+    examples = blocks((TREE / document).read_text(encoding="utf-8"), "python")
     assert examples
+    names: dict[str, object] = {}  # of the blocks before
     for number, block in enumerate(examples):
-        run(doctest.DocTestParser().get_doctest(block, {}, f"README {number}", "README.md", 0))
+        test = doctest.DocTestParser().get_doctest(block, names, f"{document} {number}", document, 0)
+        run(test, names)
 
 
 @needs_tree
@@ -69,7 +76,9 @@ def test_readme_has_the_two_commands_and_ci_runs_its_test_command():
 
 
 @needs_tree
-@pytest.mark.parametrize("document", ["README.md", "docs/architecture.md", "docs/performance.md", "CHANGELOG.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "docs/architecture.md", "docs/models.md", "docs/performance.md", "CHANGELOG.md"]
+)
 def test_paths_that_documents_link_to_exist(document):
     path = TREE / document
     links = re.findall(r"\]\((?!\w+:)([^)#]+)", path.read_text(encoding="utf-8"))
