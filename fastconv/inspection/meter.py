@@ -20,22 +20,22 @@ class _Meter:
         self.count(geometry.flops // 2)
         return np.zeros(shape, x.dtype)
 
-    def conv_forward(self, x: Any, w: Any, b: Any, geometry: ConvGeometry, frozen: bool = False) -> np.ndarray:
+    def conv_forward(self, x: Any, w: Any, b: Any, geometry: ConvGeometry, *args: Any, **options: Any) -> np.ndarray:
         return self._convolved(geometry.output_shape, x, geometry)
+
+    conv_act_forward = conv_forward
 
     def conv_backward_input(self, dy: Any, w: Any, b: Any, geometry: ConvGeometry) -> np.ndarray:
         return self._convolved(geometry.input_shape, dy, geometry)  # a transposed convolution
 
-    def conv_act_forward(self, x: Any, w: Any, b: Any, geometry: ConvGeometry, activation: str | None) -> np.ndarray:
-        return self._convolved(geometry.output_shape, x, geometry)
-
     def conv_act_pool_forward(
-        self, x: Any, w: Any, b: Any, geometry: ConvGeometry, activation: str | None, pool_geometry: PoolGeometry
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self, x: Any, w: Any, b: Any, geometry: ConvGeometry, activation: str | None, pool_geometry: PoolGeometry,
+        *args: Any, **options: Any,
+    ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
         y = self._convolved(pool_geometry.output_shape, x, geometry)
         return y, np.zeros(y.shape, np.uint8)
 
-    def linear_forward(self, x: Any, w: Any, b: Any, frozen: bool = False, compute: str = "float32") -> np.ndarray:
+    def linear_forward(self, x: Any, w: Any, b: Any, *args: Any, **options: Any) -> np.ndarray:
         self.count(len(x) * w.size)
         return np.zeros((len(x), len(w)), x.dtype)
 

@@ -92,12 +92,26 @@ def test_torchvisions_figures(name):
     assert table.parameters == meta["num_params"] + unused
 
 
-def test_the_figures_everybody_knows():
+def test_figures_of_whole_networks_by_hand():
     figures = {}
     for name in ("alexnet", "vgg16", "resnet50"):
         with init.skip():
             figures[name] = fastconv.summary(models.create(name), (1, 3, 224, 224)).multiply_adds
-    assert figures == {"alexnet": 714_188_480, "vgg16": 15_470_264_320, "resnet50": 4_089_184_256}
+    convolutions = 3025 * 64 * 363 + 729 * 192 * 1600 + 169 * (384 * 1728 + 256 * 3456 + 256 * 2304)
+    assert figures["alexnet"] == convolutions + 9216 * 4096 + 4096 * 4096 + 4096 * 1000 == 714_188_480
+    maps, products = 3, 25_088 * 4096 + 4096 * 4096 + 4096 * 1000
+    for stage, (width, count) in enumerate([(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)]):
+        for _ in range(count):
+            products += (224 >> stage) ** 2 * 9 * maps * width
+            maps = width
+    assert figures["vgg16"] == products == 15_470_264_320
+    maps, products = 64, 112**2 * 64 * 3 * 49 + 2048 * 1000
+    for width, count, size in ((64, 3, 56), (128, 4, 28), (256, 6, 14), (512, 3, 7)):
+        before = size if width == 64 else 2 * size  # the 3x3 of the first block halves the size
+        products += before**2 * maps * width + size**2 * (9 * width**2 + 4 * width**2 + maps * 4 * width)
+        products += (count - 1) * size**2 * (4 * width**2 + 9 * width**2 + 4 * width**2)
+        maps = 4 * width
+    assert figures["resnet50"] == products == 4_089_184_256
 
 
 class Twice(nn.Module):
