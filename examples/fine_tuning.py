@@ -91,14 +91,12 @@ def fine_tuned(net: Network, file: Path, images: np.ndarray, labels: np.ndarray,
     state = net.state_dict()
     seen = {name: array for name, array in load_file(file).items() if name.startswith("features.")}
     net.load_state_dict({**state, **seen})
-    body, head = list(net.features.parameters()), list(net.classifier.parameters())
-    for parameter in body:
-        parameter.requires_grad = False
-    training.fit(net, images, labels, optimizer=optim.Adam(head, lr=1e-3), epochs=options.epochs, batch_size=8,
-                 seed=options.seed)  # fmt: skip
-    for parameter in body:
-        parameter.requires_grad = True
-    optimizer = optim.Adam([{"params": body, "lr": 2e-5}, {"params": head, "lr": 2e-4}])
+    net.freeze("features")
+    optimizer = optim.Adam(net.classifier.parameters(), lr=1e-3)
+    training.fit(net, images, labels, optimizer=optimizer, epochs=options.epochs, batch_size=8, seed=options.seed)
+    net.unfreeze("features")
+    groups = optim.parameter_groups(net, {"features": {"lr": 2e-5}, "classifier": {"lr": 2e-4}})
+    optimizer = optim.Adam(groups)
     training.fit(net, images, labels, optimizer=optimizer, epochs=options.epochs, batch_size=8, seed=options.seed)
 
 

@@ -1,6 +1,7 @@
 """Boxes: overlaps, suppression, average precision by hand and by brute force; the detector finds what it was shown."""
 
 import numpy as np
+import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -101,6 +102,34 @@ def test_targets_and_decoding_are_inverse():
         net.targets([Detections(np.array([[0.0, 0, 4, 4]]), np.array([3]))], (1, 2, 8, 4, 4))
     with pytest.raises(ShapeError, match="multiples of 16"):
         net(np.zeros((1, 1, 64, 60), np.float32))
+
+
+def test_the_loss_is_that_of_its_definition_in_torch():
+    t = oracle.torch()
+    rng = np.random.default_rng(4)
+    net = models.grid_detector(3, anchors=((16, 16), (30, 8)), in_channels=1, width=2)
+    truth = [
+        Detections(np.array([[3.0, 5, 19, 21], [30, 40, 60, 47]]), np.array([2, 0])),
+        Detections(np.array([[0.0, 0, 64, 64]]), np.array([1])),
+    ]
+    raw = rng.standard_normal((2, 2, 8, 4, 4))
+    logits, theirs = fastconv.tensor(raw, requires_grad=True), t.tensor(raw, requires_grad=True)
+    loss = net.loss(logits, truth, background=0.25)
+    loss.backward()
+
+    target = t.from_numpy(net.targets(truth, raw.shape, np.float64))
+    there = target[:, :, 0] == 1
+    assert there.sum() == 3
+    f = t.nn.functional
+    bce = f.binary_cross_entropy_with_logits(theirs[:, :, 0], there.double(), reduction="none")
+    cells, wanted = theirs.permute(0, 1, 3, 4, 2)[there], target.permute(0, 1, 3, 4, 2)[there]  # (3, 8), (3, 6)
+    expected = bce[there].sum() + 0.25 * bce[~there].sum()
+    expected = expected + f.binary_cross_entropy_with_logits(cells[:, 1:3], wanted[:, 1:3], reduction="sum")
+    expected = expected + ((cells[:, 3:5] - wanted[:, 3:5]) ** 2).sum()
+    expected = (expected + f.cross_entropy(cells[:, 5:], wanted[:, 5].long(), reduction="sum")) / 2
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+    oracle.assert_close(logits.grad, theirs.grad.numpy(), 1e-12)
 
 
 def test_the_detector_learns_two_shapes():

@@ -132,7 +132,7 @@ def summary(model: Module, inputs: Any, depth: int | None = None) -> Summary:
         stack.enter_context(backends.use(metered(backends.for_numpy(), observer.count)))
         for module in model.modules():
             stack.enter_context(module.register_forward_pre_hook(observer.enter, prepend=True, with_kwargs=True))
-            stack.enter_context(module.register_forward_hook(observer.leave))
+            stack.enter_context(module.register_forward_hook(observer.leave, always_call=True))
         model(*arrays)
     rows = list(observer.rows.values())
     used = [array for value in arrays for array in arrays_in(value)]

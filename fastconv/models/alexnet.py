@@ -53,6 +53,11 @@ def alexnet_2012(num_classes: int = 1000, dropout: float = 0.5, dtype: Any = Non
     Layers have 290,400 (96 maps of 55x55), 186,624, 64,896, 64,896, 43,264, 4096, 4096 and 1000 neurons. The paper's
     first figure is 253,440, which is 96 x 55 x 48 and no number of square maps; and 224x224 gives maps of 55x55 with a
     border only, of which the paper says nothing (2 pixels here).
+
+    >>> with init.skip():
+    ...     network = alexnet_2012()
+    >>> network.num_parameters()
+    60965224
     """
     layers = [
         nn.Conv2d(3, 96, 11, 4, 2, dtype=dtype), nn.ReLU(), _response_norm(), nn.MaxPool2d(3, 2),

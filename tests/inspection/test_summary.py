@@ -11,7 +11,7 @@ import fastconv
 from fastconv import functional as F
 from fastconv import init, models, nn, random
 from fastconv.backends.base import Backend
-from fastconv.errors import ArgumentError, DeviceError
+from fastconv.errors import ArgumentError, DeviceError, ShapeError
 from fastconv.inspection import meter
 
 
@@ -201,6 +201,22 @@ def test_hooks_of_the_user_run_inside():
     net.relu.register_forward_hook(lambda m, args, y: seen.append(y.shape))
     fastconv.summary(net, (1, 3, 11, 12))
     assert seen == [(1, 8, 6, 6)]
+
+
+def test_a_layer_that_fails_and_is_replaced():
+    class Fallback(nn.Module):
+        def __init__(self):
+            self.wide, self.narrow = nn.Linear(9, 4), nn.Linear(3, 4)
+
+        def forward(self, x):
+            try:
+                return self.wide(x)
+            except ShapeError:
+                return self.narrow(x)
+
+    table = fastconv.summary(Fallback(), (2, 3))
+    assert [row.multiply_adds for row in table.rows] == [0, 0, 24]
+    assert [row.outputs for row in table.rows] == [[(2, 4)], [], [(2, 4)]]
 
 
 def test_units_are_marked():
