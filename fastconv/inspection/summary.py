@@ -33,12 +33,17 @@ class Row:
     multiply_adds: int = 0
     output_bytes: int = 0  # of arrays that it made; views and arrays passed on are none
     calls: int = 0
+    ran: bool = False  # it, or a module below it
     unit: int = 0  # layers of the same number run as one where none has hooks; 0: runs by itself
 
     @property
     def depth(self) -> int:
         """How many modules it is in."""
         return self.name.count(".") + 1 if self.name else 0
+
+    def holds(self, other: Row) -> bool:
+        """Whether ``other`` is this layer or below it."""
+        return not self.name or f"{other.name}.".startswith(f"{self.name}.")
 
 
 @dataclass
@@ -135,6 +140,8 @@ def summary(model: Module, inputs: Any, depth: int | None = None) -> Summary:
             stack.enter_context(module.register_forward_hook(observer.leave, always_call=True))
         model(*arrays)
     rows = list(observer.rows.values())
+    for row in rows:
+        row.ran = any(other.calls for other in rows if row.holds(other))
     used = [array for value in arrays for array in arrays_in(value)]
     shapes = [tuple(array.shape) for array in used]
     return Summary(rows if depth is None else _merged(rows, depth), shapes, sum(array.nbytes for array in used))

@@ -34,7 +34,7 @@ def _cells(row: Row, partly: bool, units: bool) -> list[str]:
     """Return a row's cells; nothing where a number is 0."""
     name = "  " * max(row.depth - 1, 0) + row.name.rpartition(".")[2]
     times = f" ({row.calls} calls)" if row.calls > 1 else ""
-    outputs = ", ".join(map(_shape, row.outputs)) + times if row.calls else "not run"
+    outputs = ", ".join(map(_shape, row.outputs)) + times if row.ran else "not run"
     numbers = [f"{number:,}" if number else "" for number in (row.parameters, row.multiply_adds)]
     cells = [name, row.type, outputs, *numbers, _bytes(row.output_bytes) if row.output_bytes else ""]
     cells += [f"{row.trainable:,}" if row.parameters else ""] * partly

@@ -219,6 +219,23 @@ def test_a_layer_that_fails_and_is_replaced():
     assert [row.outputs for row in table.rows] == [[(2, 4)], [], [(2, 4)]]
 
 
+def test_lists_whose_modules_run_are_not_said_to_be_idle():
+    class Listed(nn.Module):
+        def __init__(self):
+            self.used, self.idle = nn.ModuleList([nn.Linear(2, 2)]), nn.ModuleList([nn.Linear(2, 2)])
+
+        def forward(self, x):
+            return self.used[0](x)
+
+    table = fastconv.summary(Listed(), (1, 2))
+    assert {row.name: row.ran for row in table.rows} == {
+        "": True, "used": True, "used.0": True, "idle": False, "idle.0": False,
+    }  # fmt: skip
+    assert table["used"].calls == 0
+    assert [line.split()[0] for line in str(table).splitlines() if "not run" in line] == ["idle", "0"]
+    assert str(fastconv.summary(Listed(), (1, 2), 1)).count("not run") == 1
+
+
 def test_units_are_marked():
     table = fastconv.summary(models.create("tutorial"), (1, 1, 28, 28))
     assert {row.name: row.unit for row in table.rows if row.unit} == {
