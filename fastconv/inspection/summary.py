@@ -41,10 +41,6 @@ class Row:
         """How many modules it is in."""
         return self.name.count(".") + 1 if self.name else 0
 
-    def holds(self, other: Row) -> bool:
-        """Whether ``other`` is this layer or below it."""
-        return not self.name or f"{other.name}.".startswith(f"{self.name}.")
-
 
 @dataclass
 class Summary:
@@ -140,8 +136,9 @@ def summary(model: Module, inputs: Any, depth: int | None = None) -> Summary:
             stack.enter_context(module.register_forward_hook(observer.leave, always_call=True))
         model(*arrays)
     rows = list(observer.rows.values())
+    ran = {name for row in rows if row.calls for name in _upwards(row.name)}
     for row in rows:
-        row.ran = any(other.calls for other in rows if row.holds(other))
+        row.ran = row.name in ran
     used = [array for value in arrays for array in arrays_in(value)]
     shapes = [tuple(array.shape) for array in used]
     return Summary(rows if depth is None else _merged(rows, depth), shapes, sum(array.nbytes for array in used))
@@ -199,6 +196,11 @@ class _Observer:
         row.calls += 1
         row.outputs = [tuple(array.shape) for array in outputs]
         self._below[-1] += [weakref.ref(array) for array in outputs]
+
+
+def _upwards(name: str) -> list[str]:
+    """'a.b' -> 'a.b', 'a', ''."""
+    return [name, *_upwards(name.rpartition(".")[0])] if name else [""]
 
 
 def _merged(rows: list[Row], depth: int) -> list[Row]:
