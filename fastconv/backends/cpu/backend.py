@@ -29,7 +29,9 @@ class CpuBackend(ReferenceBackend):
 
     name = "cpu"
 
-    def conv_forward(self, x: Array, w: Array, b: Array | None, geometry: ConvGeometry, frozen: bool = False) -> Array:
+    def conv_forward(
+        self, x: Array, w: Array, b: Array | None, geometry: ConvGeometry, frozen: bool | dict = False
+    ) -> Array:
         return plan.choose("conv_forward", geometry, x.itemsize)(x, w, b, geometry, frozen=frozen)
 
     def conv_backward_input(self, dy: Array, w: Array, b: Array | None, geometry: ConvGeometry) -> Array:
@@ -40,7 +42,14 @@ class CpuBackend(ReferenceBackend):
 
     explain = staticmethod(plan.explain)
 
-    conv_act_forward = staticmethod(unit_plan.conv_act_forward)
+    def conv_act_forward(
+        self, x: Array, w: Array, b: Array | None, geometry: ConvGeometry, activation: str | None,
+        residual: Array | None = None, frozen: bool | dict = False, out: Array | None = None,
+    ) -> Array:  # fmt: skip
+        return plan.choose("conv_forward", geometry, x.itemsize)(
+            x, w, b, geometry, frozen=frozen, activation=activation, residual=residual, out=out
+        )
+
     conv_act_pool_forward = staticmethod(unit_plan.conv_act_pool_forward)
     conv_act_pool_backward = staticmethod(unit_plan.conv_act_pool_backward)
     explain_unit = staticmethod(unit_plan.explain)
