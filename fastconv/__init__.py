@@ -12,7 +12,7 @@ from .tensor import Tensor, is_grad_enabled, no_grad, tensor  # the function tak
 __version__ = "0.1.0"
 
 _MODULES = (
-    "backends", "config", "data", "detection", "errors", "geometry", "init", "models", "nn", "optim", "random",
+    "backends", "config", "data", "detection", "errors", "geometry", "graph", "init", "models", "nn", "optim", "random",
     "training", "tuning",
 )  # fmt: skip
 _NAMES = {
@@ -25,6 +25,7 @@ _NAMES = {
     "explain": "functional.explain",
     "manual_seed": "random",
     "show_config": "info",
+    "trace": "graph",
     "tune": "tuning",
 }
 

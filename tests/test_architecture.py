@@ -46,6 +46,7 @@ ALLOWED = {
     "optim": {"errors", "arguments", "tensor", "backends", "backends/base"},
     "detection": {"errors", "arguments"},
     "resampling": {"errors", "arguments"},
+    "graph": {*SEAMS, "random", "tensor", "nn", "backends", "backends/base"},
     "models": {"errors", "arguments", "tensor", "nn", "init", "detection"},
     "data": {"errors", "config"},
     "training": {*RECORDS, "precision", "random", "functional", "nn", "optim", "models", "data", "fastconv"},
