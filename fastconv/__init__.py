@@ -17,6 +17,7 @@ _MODULES = (
 )  # fmt: skip
 _NAMES = {
     "Parameter": "nn",
+    "freeze": "graph",
     "get_num_threads": "backends.cpu.runtime",
     "set_num_threads": "backends.cpu.runtime",
     "compute": "precision",

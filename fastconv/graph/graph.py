@@ -54,8 +54,9 @@ class Node:
     """One call of the backend.
 
     Attributes:
-        verb: the backend's method (``backends.base`` says what it does); besides those there are 'index' (``x[key]``)
-            and 'cast' (``x`` as another ``dtype``).
+        verb: the backend's method (``backends.base`` says what it does); besides those there are 'index' (``x[key]``),
+            'cast' (``x`` as another ``dtype``) and, in plans, 'copy' (``x`` into ``out``) and 'filled' (``array``, once
+            its ``parts`` were written).
         arguments: by name, every one that the verb has. An array is a ``Value``; so are those in a list of arrays.
             What depends on the batch is for the batch that was traced.
         varying: those of the arguments that depend on the batch, with ``Times`` (in a geometry's place: ``Resized``).

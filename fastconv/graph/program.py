@@ -48,15 +48,14 @@ class Program:
                 ends.setdefault(i, []).append(value)
         self._batch = batch
         self._inputs = [self._slot(value) for value in graph.inputs]
-        self._calls = []
+        self._calls: list[Call] = []
         for i, node in enumerate(graph.nodes):
             sources = [self._argument(value) for value in node.at(batch).values()]
             slots = [(self._slot(value), k) for k, value in enumerate(node.results) if value is not None]
             single = slots[0][0] if len(node.results) == 1 else -1
             dead = tuple(self._slot(value) for value in ends.get(i, ()))
-            names = list(node.arguments)
-            self._calls.append(Call(_function(backend, node.verb, names), _fetcher(sources), single,
-                                    () if single >= 0 else tuple(slots), dead))  # fmt: skip
+            several = () if single >= 0 else tuple(slots)
+            self._calls.append(Call(_function(backend, node.verb), _fetcher(sources), single, several, dead))
         self._outputs = mapped(graph.outputs, lambda value: None if value is None else self._slot(value))
 
     def _slot(self, value: Value) -> int:
@@ -129,12 +128,27 @@ def _cast(x: Array, dtype: np.dtype) -> Array:
     return x.astype(dtype)
 
 
-_OWN = {"index": _index, "cast": _cast}
+def _copy(x: Array, out: Array) -> Array:
+    out[...] = x
+    return out
 
 
-def _function(backend: Backend, verb: str, names: Sequence[str]) -> Callable:
-    """Return the verb as a function of positional arguments in the order of ``names``, which is the contract's."""
+def _filled(array: Array, parts: Sequence[Array]) -> Array:
+    return array
+
+
+_OWN = {"index": _index, "cast": _cast, "copy": _copy, "filled": _filled}
+
+
+def _function(backend: Backend, verb: str) -> Callable:
+    """Return a verb as a function of its arguments, all of them, in the contract's order."""
     return _OWN[verb] if verb in _OWN else getattr(backend, verb)
+
+
+def call(backend: Backend, node: Node) -> Any:
+    """Run one node whose operands are constants."""
+    arguments = mapped(list(node.arguments.values()), lambda leaf: leaf.array if isinstance(leaf, Value) else leaf)
+    return _function(backend, node.verb)(*arguments)
 
 
 def check(op: str, graph: Graph, inputs: Sequence[Any]) -> tuple[list[Array], int]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from ...geometry import ConvGeometry
 from ..base import Array
 from ..reference.backend import ReferenceBackend
@@ -18,6 +21,7 @@ from . import (
     pool,
     reduce,
     running,
+    runtime,
     softmax,
     unit_plan,
 )  # fmt: skip
@@ -66,6 +70,9 @@ class CpuBackend(ReferenceBackend):
     sigmoid_backward = staticmethod(activation.sigmoid_backward)
     tanh_forward = staticmethod(activation.tanh_forward)
     tanh_backward = staticmethod(activation.tanh_backward)
+
+    def empty(self, shape: Sequence[int], dtype: Any) -> Array:
+        return runtime.empty(tuple(shape), dtype, "channels_last")
 
     reshape = staticmethod(arrays.reshape)
     broadcast_to = staticmethod(arrays.broadcast_to)
