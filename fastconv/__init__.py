@@ -12,11 +12,12 @@ from .tensor import Tensor, is_grad_enabled, no_grad, tensor  # the function tak
 __version__ = "0.1.0"
 
 _MODULES = (
-    "backends", "config", "data", "detection", "errors", "geometry", "init", "inspection", "models", "nn", "optim",
-    "plots", "random", "rbm", "training", "tuning",
+    "backends", "config", "data", "detection", "errors", "geometry", "graph", "init", "inspection", "models",
+    "nn", "optim", "plots", "random", "rbm", "training", "tuning",
 )  # fmt: skip
 _NAMES = {
     "Parameter": "nn",
+    "freeze": "graph",
     "get_num_threads": "backends.cpu.runtime",
     "set_num_threads": "backends.cpu.runtime",
     "compute": "precision",
@@ -27,6 +28,7 @@ _NAMES = {
     "manual_seed": "random",
     "show_config": "info",
     "summary": "inspection.summary",
+    "trace": "graph",
     "tune": "tuning",
 }
 

@@ -28,7 +28,7 @@ class DeviceError(FastconvError, RuntimeError):
 
 
 class GraphError(FastconvError, RuntimeError):
-    """A gradient that cannot be had: nothing was recorded, or the graph has been freed."""
+    """A gradient that cannot be had (nothing was recorded, or it was freed), or a network that cannot be traced."""
 
 
 class DataError(FastconvError, ValueError):

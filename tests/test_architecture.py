@@ -46,6 +46,7 @@ ALLOWED = {
     "optim": {"errors", "arguments", "tensor", "backends", "backends/base"},
     "detection": {"errors", "arguments"},
     "resampling": {"errors", "arguments"},
+    "graph": {*SEAMS, "random", "tensor", "nn", "backends", "backends/base"},
     "models": {"errors", "arguments", "tensor", "nn", "init", "detection"},
     "inspection": {"errors", "arguments", "geometry", "random", "tensor", "nn", "backends"},
     "plots": {"errors", "arguments", "tensor", "nn", "inspection", "data"},

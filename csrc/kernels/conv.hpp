@@ -6,20 +6,23 @@
 #include "dispatch/blocks.hpp"
 #include "fastconv/conv.h"
 #include "kernels/check.hpp"
+#include "kernels/finish.hpp"
 #include "simd/prefetch.hpp"
 #include "simd/unroll.hpp"
 
 namespace fastconv {
 
-// `next` lists M pixels whose first taps are brought near meanwhile, `ynext` M whose destination is; either may be null.
+// Pixels from number p on. `next` lists M pixels whose first taps are brought near meanwhile; `near` pixels further on
+// lie those whose destination and residual are, -1 for none.
 template <class V, int M, int NV>
-static void conv_block(const fc_conv_tile& a, const int64_t* pixel, const int64_t* ypixel, const int64_t* next,
-                       const int64_t* ynext) {
+static void conv_block(const fc_conv_tile& a, int64_t p, const int64_t* next, int64_t near) {
     using T = typename V::T;
     constexpr int nr = Blocks<V>::nv * V::width;  // a packed row
     const T* x = static_cast<const T*>(a.x);
     const T* bias = static_cast<const T*>(a.bias);
+    const T* residual = static_cast<const T*>(a.residual);
     T* y = static_cast<T*>(a.y);
+    const int64_t *pixel = a.pixel + p, *ypixel = a.ypixel + p, *rpixel = residual ? a.rpixel + p : nullptr;
     const int last = static_cast<int>(a.columns) - (NV - 1) * V::width;  // valid lanes of the last vector
 
     typename V::Reg acc[M][NV];
@@ -36,11 +39,14 @@ static void conv_block(const fc_conv_tile& a, const int64_t* pixel, const int64_
         }
     }
     constexpr int64_t line = 64 / sizeof(T);
-    if (ynext) {
+    if (near >= 0) {
         FC_UNROLL
         for (int m = 0; m < M; ++m) {
             FC_UNROLL
-            for (int j = 0; j < NV * V::width; j += line) prefetch(y + ynext[m] + j);
+            for (int j = 0; j < NV * V::width; j += line) {
+                prefetch(y + ypixel[near + m] + j);
+                if (residual) prefetch(residual + rpixel[near + m] + j);
+            }
         }
     }
     for (int64_t t = 0; t < a.taps; ++t) {
@@ -73,11 +79,13 @@ static void conv_block(const fc_conv_tile& a, const int64_t* pixel, const int64_
         FC_UNROLL
         for (int j = 0; j < NV; ++j) {
             T* to = y + ypixel[m] + j * V::width;
-            if (j == NV - 1 && last < V::width) {
-                V::store_n(to, acc[m][j], last);
-            } else {
-                V::store(to, acc[m][j]);
+            const bool part = j == NV - 1 && last < V::width;
+            if (residual) {
+                const T* from = residual + rpixel[m] + j * V::width;
+                acc[m][j] = V::add(acc[m][j], part ? V::load_n(from, last) : V::load(from));
             }
+            const typename V::Reg value = activated<V>(acc[m][j], a.relu);
+            part ? V::store_n(to, value, last) : V::store(to, value);
         }
     }
 }
@@ -85,7 +93,7 @@ static void conv_block(const fc_conv_tile& a, const int64_t* pixel, const int64_
 template <class V, int M, int NV>
 static void conv_rest(const fc_conv_tile& a, int64_t p) {
     if constexpr (M > 0) {
-        if (a.pixels - p == M) return conv_block<V, M, NV>(a, a.pixel + p, a.ypixel + p, nullptr, nullptr);
+        if (a.pixels - p == M) return conv_block<V, M, NV>(a, p, nullptr, -1);
         conv_rest<V, M - 1, NV>(a, p);
     }
 }
@@ -99,8 +107,7 @@ static void conv_columns(const fc_conv_tile& a) {
         int64_t p = 0;
         for (; p + mr <= a.pixels; p += mr) {
             const int64_t* next = p + 2 * mr <= a.listed ? a.pixel + p + mr : nullptr;
-            const int64_t* ynext = near ? nullptr : a.ypixel + p + (p + 2 * mr <= a.pixels ? mr : 0);
-            conv_block<V, mr, NV>(a, a.pixel + p, a.ypixel + p, next, ynext);
+            conv_block<V, mr, NV>(a, p, next, near ? -1 : p + 2 * mr <= a.pixels ? mr : 0);
         }
         conv_rest<V, mr - 1, NV>(a, p);
     }
@@ -111,6 +118,7 @@ void conv_tile(const fc_conv_tile* a) {
     FC_CHECK(a->pixels >= 0 && a->taps >= 0 && (a->taps == 0 || a->depth >= 0));
     FC_CHECK(a->columns > 0 && a->columns <= Blocks<V>::nv * V::width);
     FC_CHECK(a->y && a->pixel && a->ypixel && (a->taps == 0 || (a->x && a->w && a->tap && a->wtap)));
+    FC_CHECK(!a->residual || a->rpixel);
     conv_columns<V, Blocks<V>::nv>(*a);
 }
 

@@ -7,6 +7,7 @@
 #include "dispatch/blocks.hpp"
 #include "fastconv/grouped.h"
 #include "kernels/check.hpp"
+#include "kernels/finish.hpp"
 #include "simd/unroll.hpp"
 
 namespace fastconv {
@@ -132,7 +133,8 @@ static void depthwise_run(const fc_depthwise& a, const DepthwiseBlock<typename V
             FC_UNROLL
             for (int m = 0; m < M; ++m) {
                 T* to = y + m * a.ypixel;
-                Whole ? V::store(to, acc[0][m]) : V::store_n(to, acc[0][m], static_cast<int>(at.lanes));
+                const Reg value = activated<V>(acc[0][m], a.relu);
+                Whole ? V::store(to, value) : V::store_n(to, value, static_cast<int>(at.lanes));
             }
             y += a.yrow;
         }

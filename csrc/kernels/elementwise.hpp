@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "fastconv/elementwise.h"
+#include "kernels/finish.hpp"
 #include "kernels/math.hpp"
 #include "kernels/partial.hpp"
 
@@ -73,11 +74,12 @@ FC_MAP(subtract, 2, V::sub(r[0], r[1]))
 FC_MAP(multiply, 2, V::mul(r[0], r[1]))
 FC_MAP(divide, 2, V::div(r[0], r[1]))
 FC_MAP(scale, 1, V::mul(r[0], s0))
+FC_MAP(add_relu, 2, activated<V>(V::add(r[0], r[1]), true))
 
 // ------------------------------------------------------------ activations: forward x, backward dy and y or x
 
 FC_MAP(relu_forward, 1, V::max(zero, r[0]))  // max(zero, NaN) is NaN
-FC_MAP(relu_backward, 2, V::select(V::not_less_equal(r[1], zero), r[0], zero))
+FC_MAP(relu_backward, 2, masked<V>(r[0], r[1]))
 FC_MAP(leaky_relu_forward, 1, V::select(V::greater(r[0], zero), r[0], V::mul(r[0], s0)))
 FC_MAP(leaky_relu_backward, 2, V::select(V::greater(r[1], zero), r[0], V::mul(r[0], s0)))
 FC_MAP(sigmoid_forward, 1, sigmoid<V>(r[0]))

@@ -6,6 +6,7 @@
 
 #include "fastconv/grouped.h"
 #include "kernels/check.hpp"
+#include "kernels/finish.hpp"
 #include "simd/unroll.hpp"
 
 namespace fastconv {
@@ -83,7 +84,7 @@ static void grouped_row_block(const fc_grouped_row& a, const RowBlock<typename V
     }
     FC_UNROLL
     for (int m = 0; m < M; ++m) {
-        if (!Edge || at.p + m < a.pixels) L::store(at.y + m * a.ypixel, acc[m], at.ylanes);
+        if (!Edge || at.p + m < a.pixels) L::store(at.y + m * a.ypixel, activated<V>(acc[m], a.relu), at.ylanes);
     }
 }
 
@@ -114,7 +115,7 @@ static void grouped_row_any(const fc_grouped_row& a, const RowBlock<typename V::
     }
     FC_UNROLL
     for (int m = 0; m < M; ++m) {
-        if (!Edge || at.p + m < a.pixels) L::store(at.y + m * a.ypixel, acc[m], at.ylanes);
+        if (!Edge || at.p + m < a.pixels) L::store(at.y + m * a.ypixel, activated<V>(acc[m], a.relu), at.ylanes);
     }
 }
 

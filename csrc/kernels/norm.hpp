@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "fastconv/norm.h"
+#include "kernels/finish.hpp"
 #include "kernels/partial.hpp"
 #include "simd/unroll.hpp"
 
@@ -21,21 +22,40 @@ struct BlockSums {
     alignas(64) typename V::T first[kColumnBlock], second[kColumnBlock];
 };
 
+// What sums are taken with, a value a column; `scale` and `shift` where a ReLU masks dy. Any may be null.
+template <class T>
+struct SumConstants {
+    const T *mean, *scale, *shift;
+};
+
+// (x - mean) * scale + shift
+template <class V>
+static inline typename V::Reg normalised(typename V::Reg x, typename V::Reg mean, typename V::Reg scale,
+                                         typename V::Reg shift) {
+    return V::fma(V::sub(x, mean), scale, shift);
+}
+
 // sums += f over G rows from x and dy on: f(x, dy, mean, first, second) adds one row. `begins`: the sums are not yet set.
 template <class V, int G, bool Gradient, class F>
 static inline void sum_group(const typename V::T* x, int64_t ldx, const typename V::T* dy, int64_t lddy,
-                             const typename V::T* mean, int64_t columns, bool begins, BlockSums<V>* sums, F f) {
+                             const SumConstants<typename V::T>& constants, int64_t columns, bool begins,
+                             BlockSums<V>* sums, F f) {
     using Reg = typename V::Reg;
     for (int64_t c = 0; c < columns; c += V::width) {
         const int n = columns - c < V::width ? static_cast<int>(columns - c) : V::width;
         Reg first = begins ? V::zero() : load_some<V>(sums->first, c, n);
         Reg second = begins ? V::zero() : load_some<V>(sums->second, c, n);
-        const Reg centre = mean ? load_some<V>(mean, c, n) : V::zero();
+        const Reg centre = constants.mean ? load_some<V>(constants.mean, c, n) : V::zero();
+        const bool masks = Gradient && constants.scale;
+        const Reg scale = masks ? load_some<V>(constants.scale, c, n) : V::zero();
+        const Reg shift = masks ? load_some<V>(constants.shift, c, n) : V::zero();
         Reg group_first = V::zero(), group_second = V::zero();  // by themselves: a sum of sums rounds less
         FC_UNROLL
         for (int k = 0; k < G; ++k) {
-            const Reg slope = Gradient ? load_some<V>(dy, k * lddy + c, n) : V::zero();
-            f(load_some<V>(x, k * ldx + c, n), slope, centre, group_first, group_second);
+            const Reg value = load_some<V>(x, k * ldx + c, n);
+            Reg slope = Gradient ? load_some<V>(dy, k * lddy + c, n) : V::zero();
+            if (masks) slope = masked<V>(slope, normalised<V>(value, centre, scale, shift));
+            f(value, slope, centre, group_first, group_second);
         }
         first = V::add(first, group_first), second = V::add(second, group_second);
         store_some<V>(sums->first, c, first, n);
@@ -45,19 +65,20 @@ static inline void sum_group(const typename V::T* x, int64_t ldx, const typename
 
 // sums = f over rows [r0, r1) and columns [c0, c0 + columns).
 template <class V, bool Gradient, class F>
-static inline void sum_block(const void* x, int64_t ldx, const void* dy, int64_t lddy, const typename V::T* mean,
-                             int64_t r0, int64_t r1, int64_t c0, int64_t columns, BlockSums<V>* sums, F f) {
+static inline void sum_block(const void* x, int64_t ldx, const void* dy, int64_t lddy,
+                             const SumConstants<typename V::T>& constants, int64_t r0, int64_t r1, int64_t c0,
+                             int64_t columns, BlockSums<V>* sums, F f) {
     using T = typename V::T;
     int64_t r = r0;
     for (; r + kRowGroup <= r1; r += kRowGroup) {
         const T* slope = Gradient ? static_cast<const T*>(dy) + r * lddy + c0 : nullptr;
-        sum_group<V, kRowGroup, Gradient>(static_cast<const T*>(x) + r * ldx + c0, ldx, slope, lddy, mean, columns,
-                                          r == r0, sums, f);
+        sum_group<V, kRowGroup, Gradient>(static_cast<const T*>(x) + r * ldx + c0, ldx, slope, lddy, constants,
+                                          columns, r == r0, sums, f);
     }
     for (; r < r1; ++r) {
         const T* slope = Gradient ? static_cast<const T*>(dy) + r * lddy + c0 : nullptr;
-        sum_group<V, 1, Gradient>(static_cast<const T*>(x) + r * ldx + c0, ldx, slope, lddy, mean, columns, r == r0,
-                                  sums, f);
+        sum_group<V, 1, Gradient>(static_cast<const T*>(x) + r * ldx + c0, ldx, slope, lddy, constants, columns,
+                                  r == r0, sums, f);
     }
 }
 
@@ -84,8 +105,11 @@ template <class V, bool Gradient, bool Second, class F>
 static inline void reduce(const fc_reduce* a, F f) {
     BlockSums<V> sums;
     each_block(a->rows, a->columns, [&](int64_t r0, int64_t r1, int64_t c0, int64_t columns) {
-        const typename V::T* mean = a->mean ? static_cast<const typename V::T*>(a->mean) + c0 : nullptr;
-        sum_block<V, Gradient>(a->x, a->ldx, a->dy, a->lddy, mean, r0, r1, c0, columns, &sums, f);
+        const auto from = [c0](const void* values) {
+            return values ? static_cast<const typename V::T*>(values) + c0 : nullptr;
+        };
+        const SumConstants<typename V::T> constants{from(a->mean), from(a->scale), from(a->shift)};
+        sum_block<V, Gradient>(a->x, a->ldx, a->dy, a->lddy, constants, r0, r1, c0, columns, &sums, f);
         add_to<V>(a->first, c0, sums.first, columns);
         if (Second) add_to<V>(a->second, c0, sums.second, columns);
     });
@@ -124,7 +148,7 @@ void moment_rows(const fc_moments* a) {
         const double before = static_cast<double>(a->count + r0), rows = static_cast<double>(r1 - r0);
         if (before == 0) {
             const int64_t some = r1 - r0 < kFirstRows ? r1 - r0 : kFirstRows;
-            sum_block<V, false>(a->x, a->ldx, nullptr, 0, nullptr, r0, r0 + some, c0, columns, &sums,
+            sum_block<V, false>(a->x, a->ldx, nullptr, 0, {}, r0, r0 + some, c0, columns, &sums,
                                 [](Reg x, Reg, Reg, Reg& first, Reg&) { first = V::add(first, x); });
             for (int64_t c = 0; c < columns; ++c) {
                 start[c] = centre[c] = static_cast<T>(sums.first[c] / static_cast<double>(some));
@@ -133,7 +157,7 @@ void moment_rows(const fc_moments* a) {
         } else {
             for (int64_t c = 0; c < columns; ++c) centre[c] = static_cast<T>(start[c] + offset[c]);
         }
-        sum_block<V, false>(a->x, a->ldx, nullptr, 0, centre, r0, r1, c0, columns, &sums,
+        sum_block<V, false>(a->x, a->ldx, nullptr, 0, {centre, nullptr, nullptr}, r0, r1, c0, columns, &sums,
                             [](Reg x, Reg, Reg around, Reg& first, Reg& second) {
                                 const Reg d = V::sub(x, around);
                                 first = V::add(first, d);
@@ -152,11 +176,12 @@ void moment_rows(const fc_moments* a) {
 template <class V>
 struct ColumnConstants {
     using Reg = typename V::Reg;
-    Reg mean, scale, shift, slope;
+    Reg mean, scale, shift, slope, bias;
 
     ColumnConstants(const fc_normalise* a, int64_t c, int n)
         : mean(load_some<V>(a->mean, c, n)), scale(load_some<V>(a->scale, c, n)), shift(load_some<V>(a->shift, c, n)),
-          slope(a->slope ? load_some<V>(a->slope, c, n) : V::zero()) {}
+          slope(a->slope ? load_some<V>(a->slope, c, n) : V::zero()),
+          bias(a->bias ? load_some<V>(a->bias, c, n) : V::zero()) {}
 };
 
 // y = f(x, dy, constants) for G rows and columns [c0, c1)
@@ -213,20 +238,27 @@ static inline void normalise(const fc_normalise* a, F f) {
     }
 }
 
-// y = (x - mean) * scale + shift
 template <class V>
 void normalise_rows(const fc_normalise* a) {
     using Reg = typename V::Reg;
-    normalise<V, false>(a, [](Reg x, Reg, const ColumnConstants<V>& k) {
-        return V::fma(V::sub(x, k.mean), k.scale, k.shift);
-    });
+    const bool relu = a->relu;
+    if (a->dy) {
+        normalise<V, true>(a, [relu](Reg x, Reg residual, const ColumnConstants<V>& k) {
+            return activated<V>(V::add(normalised<V>(x, k.mean, k.scale, k.shift), residual), relu);
+        });
+    } else {
+        normalise<V, false>(a, [relu](Reg x, Reg, const ColumnConstants<V>& k) {
+            return activated<V>(normalised<V>(x, k.mean, k.scale, k.shift), relu);
+        });
+    }
 }
 
-// y = (dy - shift - (x - mean) * slope) * scale
 template <class V>
 void normalise_gradient_rows(const fc_normalise* a) {
     using Reg = typename V::Reg;
-    normalise<V, true>(a, [](Reg x, Reg dy, const ColumnConstants<V>& k) {
+    const bool masks = a->bias;
+    normalise<V, true>(a, [masks](Reg x, Reg dy, const ColumnConstants<V>& k) {
+        if (masks) dy = masked<V>(dy, normalised<V>(x, k.mean, k.scale, k.bias));
         const Reg share = V::mul(V::sub(x, k.mean), k.slope);
         return V::mul(V::sub(V::sub(dy, k.shift), share), k.scale);
     });

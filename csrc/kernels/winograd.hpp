@@ -8,6 +8,7 @@
 
 #include "fastconv/winograd.h"
 #include "kernels/check.hpp"
+#include "kernels/finish.hpp"
 #include "simd/unroll.hpp"
 
 namespace fastconv {
@@ -218,14 +219,16 @@ static void pixels_to_planes(const fc_winograd& a, int64_t channel, int lanes) {
     }
 }
 
-// And back. Adds: to what the pixels hold.
-template <class V, class Map, bool Adds, bool Whole>
+enum class Ends { plain, adds, finished };
+
+// And back: stores pixels, adds to what they hold, or stores outputs with what follows the sum.
+template <class V, class Map, Ends End, bool Whole>
 static void planes_to_pixels(const fc_winograd& a, int64_t channel, int lanes) {
     using Reg = typename V::Reg;
     using T = typename V::T;
     const T* planes = static_cast<const T*>(a.planes) + channel;
     T* pixels = static_cast<T*>(a.pixels) + channel;
-    const Reg bias = !Adds && a.bias ? take<V, Whole>(static_cast<const T*>(a.bias) + channel, lanes) : V::zero();
+    const Reg bias = End != Ends::adds && a.bias ? take<V, Whole>(static_cast<const T*>(a.bias) + channel, lanes) : V::zero();
     Reg middle[Map::to][Map::from];
     for (int j = 0; j < Map::from; ++j) {
         Reg in[Map::from], out[Map::to];
@@ -242,7 +245,12 @@ static void planes_to_pixels(const fc_winograd& a, int64_t channel, int lanes) {
         for (int j = 0; j < Map::to; ++j) {
             if (j < a.first_column || j >= a.last_column) continue;
             T* to = pixels + i * a.row + j * a.column;
-            put<V, Whole>(to, V::add(Adds ? take<V, Whole>(to, lanes) : bias, out[j]), lanes);
+            Reg value = V::add(End == Ends::adds ? take<V, Whole>(to, lanes) : bias, out[j]);
+            if (End == Ends::finished && a.residual) {
+                const T* residual = static_cast<const T*>(a.residual) + channel;
+                value = V::add(value, take<V, Whole>(residual + i * a.residual_row + j * a.residual_column, lanes));
+            }
+            put<V, Whole>(to, activated<V>(value, End == Ends::finished && a.relu), lanes);
         }
     }
 }
@@ -257,11 +265,11 @@ static void all_to_planes(const fc_winograd& a) {
     if (c < a.count) pixels_to_planes<V, Map, false, false>(a, c, static_cast<int>(a.count - c));
 }
 
-template <class V, class Map, bool Adds = false>
+template <class V, class Map, Ends End = Ends::plain>
 static void all_to_pixels(const fc_winograd& a) {
     int64_t c = 0;
-    for (; c + V::width <= a.count; c += V::width) planes_to_pixels<V, Map, Adds, true>(a, c, 0);
-    if (c < a.count) planes_to_pixels<V, Map, Adds, false>(a, c, static_cast<int>(a.count - c));
+    for (; c + V::width <= a.count; c += V::width) planes_to_pixels<V, Map, End, true>(a, c, 0);
+    if (c < a.count) planes_to_pixels<V, Map, End, false>(a, c, static_cast<int>(a.count - c));
 }
 
 }  // namespace
@@ -283,13 +291,14 @@ void winograd_expand(const fc_winograd* a) {
 
 template <class V>
 void winograd_output(const fc_winograd* a) {
-    a->form == FC_WINOGRAD_4X3 ? all_to_pixels<V, Transposed<V, 6, 4, false>>(*a) : all_to_pixels<V, Transposed<V, 8, 4, false>>(*a);
+    a->form == FC_WINOGRAD_4X3 ? all_to_pixels<V, Transposed<V, 6, 4, false>, Ends::finished>(*a)
+                               : all_to_pixels<V, Transposed<V, 8, 4, false>, Ends::finished>(*a);
 }
 
 template <class V>
 void winograd_scatter(const fc_winograd* a) {
-    a->form == FC_WINOGRAD_4X3 ? all_to_pixels<V, InputAdjoint<V, 6>, true>(*a)
-                               : all_to_pixels<V, InputAdjoint<V, 8>, true>(*a);
+    a->form == FC_WINOGRAD_4X3 ? all_to_pixels<V, InputAdjoint<V, 6>, Ends::adds>(*a)
+                               : all_to_pixels<V, InputAdjoint<V, 8>, Ends::adds>(*a);
 }
 
 template <class V>

@@ -34,8 +34,9 @@ def get(name: str) -> Backend:
 
 
 def loaded() -> Iterable[Backend]:
-    """Return the backends in use so far."""
-    return _instances.values()
+    """Return the backends in use so far, the one that ``use`` set first."""
+    current = _numpy_backend.get()
+    return _instances.values() if current is None else (current, *_instances.values())
 
 
 _default: Backend | None = None
@@ -59,7 +60,7 @@ def of(array: object) -> Backend:
     """Return the backend whose array this is."""
     if isinstance(array, np.ndarray):
         return for_numpy()
-    for backend in _instances.values():
+    for backend in loaded():
         if backend.owns(array):
             return backend
     raise DeviceError(mismatch("array", "a NumPy array or an array of a loaded device", type(array).__name__))

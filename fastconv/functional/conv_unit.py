@@ -15,7 +15,7 @@ from ..errors import ArgumentError, ShapeError, mismatch
 from ..geometry import ConvGeometry, PoolGeometry, conv_geometry, pool_geometry
 from ..precision import compute_mode
 from ..tensor import operands, record
-from ._common import batched, check_gradient, check_needs, lowered, remembered
+from ._common import batched, check_gradient, check_needs, is_frozen, lowered, remembered
 from .conv import resolve_exact
 
 MOST_PLACES = 254  # conv outputs a window: the place of a maximum is a byte
@@ -90,10 +90,10 @@ def run_unit(op: str, input: Any, weight: Any, bias: Any, options: tuple, activa
     x = backend.reshape(x, conv.input_shape)  # (N, IC, ID, IH, IW)
     w = backend.reshape(w, conv.weight_shape)  # (OC, IC/G, KD, KH, KW)
     if pooling is None:
-        y = backend.conv_act_forward(x, w, b, conv, activation)
+        y = backend.conv_act_forward(x, w, b, conv, activation, None, is_frozen(weight))
         saved = None if activation is None else y
     else:
-        y, saved = backend.conv_act_pool_forward(x, w, b, conv, activation, pooling)
+        y, saved = backend.conv_act_pool_forward(x, w, b, conv, activation, pooling, is_frozen(weight))
 
     def backward(dy: Array, needs: Sequence[bool]) -> tuple:
         return _gradients(backend, dy, saved, x, w, conv, pooling, needs, x_shape, w_shape)

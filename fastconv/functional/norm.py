@@ -14,7 +14,7 @@ from ..geometry import channel_shape, check_per_channel
 from ..tensor import operands, record
 from ._common import bare, check_gradient, check_needs
 
-_OPTIONAL = ("running_mean", "running_var", "weight", "bias")
+_OPTIONAL = ("running_mean", "running_var", "weight", "bias", "residual")
 
 
 def batch_norm(
@@ -38,10 +38,22 @@ def batch_norm(
     array([[-1.],
            [ 1.]])
     """
+    return run_batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+
+
+def run_batch_norm(
+    input: Any, running_mean: Any, running_var: Any, weight: Any, bias: Any, training: bool, momentum: float,
+    eps: float, activation: str | None = None, residual: Any = None,
+) -> Any:  # fmt: skip
+    """``activation(batch_norm(...) + residual)`` as one operation, with the bits of the operations one by one.
+
+    ``activation``: 'relu', or None where there is no residual. ``residual``: of input's shape, or None.
+    """
     op = "batch_norm"
-    backend, x, mean, var, w, b = operands(
-        op, _OPTIONAL, input=input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias
-    )
+    backend, x, mean, var, w, b, added = operands(
+        op, _OPTIONAL, input=input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias,
+        residual=residual,
+    )  # fmt: skip
     momentum, eps = number(op, "momentum", momentum), number(op, "eps", eps, 0)
     flag(op, "training", training)
     shape, x, count = _checked(op, backend, x, training, (mean, var, w, b))
@@ -60,12 +72,27 @@ def batch_norm(
         mean, var = backend.sum(x, (0, 2)), backend.sum(x, (0, 2))
     rstd = backend.reciprocal_root(var, eps)
     mean = backend.scale(mean, 1.0) if not training else mean  # the running one may move before the walk back
-    y = backend.reshape(backend.batch_norm_forward(x, mean, rstd, w, b), shape)
+    moves = training and count > 0
+    if activation is None:
+        y = backend.reshape(backend.batch_norm_forward(x, mean, rstd, w, b), shape)
+        return record(
+            y, (input, weight, bias),
+            lambda dy, needs: _gradients(backend, dy, x, mean, rstd, w, moves, needs, shape),
+        )  # fmt: skip
+    if added is not None:
+        added = backend.reshape(added, x.shape)
+    y = backend.reshape(backend.batch_norm_forward(x, mean, rstd, w, b, activation, added), shape)
+    if added is None and moves:  # the kernel finds from x where y > 0
+        return record(
+            y, (input, weight, bias),
+            lambda dy, needs: _gradients(backend, dy, x, mean, rstd, w, True, needs, shape, b, activation),
+        )  # fmt: skip
 
     def backward(dy: Array, needs: Sequence[bool]) -> tuple:
-        return _gradients(backend, dy, x, mean, rstd, w, training and count > 0, needs, shape)
+        dy = backend.relu_backward(dy, y)
+        return *_gradients(backend, dy, x, mean, rstd, w, moves, needs[:3], shape), dy
 
-    return record(y, (input, weight, bias), backward)
+    return record(y, (input, weight, bias, residual), backward)
 
 
 def batch_norm_backward(
@@ -118,8 +145,9 @@ def _move(backend: Backend, given: Any, running: Array, batch: Array, momentum: 
 
 def _gradients(
     backend: Backend, dy: Array, x: Array, mean: Array, rstd: Array, w: Array | None, training: bool,
-    needs: Sequence[bool], shape: tuple[int, ...],
+    needs: Sequence[bool], shape: tuple[int, ...], b: Array | None = None, activation: str | None = None,
 ) -> tuple:  # fmt: skip
     """x (N, C, L), dy of the user's shape."""
-    dx, dw, db = backend.batch_norm_backward(backend.reshape(dy, x.shape), x, mean, rstd, w, training, needs)
+    dy = backend.reshape(dy, x.shape)
+    dx, dw, db = backend.batch_norm_backward(dy, x, mean, rstd, w, training, needs, b, activation)
     return None if dx is None else backend.reshape(dx, shape), dw, db

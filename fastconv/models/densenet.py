@@ -21,8 +21,7 @@ class DenseLayer(nn.Module):
         self.drop_rate = drop_rate
 
     def forward(self, input: Any) -> Any:
-        out = self.conv1(F.relu(self.norm1(input)))
-        out = self.conv2(F.relu(self.norm2(out)))
+        out = nn.chain(input, self.norm1, F.relu, self.conv1, self.norm2, F.relu, self.conv2)
         return F.dropout(out, self.drop_rate, self.training) if self.drop_rate else out
 
 

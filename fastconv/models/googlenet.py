@@ -32,7 +32,7 @@ class BasicConv2d(nn.Module):
         self.bn = nn.BatchNorm2d(out_channels, eps=0.001, dtype=dtype)
 
     def forward(self, input: Any) -> Any:
-        return F.relu(self.bn(self.conv(input)))
+        return nn.chain(input, self.conv, self.bn, F.relu)
 
 
 class _Branches(nn.Module):

@@ -31,8 +31,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, input: Any) -> Any:
         identity = input if self.downsample is None else self.downsample(input)
-        out = F.relu(self.bn1(self.conv1(input)))
-        return F.relu(self.bn2(self.conv2(out)) + identity)
+        out = nn.chain(input, self.conv1, self.bn1, F.relu)
+        return nn.chain(out, self.conv2, self.bn2, F.relu, residual=identity)
 
 
 class Bottleneck(nn.Module):
@@ -52,9 +52,8 @@ class Bottleneck(nn.Module):
 
     def forward(self, input: Any) -> Any:
         identity = input if self.downsample is None else self.downsample(input)
-        out = F.relu(self.bn1(self.conv1(input)))
-        out = F.relu(self.bn2(self.conv2(out)))
-        return F.relu(self.bn3(self.conv3(out)) + identity)
+        out = nn.chain(input, self.conv1, self.bn1, F.relu, self.conv2, self.bn2, F.relu)
+        return nn.chain(out, self.conv3, self.bn3, F.relu, residual=identity)
 
 
 class ResNet(nn.Module):
@@ -77,7 +76,7 @@ class ResNet(nn.Module):
         _initialise(self)
 
     def forward(self, input: Any) -> Any:
-        x = self.maxpool(self.relu(self.bn1(self.conv1(input))))
+        x = nn.chain(input, self.conv1, self.bn1, self.relu, self.maxpool)
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.fc(F.flatten(self.avgpool(x), 1))
 
@@ -141,13 +140,11 @@ class _Unit(nn.Module):
         self.bn2 = nn.BatchNorm2d(planes, dtype=dtype)
 
     def forward(self, input: Any) -> Any:
-        out = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(input)))))
-        if self.residual:
-            identity = input
-            if self.new_planes:
-                identity = F.pad(F.avg_pool2d(input, 1, self.stride), (0, 0, 0, 0, 0, self.new_planes))
-            out = out + identity
-        return F.relu(out)
+        identity = input if self.residual else None
+        if self.residual and self.new_planes:
+            identity = F.pad(F.avg_pool2d(input, 1, self.stride), (0, 0, 0, 0, 0, self.new_planes))
+        out = nn.chain(input, self.conv1, self.bn1, F.relu)
+        return nn.chain(out, self.conv2, self.bn2, F.relu, residual=identity)
 
 
 def cifar_net(

@@ -1,45 +1,58 @@
-"""Which neighbours in a Sequential run as one unit: a convolution, the ReLU behind it, the max-pool behind that.
+"""Which neighbours run as one: a convolution, the ReLU behind it, the max-pool behind that; batch norm and its ReLU.
 
-Looked up at every call, so that layers may be replaced and their options set; a layer of a derived class, or whose
-forward (its own, or its class') or ``__call__`` was replaced, is never part of a unit. FASTCONV_FUSE=0 turns units off.
+Found in a Sequential, and in ``chain``, by which the blocks of networks call their layers. Looked up at every call, so
+that layers may be replaced and their options set; a layer of a derived class, or whose forward (its own, or its
+class') or ``__call__`` was replaced, as hooks do, is never part of a unit. FASTCONV_FUSE=0 turns units off.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
 from .. import config
+from ..functional.activation import relu
 from ..functional.conv import resolve_exact
 from ..functional.conv_unit import MOST_PLACES, run_unit
 from .activation import ReLU
 from .conv import Conv1d, Conv2d, Conv3d
 from .module import Module
+from .norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from .pool import MaxPool1d, MaxPool2d, MaxPool3d
 
 ENABLED = config.fuse()
 _CALL = Module.__call__
 _POOLS = {Conv1d: MaxPool1d, Conv2d: MaxPool2d, Conv3d: MaxPool3d}
-_FORWARDS = {kind: kind.forward for kind in (ReLU, *_POOLS, *_POOLS.values())}
+_NORMS = (BatchNorm1d, BatchNorm2d, BatchNorm3d)
+_FORWARDS = {kind: kind.forward for kind in (ReLU, *_NORMS, *_POOLS, *_POOLS.values())}
+_STARTS = frozenset((*_NORMS, *_POOLS))
+
+Step = Module | Callable[[Any], Any]
 
 
-def unit_length(layers: Sequence[Module], first: int) -> int:
-    """Return how many layers, from ``layers[first]`` on, are a unit: 2 or 3, or 0 where there is none."""
-    conv = layers[first]
-    pool_type = _POOLS.get(type(conv))
-    if pool_type is None or not ENABLED or first + 1 == len(layers):
+def unit_length(steps: Sequence[Step], first: int) -> int:
+    """Return how many steps, from ``steps[first]`` on, are a unit: 2 or 3, or 0 where there is none."""
+    start = steps[first]
+    kind = type(start)
+    if kind not in _STARTS or not ENABLED or first + 1 == len(steps) or not _is_genuine(start):
         return 0
-    if conv._extended is not None or not _is_genuine(conv):
+    second = steps[first + 1]
+    if kind in _NORMS:
+        return 2 if _is_relu(second) else 0
+    if start._extended is not None:
         return 0
-    second = layers[first + 1]
     length = 1
-    if type(second) is ReLU and _is_genuine(second):
+    if _is_relu(second):
         length = 2
-        second = layers[first + 2] if first + 2 < len(layers) else None
-    if type(second) is pool_type and _is_genuine(second) and _has_whole_windows(second):
+        second = steps[first + 2] if first + 2 < len(steps) else None
+    if type(second) is _POOLS[kind] and _is_genuine(second) and _has_whole_windows(second):
         return length + 1
     return length if length == 2 else 0
+
+
+def _is_relu(step: Any) -> bool:
+    return step is relu or (type(step) is ReLU and _is_genuine(step))
 
 
 def _is_genuine(layer: Any) -> bool:
@@ -76,11 +89,42 @@ def _has_whole_windows(pool: Any) -> bool:
     return plain and pool.stride == size and prod(size) <= MOST_PLACES
 
 
-def run(layers: Sequence[Module], first: int, length: int, input: Any) -> Any:
-    """Run the unit of this length."""
-    conv, last = layers[first], layers[first + length - 1]
-    pool = None if type(last) is ReLU else last.kernel_size
-    activation = "relu" if type(layers[first + 1]) is ReLU else None
-    op = f"conv{conv.rank}d"
-    options = (conv.stride, conv.padding, conv.dilation, conv.groups, resolve_exact(op, conv.exact), pool)
-    return run_unit(op, input, conv.weight, conv.bias, options, activation)
+def run(steps: Sequence[Any], first: int, length: int, input: Any, residual: Any = None) -> Any:
+    """Run the unit of this length. ``residual``: added to batch norm's output, of its shape."""
+    start, last = steps[first], steps[first + length - 1]
+    if type(start) in _NORMS:
+        return start.run(input, "relu", residual)
+    pool = None if _is_relu(last) else last.kernel_size
+    activation = "relu" if _is_relu(steps[first + 1]) else None
+    op = f"conv{start.rank}d"
+    options = (start.stride, start.padding, start.dilation, start.groups, resolve_exact(op, start.exact), pool)
+    return run_unit(op, input, start.weight, start.bias, options, activation)
+
+
+def chain(input: Any, *steps: Step, residual: Any = None) -> Any:
+    """Return ``input`` after one step after the other; neighbours that make a unit run as one, as in a Sequential.
+
+    Args:
+        steps: modules, or functions of one argument, such as ``functional.relu``.
+        residual: is added in front of the last step, with broadcasting.
+
+    >>> import numpy as np
+    >>> from fastconv.nn import BatchNorm1d, Identity, functional
+    >>> norm = BatchNorm1d(2).eval()
+    >>> chain(np.ones((1, 2), np.float32), norm, functional.relu, residual=np.float32([[-5, 1]])).numpy().round(3)
+    array([[0., 2.]], dtype=float32)
+    """
+    i, count = 0, len(steps)
+    while i < count:
+        length = unit_length(steps, i)
+        ends = residual is not None and i + max(length, 1) == count
+        if ends and length and not (type(steps[i]) in _NORMS and input.shape == residual.shape):
+            length = 0
+        if length:
+            input = run(steps, i, length, input, residual if ends else None)
+        else:
+            if residual is not None and i + 1 == count:
+                input = input + residual
+            input = steps[i](input)
+        i += max(length, 1)
+    return input

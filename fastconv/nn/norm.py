@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import functional as F
 from ..arguments import integer, number
 from ..errors import ShapeError, mismatch
+from ..functional.norm import run_batch_norm
 from ..tensor import float_dtype
 from .module import Module, Parameter
 
@@ -40,6 +40,10 @@ class _BatchNorm(Module):
             self.to(device)
 
     def forward(self, input: Any) -> Any:
+        return self.run(input)
+
+    def run(self, input: Any, activation: str | None = None, residual: Any = None) -> Any:
+        """``forward`` with what follows it: a residual of the input's shape that is added, and a ReLU."""
         shape = input.shape if hasattr(input, "shape") else np.shape(input)
         if len(shape) not in self.axes:
             expected = f"input of {' or '.join(map(str, self.axes))} axes"
@@ -49,9 +53,10 @@ class _BatchNorm(Module):
             self.num_batches_tracked += 1
             if momentum is None:
                 momentum = 1.0 / float(self.num_batches_tracked)
-        return F.batch_norm(
+        return run_batch_norm(
             input, self.running_mean, self.running_var, self.weight, self.bias,
             self.training or not self.track_running_stats, 0.0 if momentum is None else momentum, self.eps,
+            activation, residual,
         )  # fmt: skip
 
     def extra_repr(self) -> str:

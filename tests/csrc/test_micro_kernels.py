@@ -20,7 +20,8 @@ def struct(name, **fields):
 
 ConvTile = struct(
     "ConvTile", x=POINTER, pixel=POINTER, tap=POINTER, w=POINTER, wtap=POINTER, bias=POINTER, y=POINTER, ypixel=POINTER,
-    pixels=SIZE, listed=SIZE, taps=SIZE, depth=SIZE, columns=SIZE, accumulate=FLAG,
+    pixels=SIZE, listed=SIZE, taps=SIZE, depth=SIZE, columns=SIZE, accumulate=FLAG, relu=FLAG, residual=POINTER,
+    rpixel=POINTER,
 )  # fmt: skip
 OuterTile = struct(
     "OuterTile", x=POINTER, xpixel=POINTER, row=POINTER, dy=POINTER, ypixel=POINTER, dw=POINTER, pixels=SIZE, rows=SIZE,
@@ -120,6 +121,30 @@ def test_conv_tile(isa, dtype, rng, bias, accumulate):
                 depth=depth, columns=columns, accumulate=accumulate,
             )  # fmt: skip
             np.testing.assert_allclose(y, expected, rtol=0, atol=tolerance(dtype))
+            assert edges_untouched(memory)
+
+
+@pytest.mark.parametrize("relu", [0, 1])
+@pytest.mark.parametrize("with_residual", [False, True])
+def test_conv_tile_adds_the_residual_then_takes_the_maximum(isa, dtype, rng, with_residual, relu):
+    width, mr, nr = _lab.block_sizes(ISAS[isa], DTYPES[dtype])
+    none = np.zeros(1, np.int64)
+    for pixels in sizes_around(mr):
+        for columns in sorted({n for n in (*sizes_around(width), nr - 1, nr) if 1 <= n <= nr}):
+            x = rng.standard_normal(pixels).astype(dtype)
+            w = np.pad(rng.standard_normal(columns), (0, nr - columns)).astype(dtype)
+            x[-1], w[0] = np.nan, 3.0
+            memory, y = guarded((pixels, columns), dtype, rng)
+            residual = rng.standard_normal((pixels, columns + 2)).astype(dtype)[:, :columns]
+            rpixel = (rng.permutation(pixels) * (columns + 2)).astype(np.int64)
+            call(
+                "conv_tile", isa, dtype, x=x, pixel=np.arange(pixels), tap=none, w=w, wtap=none, y=y,
+                ypixel=np.arange(pixels) * columns, pixels=pixels, taps=1, depth=1, columns=columns, relu=relu,
+                residual=residual if with_residual else None, rpixel=rpixel,
+            )  # fmt: skip
+            expected = x[:, None] * w[:columns]
+            expected = expected + residual[rpixel // (columns + 2)] if with_residual else expected
+            np.testing.assert_array_equal(y, np.maximum(expected, 0) if relu else expected)
             assert edges_untouched(memory)
 
 

@@ -33,14 +33,15 @@ Targets = struct(
     smoothing=REAL,
 )  # fmt: skip
 Reduce = struct(
-    x=POINTER, dy=POINTER, mean=POINTER, first=POINTER, second=POINTER, rows=SIZE, columns=SIZE, ldx=SIZE, lddy=SIZE
-)
+    x=POINTER, dy=POINTER, mean=POINTER, first=POINTER, second=POINTER, rows=SIZE, columns=SIZE, ldx=SIZE, lddy=SIZE,
+    scale=POINTER, shift=POINTER,
+)  # fmt: skip
 Moments = struct(
     x=POINTER, start=POINTER, offset=POINTER, square=POINTER, count=SIZE, rows=SIZE, columns=SIZE, ldx=SIZE
 )
 Normalise = struct(
     y=POINTER, x=POINTER, dy=POINTER, mean=POINTER, scale=POINTER, shift=POINTER, slope=POINTER, rows=SIZE,
-    columns=SIZE, ldy=SIZE, ldx=SIZE, lddy=SIZE, stream=FLAG,
+    columns=SIZE, ldy=SIZE, ldx=SIZE, lddy=SIZE, stream=FLAG, relu=FLAG, bias=POINTER,
 )  # fmt: skip
 Step = struct(
     p=POINTER, g=POINTER, first=POINTER, second=POINTER, count=SIZE, lr=REAL, weight_decay=REAL, momentum=REAL,
@@ -87,6 +88,7 @@ MAPS = {
     "multiply": (2, lambda a, b: a * b),
     "divide": (2, lambda a, b: a / b),
     "scale": (1, lambda a: a * 0.25),
+    "add_relu": (2, lambda a, b: np.maximum(a + b, 0)),
     "relu_forward": (1, lambda x: np.maximum(x, 0)),
     "relu_backward": (2, lambda dy, y: dy * (y > 0)),
     "leaky_relu_forward": (1, lambda x: np.where(x > 0, x, 0.25 * x)),
@@ -308,12 +310,17 @@ def test_sums_of_rows(isa, dtype):
         x, dy = values("x", (rows, columns), dtype), values("dy", (rows, columns), dtype)
         mean = values("mmm", columns, dtype)
         d = x.astype(np.float64) - mean
-        for name, first, second in [("sum_rows", x, None), ("gradient_rows", dy, dy * d)]:
+        scale, shift = values("cccc", columns, dtype), values("ccccc", columns, dtype)
+        passed = dy * (d * scale + shift > 0)
+        for name, first, second, constants in [
+            ("sum_rows", x, None, {}), ("gradient_rows", dy, dy * d, {}),
+            ("gradient_rows", passed, passed * d, {"scale": scale, "shift": shift}),
+        ]:  # fmt: skip
             one, outer_one = guarded(columns, dtype)
             two, outer_two = guarded(columns, dtype)
             one[:] = two[:] = 1
             call(name, isa, dtype, Reduce, x=x, dy=dy, mean=mean, first=one, second=two, rows=rows, columns=columns,
-                 ldx=columns, lddy=columns)  # fmt: skip
+                 ldx=columns, lddy=columns, **constants)  # fmt: skip
             close(one, 1 + first.sum(0, dtype=np.float64), dtype)
             close(two, 1 if second is None else 1 + second.sum(0), dtype)
             assert untouched(outer_one)
@@ -327,12 +334,16 @@ def test_normalisation_of_rows(isa, dtype):
         x, dy = values("x", (rows, columns), dtype), values("dy", (rows, columns), dtype)
         mean, scale, shift, slope = (values("c" * k, columns, dtype) for k in (3, 4, 5, 6))
         d = x.astype(np.float64) - mean
-        for name, wanted in [
-            ("normalise_rows", d * scale + shift), ("normalise_gradient_rows", (dy - shift - d * slope) * scale)
+        z = d * scale + shift
+        for name, options, wanted in [
+            ("normalise_rows", {}, z), ("normalise_rows", {"relu": 1}, np.maximum(z, 0)),
+            ("normalise_rows", {"dy": dy}, z + dy), ("normalise_rows", {"dy": dy, "relu": 1}, np.maximum(z + dy, 0)),
+            ("normalise_gradient_rows", {"dy": dy}, (dy - shift - d * slope) * scale),
+            ("normalise_gradient_rows", {"dy": dy, "bias": shift}, (dy * (z > 0) - shift - d * slope) * scale),
         ]:  # fmt: skip
             y, outer = guarded((rows, columns), dtype)
-            call(name, isa, dtype, Normalise, y=y, x=x, dy=dy, mean=mean, scale=scale, shift=shift, slope=slope,
-                 rows=rows, columns=columns, ldy=columns, ldx=columns, lddy=columns)  # fmt: skip
+            call(name, isa, dtype, Normalise, y=y, x=x, mean=mean, scale=scale, shift=shift, slope=slope, rows=rows,
+                 columns=columns, ldy=columns, ldx=columns, lddy=columns, **options)  # fmt: skip
             close(y, wanted, dtype)
             assert untouched(outer)
 

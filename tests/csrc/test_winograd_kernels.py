@@ -12,7 +12,8 @@ DTYPES = {np.float32: 0, np.float64: 1}
 POINTER, SIZE = ctypes.c_void_p, ctypes.c_int64
 FIELDS = [("pixels", POINTER), ("planes", POINTER), ("bias", POINTER), ("row", SIZE), ("column", SIZE), ("plane", SIZE)]
 FIELDS += [(name, SIZE) for name in ("first_row", "last_row", "first_column", "last_column", "count")]
-FIELDS += [("form", ctypes.c_int32)]
+FIELDS += [("form", ctypes.c_int32), ("relu", ctypes.c_int32), ("residual", POINTER)]
+FIELDS += [("residual_row", SIZE), ("residual_column", SIZE)]
 FORMS = {"4x3": (0, 4, 3, (0.75, 1.5)), "4x5": (1, 4, 5, (0.5, 1.0, 2.0))}
 
 
@@ -132,6 +133,29 @@ def test_from_planes_to_pixels(isa, dtype, form, kernel):
                 expected = before.astype(np.float64)
                 expected[seen] = (result + start)[seen]
                 np.testing.assert_allclose(pixels, expected, rtol=0, atol=3000 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_output_adds_the_residual_then_takes_the_maximum(isa, dtype, form):
+    side = maps(form)[1]["winograd_output"].shape[1]
+    rng = np.random.default_rng(3)
+    for count in channel_counts(isa, dtype):
+        for first_row, last_row, first_column, last_column in windows(4):
+            planes = rng.standard_normal((side * side, count)).astype(dtype)
+            residual = rng.standard_normal((5, 6, count + 1)).astype(dtype)
+            start = np.full((4, 4, count), 7, dtype)
+            plain, ended = start.copy(), start.copy()
+            common = {
+                "planes": planes, "row": 4 * count, "column": count, "plane": count, "first_row": first_row,
+                "last_row": last_row, "first_column": first_column, "last_column": last_column, "count": count,
+                "bias": planes[0], "form": FORMS[form][0],
+            }  # fmt: skip
+            call("winograd_output", isa, dtype, pixels=plain, **common)
+            call("winograd_output", isa, dtype, pixels=ended, relu=1, residual=residual,
+                 residual_row=residual[0].size, residual_column=count + 1, **common)  # fmt: skip
+            seen = np.s_[first_row:last_row, first_column:last_column]
+            start[seen] = np.maximum(plain + residual[:4, :4, :count], 0)[seen]
+            np.testing.assert_array_equal(ended, start)
 
 
 def in_windows(tile):

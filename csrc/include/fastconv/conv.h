@@ -6,6 +6,7 @@
 /* y[ypixel[p] + c] = start + sum over taps t and depth k of x[pixel[p] + tap[t] + k] * w[wtap[t] + k * NR + c]
  * for 0 <= p < pixels, 0 <= c < columns <= NR. `start` is y itself with `accumulate`, else bias[c], else 0.
  * The sum runs over t, then k, one fused multiply-add after the other, whatever the tile: that fixes the bits.
+ * Then, on its way to y, residual[rpixel[p] + c] is added and, with `relu`, what is below 0 becomes 0 (NaN stays NaN).
  * `pixel` may list more than `pixels`: while one register tile is at work, the first taps of the next one among `listed`
  * pixels are brought near; 0 where they are near already. */
 typedef struct fc_conv_tile {
@@ -18,7 +19,9 @@ typedef struct fc_conv_tile {
     void* y;
     const int64_t* ypixel; /* (pixels,) */
     int64_t pixels, listed, taps, depth, columns;
-    int32_t accumulate;
+    int32_t accumulate, relu;
+    const void* residual;  /* or NULL */
+    const int64_t* rpixel; /* (pixels,) where each pixel's residual lies */
 } fc_conv_tile;
 
 /* dw[r * ld + c] = start + sum over pixels p of x[xpixel[p] + row[r]] * dy[ypixel[p] + c]

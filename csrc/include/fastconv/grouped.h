@@ -21,7 +21,8 @@ typedef struct fc_blocks {
 /* y[p * ypixel + b * ylanes + l] = bias[b * W + l] (or 0) + sum over kernel rows r, depth k and taps t of
  * x[row[r] + (p * step + t * spread) * xpixel + b * xlanes + lane[k][l]]
  * times w[b * wblock + ((wrow[r] * depth + k) * taps + t) * W + l]
- * for 0 <= p < pixels and each block b. The sum runs over r, then k, then t, one fused multiply-add after the other. */
+ * for 0 <= p < pixels and each block b. The sum runs over r, then k, then t, one fused multiply-add after the other.
+ * With `relu`, what is below 0 becomes 0 (NaN stays NaN). */
 typedef struct fc_grouped_row {
     const void* x;
     const int64_t* row;  /* (rows,) where each kernel row's source row starts */
@@ -32,6 +33,7 @@ typedef struct fc_grouped_row {
     int64_t rows, taps, pixels, step, spread, low, high;
     int64_t xpixel, ypixel, wblock;
     fc_blocks blocks;
+    int32_t relu;
 } fc_grouped_row;
 
 /* dw[b * wblock + ((r * depth + k) * taps + t) * W + l] += sum over lines i and 0 <= p < pixels of
@@ -55,7 +57,7 @@ typedef struct fc_grouped_outer {
  * x[plane[q] + (i * step + r) * xrow + (p * step + t) * xpixel + b * W + l]
  * times w[b * wblock + (wplane[q] + r * 3 + t) * W + l]
  * for 0 <= i < lines, 0 <= p < pixels. Source rows outside [top, bottom) and positions outside [low, high) count as
- * zero. The sum runs over r, then q, then t. The last block has `last` lanes, the others W. */
+ * zero. The sum runs over r, then q, then t; `relu` as above. The last block has `last` lanes, the others W. */
 typedef struct fc_depthwise {
     const void* x;
     const int64_t* plane;  /* (planes,) where each plane of the kernel starts in x */
@@ -65,6 +67,7 @@ typedef struct fc_depthwise {
     void* y;
     int64_t planes, lines, pixels, step, top, bottom, low, high;
     int64_t xrow, xpixel, yrow, ypixel, wblock, blocks, last;
+    int32_t relu;
 } fc_depthwise;
 
 /* dw[b * wblock + (r * 3 + t) * W + l] += sum over 0 <= i < lines and 0 <= p < pixels of

@@ -3,7 +3,8 @@
 #pragma once
 #include <stdint.h>
 
-/* first[c] += sum over rows of f(x, dy), second[c] += sum over rows of g(x, dy); which f and g: kernels/norm.hpp. */
+/* first[c] += sum over rows of f(x, dy), second[c] += sum over rows of g(x, dy); which f and g: kernels/norm.hpp.
+ * With `scale`, dy counts as 0 where a ReLU behind normalise_rows with these constants let nothing through. */
 typedef struct fc_reduce {
     const void* x;
     const void* dy;
@@ -11,6 +12,8 @@ typedef struct fc_reduce {
     void* first;
     void* second;
     int64_t rows, columns, ldx, lddy;
+    const void* scale; /* or NULL */
+    const void* shift;
 } fc_reduce;
 
 /* The mean of each column, start + offset, and the sum of squared distances from it. `count` rows are in them already,
@@ -23,7 +26,10 @@ typedef struct fc_moments {
     int64_t count, rows, columns, ldx;
 } fc_moments;
 
-/* y[r, c] = f(x[r, c], dy[r, c], column c's constants); `stream` asks for stores past the caches */
+/* y[r, c] = f(x[r, c], dy[r, c], column c's constants); `stream` asks for stores past the caches.
+ * normalise_rows           (x - mean) * scale + shift, + dy unless NULL, then max(0, .) with `relu`
+ * normalise_gradient_rows  (dy - shift - (x - mean) * slope) * scale; with `bias`, dy counts as 0 where a ReLU behind
+ *                          (x - mean) * scale + bias let nothing through */
 typedef struct fc_normalise {
     void* y;
     const void* x;
@@ -33,5 +39,6 @@ typedef struct fc_normalise {
     const void* shift;
     const void* slope;
     int64_t rows, columns, ldy, ldx, lddy;
-    int32_t stream;
+    int32_t stream, relu;
+    const void* bias; /* or NULL */
 } fc_normalise;

@@ -9,7 +9,7 @@ enum fc_winograd_form { FC_WINOGRAD_4X3, FC_WINOGRAD_4X5 };
 /* winograd_input            planes = B' pixels B         (P x P pixels of the source)
  * winograd_filter           planes = G pixels G'         (r x r taps)
  * winograd_expand           planes = A pixels A'         (m x m pixels of the output's gradient)
- * winograd_output           pixels = A' planes A + bias  (m x m pixels of the output)
+ * winograd_output           pixels = A' planes A + bias + residual, then max(0, .) with `relu`  (m x m pixels)
  * winograd_scatter          pixels += B planes B'          (P x P pixels of the source's gradient)
  * winograd_filter_gradient  pixels = G' planes G         (r x r taps)
  * Pixels outside [first_row, last_row) x [first_column, last_column) are read as zero, or not written. */
@@ -21,7 +21,9 @@ typedef struct fc_winograd {
     int64_t plane;       /* elements from a plane to the next */
     int64_t first_row, last_row, first_column, last_column;
     int64_t count;
-    int32_t form;
+    int32_t form, relu;
+    const void* residual; /* of winograd_output: where the tile's first pixel lies or would lie in it, or NULL */
+    int64_t residual_row, residual_column;
 } fc_winograd;
 
 /* The same for a unit whose convolution is pooled in windows of 2 x 2 outputs, four of them a tile; an index is as in

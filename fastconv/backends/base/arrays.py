@@ -28,6 +28,11 @@ class Arrays:
         """Return a NumPy array with the values of a device array (the array itself where that is possible)."""
         raise self._missing("to_numpy")
 
+    def empty(self, shape: Sequence[int], dtype: Any) -> Array:
+        """Return a new array (N, C, ...) of undefined content, with a pixel's channels side by side where the device
+        has strides."""
+        raise self._missing("empty")
+
     def usable(self, operands: Sequence[object]) -> bool:
         """Whether all of ``operands``, None apart, are arrays that methods take as they are: of one dtype, aligned, in
         native byte order. The path of every call: it then looks at no array again."""

@@ -15,11 +15,14 @@ class Layers(Arrays):
 
     # ------------------------------------------------------------------------------------- convolution
 
-    def conv_forward(self, x: Array, w: Array, b: Array | None, geometry: ConvGeometry, frozen: bool = False) -> Array:
+    def conv_forward(
+        self, x: Array, w: Array, b: Array | None, geometry: ConvGeometry, frozen: bool | dict = False
+    ) -> Array:
         """Cross-correlation. x (N, IC, ID, IH, IW), w (OC, IC/G, KD, KH, KW), b (OC,) -> y (N, OC, OD, OH, OW).
 
         ``frozen``: no gradient of ``w`` will be taken, so what is made of it may be kept for a later call, which must
-        see whether ``w`` has changed since. It never changes the result.
+        see whether ``w`` has changed since. A dict: the caller vouches that ``w`` never changes, and the dict, for this
+        one ``w`` and empty at first, is where to keep it. It never changes the result.
         """
         raise self._missing("conv_forward")
 
@@ -76,14 +79,19 @@ class Layers(Arrays):
     # convolution's output.
 
     def conv_act_forward(
-        self, x: Array, w: Array, b: Array | None, geometry: ConvGeometry, activation: str | None
-    ) -> Array:
-        """The activation of ``conv_forward``."""
+        self, x: Array, w: Array, b: Array | None, geometry: ConvGeometry, activation: str | None,
+        residual: Array | None = None, frozen: bool | dict = False, out: Array | None = None,
+    ) -> Array:  # fmt: skip
+        """``activation(conv_forward(x, w, b) + residual)``, with the bits of the verbs one after the other.
+
+        ``residual``, of y's shape, is left out if None. ``out``, of y's shape and dtype and apart from all inputs,
+        receives y and is returned; any strides, but best with a pixel's channels side by side.
+        """
         raise self._missing("conv_act_forward")
 
     def conv_act_pool_forward(
         self, x: Array, w: Array, b: Array | None, geometry: ConvGeometry, activation: str | None,
-        pool_geometry: PoolGeometry,
+        pool_geometry: PoolGeometry, frozen: bool | dict = False,
     ) -> tuple[Array, Array]:  # fmt: skip
         """``max_pool_forward`` of ``conv_act_forward`` -> y (N, OC, PD, PH, PW), index of its shape, uint8.
 
@@ -104,7 +112,7 @@ class Layers(Arrays):
     # ------------------------------------------------------------------------------------------ linear
 
     def linear_forward(
-        self, x: Array, w: Array, b: Array | None, frozen: bool = False, compute: str = "float32"
+        self, x: Array, w: Array, b: Array | None, frozen: bool | dict = False, compute: str = "float32"
     ) -> Array:
         """x (N, I), w (O, I), b (O,) -> x w^T + b (N, O). ``frozen`` as in ``conv_forward``."""
         raise self._missing("linear_forward")
@@ -134,16 +142,26 @@ class Layers(Arrays):
         """running += (batch * factor - running) * share, in place; (C,), the numbers rounded to the dtype first."""
         raise self._missing("move_towards")
 
-    def batch_norm_forward(self, x: Array, mean: Array, rstd: Array, weight: Array | None, bias: Array | None) -> Array:
-        """(x - mean) * rstd * weight + bias, per channel of x (N, C, L). ``rstd`` is 1 / sqrt(variance + eps)."""
+    def batch_norm_forward(
+        self, x: Array, mean: Array, rstd: Array, weight: Array | None, bias: Array | None,
+        activation: str | None = None, residual: Array | None = None, out: Array | None = None,
+    ) -> Array:  # fmt: skip
+        """(x - mean) * rstd * weight + bias, per channel of x (N, C, L). ``rstd`` is 1 / sqrt(variance + eps).
+
+        Then ``residual``, ``activation`` and ``out`` as in ``conv_act_forward``.
+        """
         raise self._missing("batch_norm_forward")
 
     def batch_norm_backward(
         self, dy: Array, x: Array, mean: Array, rstd: Array, weight: Array | None, training: bool,
-        needs: Sequence[bool] = (True, True, True),
+        needs: Sequence[bool] = (True, True, True), bias: Array | None = None, activation: str | None = None,
     ) -> tuple[Array | None, Array | None, Array | None]:  # fmt: skip
         """-> dx (N, C, L), dweight (C,), dbias (C,), None where ``needs`` says no. In training mean and rstd depend on
-        x, else they are constants."""
+        x, else they are constants.
+
+        ``activation``, in training only: that of a forward pass with this ``bias`` and no residual, whose output had
+        the gradient dy; where it let dy through is found out from x.
+        """
         raise self._missing("batch_norm_backward")
 
     def local_response_norm_forward(

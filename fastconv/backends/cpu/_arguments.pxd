@@ -15,7 +15,9 @@ cdef extern from "fastconv/kernels.h" nogil:
         void* y
         const int64_t* ypixel
         int64_t pixels, listed, taps, depth, columns
-        int32_t accumulate
+        int32_t accumulate, relu
+        const void* residual
+        const int64_t* rpixel
 
     ctypedef struct fc_outer_tile:
         const void* x
@@ -45,6 +47,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         int64_t rows, taps, pixels, step, spread, low, high
         int64_t xpixel, ypixel, wblock
         fc_blocks blocks
+        int32_t relu
 
     ctypedef struct fc_grouped_outer:
         const void* x
@@ -65,6 +68,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         void* y
         int64_t planes, lines, pixels, step, top, bottom, low, high
         int64_t xrow, xpixel, yrow, ypixel, wblock, blocks, last
+        int32_t relu
 
     ctypedef struct fc_depthwise_outer:
         const void* x
@@ -182,6 +186,8 @@ cdef extern from "fastconv/kernels.h" nogil:
         void* first
         void* second
         int64_t rows, columns, ldx, lddy
+        const void* scale
+        const void* shift
 
     ctypedef struct fc_moments:
         const void* x
@@ -199,7 +205,8 @@ cdef extern from "fastconv/kernels.h" nogil:
         const void* shift
         const void* slope
         int64_t rows, columns, ldy, ldx, lddy
-        int32_t stream
+        int32_t stream, relu
+        const void* bias
 
     ctypedef struct fc_pool_axis:
         const int64_t* first
@@ -339,7 +346,9 @@ cdef extern from "fastconv/kernels.h" nogil:
         int64_t row, column, plane
         int64_t first_row, last_row, first_column, last_column
         int64_t count
-        int32_t form
+        int32_t form, relu
+        const void* residual
+        int64_t residual_row, residual_column
 
     ctypedef struct fc_winograd_windows:
         void* small

@@ -39,6 +39,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*multiply)(const fc_map*) noexcept nogil
         void (*divide)(const fc_map*) noexcept nogil
         void (*scale)(const fc_map*) noexcept nogil
+        void (*add_relu)(const fc_map*) noexcept nogil
         void (*relu_forward)(const fc_map*) noexcept nogil
         void (*relu_backward)(const fc_map*) noexcept nogil
         void (*leaky_relu_forward)(const fc_map*) noexcept nogil

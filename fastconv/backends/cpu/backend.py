@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from ...geometry import ConvGeometry
 from ..base import Array
 from ..reference.backend import ReferenceBackend
@@ -18,6 +21,7 @@ from . import (
     pool,
     reduce,
     running,
+    runtime,
     softmax,
     unit_plan,
 )  # fmt: skip
@@ -29,7 +33,9 @@ class CpuBackend(ReferenceBackend):
 
     name = "cpu"
 
-    def conv_forward(self, x: Array, w: Array, b: Array | None, geometry: ConvGeometry, frozen: bool = False) -> Array:
+    def conv_forward(
+        self, x: Array, w: Array, b: Array | None, geometry: ConvGeometry, frozen: bool | dict = False
+    ) -> Array:
         return plan.choose("conv_forward", geometry, x.itemsize)(x, w, b, geometry, frozen=frozen)
 
     def conv_backward_input(self, dy: Array, w: Array, b: Array | None, geometry: ConvGeometry) -> Array:
@@ -40,7 +46,14 @@ class CpuBackend(ReferenceBackend):
 
     explain = staticmethod(plan.explain)
 
-    conv_act_forward = staticmethod(unit_plan.conv_act_forward)
+    def conv_act_forward(
+        self, x: Array, w: Array, b: Array | None, geometry: ConvGeometry, activation: str | None,
+        residual: Array | None = None, frozen: bool | dict = False, out: Array | None = None,
+    ) -> Array:  # fmt: skip
+        return plan.choose("conv_forward", geometry, x.itemsize)(
+            x, w, b, geometry, frozen=frozen, activation=activation, residual=residual, out=out
+        )
+
     conv_act_pool_forward = staticmethod(unit_plan.conv_act_pool_forward)
     conv_act_pool_backward = staticmethod(unit_plan.conv_act_pool_backward)
     explain_unit = staticmethod(unit_plan.explain)
@@ -57,6 +70,9 @@ class CpuBackend(ReferenceBackend):
     sigmoid_backward = staticmethod(activation.sigmoid_backward)
     tanh_forward = staticmethod(activation.tanh_forward)
     tanh_backward = staticmethod(activation.tanh_backward)
+
+    def empty(self, shape: Sequence[int], dtype: Any) -> Array:
+        return runtime.empty(tuple(shape), dtype, "channels_last")
 
     reshape = staticmethod(arrays.reshape)
     broadcast_to = staticmethod(arrays.broadcast_to)

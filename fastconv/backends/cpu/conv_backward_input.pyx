@@ -11,7 +11,7 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
 from fastconv.backends.cpu.arrays cimport View, view
-from fastconv.backends.cpu.conv_tiles cimport Correlation, correlate
+from fastconv.backends.cpu.conv_tiles cimport Correlation, correlate, plain_ending
 from fastconv.backends.cpu.grouped cimport grouped_correlate
 from fastconv.backends.cpu.narrow cimport is_narrow, narrow_correlate
 from fastconv.backends.cpu.tiles cimport TileAxis, set_pairs
@@ -58,6 +58,7 @@ def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, bint lanes=F
     problem.columns = wv.size[1]
     problem.w = wv.data
     problem.bias = problem.packed = NULL
+    plain_ending(&problem)
     problem.bias_stride = 0
     problem.w_group = wv.size[0] // groups * wv.stride[0]
     problem.w_depth, problem.w_column = wv.stride[0], wv.stride[1]

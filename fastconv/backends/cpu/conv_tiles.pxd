@@ -7,7 +7,8 @@ from fastconv.backends.cpu.tiles cimport Reader
 
 
 cdef struct Correlation:
-    # y[n, column] = bias[column] + sum over taps and depth of x[n, depth] * w[depth, column], group by group.
+    # y[n, column] = relu(residual[n, column] + bias[column] + sum), the sum over taps and depth of x[n, depth] *
+    # w[depth, column], group by group.
     Reader x                            # the source and the three axes
     char* y                             # channels side by side
     int64_t ys[5]
@@ -16,8 +17,16 @@ cdef struct Correlation:
     int64_t w_group, w_depth, w_column  # strides, elements
     const char* bias                    # (groups * columns,) or NULL
     int64_t bias_stride
-    char* packed                        # weights that were packed by `pack_weights`, or NULL
+    char* packed                        # weights that were packed (or transformed) before, or NULL
+    const char* residual                # added to the finished sum, its channels side by side; or NULL
+    int64_t rs[5]
+    bint relu                           # then max(0, .)
 
 
-cdef object kept_weights(Correlation* problem, cnp.ndarray w, object kind)
+cdef inline void plain_ending(Correlation* problem) noexcept nogil:
+    problem.residual = NULL
+    problem.relu = False
+
+
+cdef object kept_weights(Correlation* problem, cnp.ndarray w, object kind, object frozen)
 cdef int correlate(Correlation* problem) except -1 nogil

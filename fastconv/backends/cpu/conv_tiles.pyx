@@ -17,7 +17,7 @@ from fastconv.backends.cpu.tiles cimport (
     Reader, Taps, Tile, TileAxis, ceil_div, choose_chunk, choose_tile, count_tiles, fetch, finish, folds, halve_tile,
     list_pixels, locate, next_run, tile_bytes, tile_pixels,
 )
-from fastconv.backends.cpu.weight_cache cimport Panels, cached_panels, new_panels
+from fastconv.backends.cpu.weight_cache cimport Panels, kept_panels, new_panels
 
 cnp.import_array()
 
@@ -43,7 +43,7 @@ cdef struct Plan:
     char* bias          # (groups, blocks, nr)
     int64_t part        # pixels that all panels see before the next pixels do, or 0
     bint few            # one tile of few pixels and one tap
-    bint fused          # one tile: each task packs its panels for itself, and they need not leave the cache
+    bint fused          # one tile, weights not kept: each task packs its panels, which need not leave the cache
     bint failed         # a thread found no memory for its workspace
 
 
@@ -141,7 +141,7 @@ cdef struct Task:
     int64_t group, block, last_block, chunk, depth
     bint fold
     char* panel         # memory for one, if fused
-    int64_t* lists[4]   # pixels in the source and in y, taps in the source and in a panel
+    int64_t* lists[5]   # pixels in the source and in y, taps in the source and in a panel, pixels in the residual
 
 
 cdef void run_box(Plan* plan, Task* task, const Tile* box, const Taps* taps, fc_conv_tile* call) noexcept nogil:
@@ -149,16 +149,19 @@ cdef void run_box(Plan* plan, Task* task, const Tile* box, const Taps* taps, fc_
     cdef Correlation* problem = plan.problem
     cdef Reader* x = &problem.x
     cdef int64_t nr = x.kernel.nr, block, pixels, first = 0, part
-    cdef bint ahead
+    cdef bint ahead, ends = task.chunk == x.chunks - 1
+    if problem.residual != NULL:
+        list_pixels(x, &task.tile, box, problem.rs, task.lists[0], task.lists[4])
     pixels = list_pixels(x, &task.tile, box, problem.ys, task.lists[0], task.lists[1])
     call.taps = list_box_taps(x, taps, task.depth, task.fold, task.lists[2], task.lists[3])
     call.depth = task.depth * (taps.last[2] - taps.first[2]) if task.fold else task.depth
     # Rows that far apart share a set of the first-level cache: there the next ones would drive out those at work.
     ahead = x.direct and x.taps == 1 and x.step[4] * x.itemsize % 2048 != 0
     part = plan.part if plan.part > 0 else pixels
+    call.relu, call.residual = ends and problem.relu, NULL
     while first < pixels:
         call.pixels = min(part, pixels - first)
-        call.pixel, call.ypixel = task.lists[0] + first, task.lists[1] + first
+        call.pixel, call.ypixel, call.rpixel = task.lists[0] + first, task.lists[1] + first, task.lists[4] + first
         call.listed = pixels - first if ahead else 0
         for block in range(task.block, task.last_block):
             call.columns = min(nr, problem.columns - block * nr)
@@ -167,6 +170,8 @@ cdef void run_box(Plan* plan, Task* task, const Tile* box, const Taps* taps, fc_
             if problem.bias != NULL:
                 call.bias = plan.bias + (task.group * plan.blocks + block) * nr * x.itemsize
             call.y = problem.y + (task.group * problem.columns + block * nr) * x.itemsize
+            if ends and problem.residual != NULL:
+                call.residual = problem.residual + (task.group * problem.columns + block * nr) * x.itemsize
             if x.channels > 0:
                 x.kernel.conv_tile_pairs(call)
             else:
@@ -205,7 +210,7 @@ cdef void run_tile(void* context, int64_t index) noexcept nogil:
     cdef Plan* plan = <Plan*> context
     cdef Reader* x = &plan.problem.x
     cdef int64_t most = tile_pixels(x), share = ceil_div(plan.blocks, plan.splits), split = index % plan.splits
-    cdef int64_t lists = ceil_div(2 * (most + x.taps) * sizeof(int64_t), 64) * 64
+    cdef int64_t lists = ceil_div((3 * most + 2 * x.taps) * sizeof(int64_t), 64) * 64
     cdef int64_t panels = panel_bytes(plan) if plan.fused else 0, last_block, block
     cdef int64_t floats = floats_bytes(plan) if plan.fused else 0
     cdef int64_t* memory = <int64_t*> workspace(panels + floats + lists + tile_bytes(x))
@@ -217,7 +222,7 @@ cdef void run_tile(void* context, int64_t index) noexcept nogil:
     task.panel = <char*> memory
     memory += (panels + floats) // <int64_t>sizeof(int64_t)
     task.lists[0], task.lists[1] = memory, memory + most
-    task.lists[2], task.lists[3] = memory + 2 * most, memory + 2 * most + x.taps
+    task.lists[2], task.lists[3], task.lists[4] = memory + 3 * most, memory + 3 * most + x.taps, memory + 2 * most
     call.tap, call.wtap = task.lists[2], task.lists[3]
     task.group = index // plan.splits % x.groups
     task.block, task.last_block = split * share, min(plan.blocks, (split + 1) * share)
@@ -241,9 +246,9 @@ cdef inline int64_t count_pixels(const Reader* x) noexcept nogil:
     return x.n * x.axis[0].count * x.axis[1].count * x.axis[2].count
 
 
-cdef void make_plan(Plan* plan, Correlation* problem) noexcept nogil:
-    """Chunks, tiles and tasks. What the number of pixels decides here does not change the order of a sum: with one tap
-    that is the order of the channels, however they are cut into chunks."""
+cdef void make_plan(Plan* plan, Correlation* problem, bint keeps) noexcept nogil:
+    """Chunks, tiles and tasks; ``keeps``: weights are packed before. What the number of pixels decides here does not
+    change the order of a sum: with one tap that is the order of the channels, however they are cut into chunks."""
     cdef Reader* x = &problem.x
     x.kernel = kernels(x.itemsize)
     plan.problem = problem
@@ -261,7 +266,7 @@ cdef void make_plan(Plan* plan, Correlation* problem) noexcept nogil:
         x.chunks = 1  # nothing to sum: the micro-kernel stores the bias or zeros
     share_out(plan)
     finish(x)
-    plan.fused = count_tiles(x) == 1
+    plan.fused = count_tiles(x) == 1 and not keeps
     plan.part = PART if plan.blocks * panel_bytes(plan) <= PANELS_BYTES else 0
 
 
@@ -284,7 +289,7 @@ cdef class PackWeights:
         return panels
 
 
-cdef object kept_weights(Correlation* problem, cnp.ndarray w, object kind):
+cdef object kept_weights(Correlation* problem, cnp.ndarray w, object kind, object frozen):
     """Find or make the packed weights of an array whose content seldom changes; the caller holds what is returned.
 
     ``kind`` tells apart problems that read the same array of weights in different ways.
@@ -295,13 +300,15 @@ cdef object kept_weights(Correlation* problem, cnp.ndarray w, object kind):
     cdef int64_t chunk
     if count_pixels(&problem.x) == 0:
         return None
-    make_plan(&plan, problem)
+    make_plan(&plan, problem, True)
     if packed_bytes(&plan) == 0:
         return None
     pack.plan = &plan
     chunk = problem.x.chunk if problem.x.taps > 1 else 0  # the order of a panel: dilation, for one, may change it
-    panels = cached_panels(w, (kind, problem.x.groups, chunk, <size_t> problem.x.kernel, problem.x.channels), pack)
-    problem.packed = panels.data
+    kind = kind, problem.x.groups, chunk, <size_t> problem.x.kernel, problem.x.channels
+    panels = kept_panels(frozen, w, kind, pack)
+    if panels is not None:
+        problem.packed = panels.data
     return panels
 
 
@@ -313,7 +320,7 @@ cdef int correlate(Correlation* problem) except -1 nogil:
     cdef char* memory
     if count_pixels(x) == 0:
         return 0
-    make_plan(&plan, problem)
+    make_plan(&plan, problem, problem.packed != NULL)
     panels = x.groups * plan.blocks
     packed = packed_bytes(&plan) if problem.packed == NULL else 0
     bytes = packed + (0 if problem.bias == NULL else panels * x.kernel.nr * x.itemsize)

@@ -194,8 +194,20 @@ cdef bint same_strides(cnp.ndarray a, cnp.ndarray b):
     return True
 
 
+cdef bint nests(cnp.ndarray array, const int* axes):
+    """Whether a step along an axis is beyond all steps along those behind it in ``axes``: dense, or a part of such."""
+    cdef int64_t least = cnp.PyArray_ITEMSIZE(array)
+    cdef int k
+    for k in range(cnp.PyArray_NDIM(array) - 1, -1, -1):
+        if cnp.PyArray_DIM(array, axes[k]) != 1:
+            if cnp.PyArray_STRIDE(array, axes[k]) < least:
+                return False
+            least = cnp.PyArray_STRIDE(array, axes[k]) * cnp.PyArray_DIM(array, axes[k])
+    return True
+
+
 cdef object empty_in_order_of(cnp.ndarray leader, object dtype=None):
-    """An array of undefined content with the leader's shape, and its memory order if the leader is dense (else C)."""
+    """An array of undefined content with the leader's shape, dense in its memory order; C where its axes overlap."""
     cdef int[MOST_AXES] axes
     cdef tuple shape = (<object> leader).shape
     if dtype is None:
@@ -203,7 +215,7 @@ cdef object empty_in_order_of(cnp.ndarray leader, object dtype=None):
     if cnp.PyArray_IS_C_CONTIGUOUS(leader) or cnp.PyArray_NDIM(leader) > 32:  # which `empty` may refuse
         return empty(shape, dtype)
     order_axes(leader, axes)
-    return _empty(shape, cnp.PyArray_NDIM(leader), dtype, axes) if fills(leader, axes) else empty(shape, dtype)
+    return _empty(shape, cnp.PyArray_NDIM(leader), dtype, axes) if nests(leader, axes) else empty(shape, dtype)
 
 
 cdef cnp.ndarray in_order_of(cnp.ndarray leader, cnp.ndarray array):

@@ -1,5 +1,6 @@
 # Convolution of few channels a group, and what its loop nests share: see grouped.pyx.
 
+cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t
 
 from fastconv.backends.cpu._csrc cimport fc_blocks
@@ -37,4 +38,5 @@ cdef int64_t source_plane(const Reader* x, const Tile* tile, int64_t n, int64_t 
 cdef int64_t source_row(const Reader* x, const Tile* tile, int64_t n, int64_t d, int64_t h, int64_t kd,
                         int64_t kh) noexcept nogil
 
+cdef object kept_blocks(Correlation* problem, cnp.ndarray w, object frozen)
 cdef int grouped_correlate(Correlation* problem) except -1 nogil

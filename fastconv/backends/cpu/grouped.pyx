@@ -6,6 +6,7 @@ channels of the source lie side by side it is read in place, and padding is left
 A task is a tile of pixels and a chunk of blocks.
 """
 
+cimport numpy as cnp
 from libc.stdint cimport INT64_MIN, int32_t, int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
@@ -17,6 +18,9 @@ from fastconv.backends.cpu.tiles cimport (
     TileAxis, ceil_div, choose_chunk, choose_tile, count_tiles, fetch, finish, halve_tile, locate, source_at,
     tile_bytes,
 )
+from fastconv.backends.cpu.weight_cache cimport Panels, kept_panels, new_panels
+
+cnp.import_array()
 
 cdef int64_t CHUNK_CHANNELS = 64            # of a source that is copied
 cdef int64_t SET_BYTES = 2048               # at this distance a first-level cache holds some 16 lines
@@ -148,12 +152,13 @@ cdef int64_t source_row(const Reader* x, const Tile* tile, int64_t n, int64_t d,
 cdef struct Plan:
     Correlation* problem
     Lanes lanes
-    char* packed            # (blocks, rows, depth, taps of a row, width), then the bias (blocks, width)
+    char* packed            # (blocks, rows, depth, taps of a row, width)
+    char* bias              # (blocks, width)
     bint failed
 
 
 cdef void pack_block(void* context, int64_t index) noexcept nogil:
-    """Pack the weights and the bias of one block."""
+    """Pack the weights of one block."""
     cdef Plan* plan = <Plan*> context
     cdef Correlation* problem = plan.problem
     cdef Reader* x = &problem.x
@@ -182,12 +187,18 @@ cdef void pack_block(void* context, int64_t index) noexcept nogil:
                     x.kernel.copy2d(&copy)
                     copy.dst = <char*> copy.dst + columns * size
                 copy.dst = <char*> copy.dst + (width * ax[2].taps - (1 if columns == 1 else groups) * columns) * size
-    if problem.bias != NULL:
-        copy.rows, copy.columns, copy.padded, copy.ld, copy.si = 1, groups * columns, width, width, 0
-        copy.src = problem.bias + group * columns * problem.bias_stride * size
-        copy.sj = problem.bias_stride
-        copy.dst = plan.packed + (lanes.blocks.count * lanes.wblock + index * width) * size
-        x.kernel.copy2d(&copy)
+
+
+cdef void pack_bias(Plan* plan, int64_t index) noexcept nogil:
+    """The bias of one block."""
+    cdef Correlation* problem = plan.problem
+    cdef int64_t size = problem.x.itemsize, width = problem.x.kernel.width
+    cdef fc_copy2d copy
+    copy.rows, copy.columns, copy.padded, copy.ld, copy.dj = 1, lanes_of(&plan.lanes, index), width, width, 1
+    copy.si, copy.sj = 0, problem.bias_stride
+    copy.src = problem.bias + index * plan.lanes.block_groups * problem.columns * problem.bias_stride * size
+    copy.dst = plan.bias + index * width * size
+    problem.x.kernel.copy2d(&copy)
 
 
 cdef void run_tile(void* context, int64_t index) noexcept nogil:
@@ -212,8 +223,8 @@ cdef void run_tile(void* context, int64_t index) noexcept nogil:
     call.w = plan.packed + first * lanes.wblock * size
     call.bias = NULL
     if problem.bias != NULL:
-        call.bias = plan.packed + (lanes.blocks.count * lanes.wblock + first * x.kernel.width) * size
-    call.wblock = lanes.wblock
+        call.bias = plan.bias + first * x.kernel.width * size
+    call.wblock, call.relu = lanes.wblock, problem.relu
     call.taps, call.pixels, call.step = ax[2].taps, tile.count[3], ax[2].src_step
     call.spread = ax[2].shift[1] - ax[2].shift[0] if ax[2].taps > 1 else 1
     call.low = -source_at(&ax[2], tile.first[3])
@@ -270,7 +281,7 @@ cdef void slide_tile(const Correlation* problem, const Tile* tile, const fc_grou
     call.low, call.high = row.low, row.high
     call.xrow, call.xpixel, call.ypixel, call.wblock = x.step[3], row.xpixel, row.ypixel, row.wblock
     call.yrow = ax[1].dst_step * problem.ys[3]
-    call.blocks, call.last = row.blocks.count, row.blocks.last_ylanes
+    call.blocks, call.last, call.relu = row.blocks.count, row.blocks.last_ylanes, row.relu
     for n in range(tile.first[0], tile.first[0] + tile.count[0]):
         for d in range(tile.first[1], tile.first[1] + tile.count[1]):
             call.planes = 0
@@ -283,12 +294,41 @@ cdef void slide_tile(const Correlation* problem, const Tile* tile, const fc_grou
             x.kernel.depthwise(&call)
 
 
+cdef class PackBlocks:
+    """Packs the weights of a problem, for the cache."""
+    cdef Plan* plan
+
+    def __call__(self):
+        cdef Lanes* lanes = &self.plan.lanes
+        cdef Panels panels = new_panels(lanes.blocks.count * lanes.wblock * self.plan.problem.x.itemsize)
+        self.plan.packed = panels.data
+        with nogil:
+            parallel_for(lanes.blocks.count, pack_block, self.plan)
+        return panels
+
+
+cdef object kept_blocks(Correlation* problem, cnp.ndarray w, object frozen):
+    """As kept_weights of conv_tiles.pyx: set problem.packed to the packed weights, if they are kept."""
+    cdef Correlation copy = problem[0]
+    cdef Plan plan
+    cdef Panels panels
+    cdef PackBlocks pack = PackBlocks()
+    plan.problem, pack.plan = &copy, &plan
+    copy.x.kernel = kernels(copy.x.itemsize)
+    set_lanes(&plan.lanes, &copy.x, copy.columns)
+    panels = kept_panels(frozen, w, ("lanes", problem.x.groups, <size_t> copy.x.kernel), pack)
+    if panels is not None:
+        problem.packed = panels.data
+    return panels
+
+
 cdef int grouped_correlate(Correlation* problem) except -1 nogil:
     """Solve a correlation of few channels in and out of each group: at most a vector. Raises MemoryError."""
     cdef Reader* x = &problem.x
     cdef Plan plan
     cdef Lanes* lanes = &plan.lanes
-    cdef int64_t bytes, table, wanted = TASKS_PER_THREAD * num_threads() if num_threads() > 1 else 1
+    cdef char* memory
+    cdef int64_t bytes, weights = 0, index, table, wanted = TASKS_PER_THREAD * num_threads() if num_threads() > 1 else 1
     if x.n * x.axis[0].count * x.axis[1].count * x.axis[2].count == 0:
         return 0
     plan.problem = problem
@@ -308,18 +348,25 @@ cdef int grouped_correlate(Correlation* problem) except -1 nogil:
                 break
             set_chunks(lanes, x, ceil_div(lanes.chunk_blocks, 2))
     finish_lanes(lanes, x)
-    bytes = lanes.blocks.count * (lanes.wblock + x.kernel.width) * x.itemsize
-    plan.packed = <char*> allocate(bytes)
+    if problem.packed == NULL:
+        weights = lanes.blocks.count * lanes.wblock * x.itemsize
+    bytes = weights + lanes.blocks.count * x.kernel.width * x.itemsize
+    memory = <char*> allocate(bytes)
+    plan.packed, plan.bias = memory if weights else problem.packed, memory + weights
     lanes.lane = <int32_t*> malloc((table + 1) * sizeof(int32_t))
-    if lanes.lane == NULL or plan.packed == NULL:
+    if lanes.lane == NULL or memory == NULL:
         plan.failed = True
     else:
         if table:
             fill_lanes(lanes, x.kernel.width)
-        parallel_for(lanes.blocks.count, pack_block, &plan)
+        if problem.bias != NULL:
+            for index in range(lanes.blocks.count):
+                pack_bias(&plan, index)
+        if weights:
+            parallel_for(lanes.blocks.count, pack_block, &plan)
         parallel_for(count_tiles(x) * x.chunks, run_tile, &plan)
     free(lanes.lane)
-    release(plan.packed, bytes)
+    release(memory, bytes)
     if plan.failed:
         with gil:
             raise MemoryError("grouped convolution: no memory for packed weights or a workspace")

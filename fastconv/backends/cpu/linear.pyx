@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t
 
 from fastconv.backends.cpu._csrc cimport FC_FEW_ROWS, fc_few_rows, fc_kernels
 from fastconv.backends.cpu.arrays cimport View, view
-from fastconv.backends.cpu.conv_tiles cimport Correlation, correlate, kept_weights
+from fastconv.backends.cpu.conv_tiles cimport Correlation, correlate, kept_weights, plain_ending
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport num_threads, parallel_for
 from fastconv.backends.cpu.tiles cimport Reader, ceil_div, set_pairs
@@ -85,7 +85,7 @@ cdef bint few_rows(const Correlation* problem, const View* x, bint by_rows) noex
     return True
 
 
-cdef object product(cnp.ndarray x, cnp.ndarray w, b, int depth_axis, bint frozen, bint pairs):
+cdef object product(cnp.ndarray x, cnp.ndarray w, b, int depth_axis, object frozen, bint pairs):
     """x (N, K) times w with its axis ``depth_axis`` of size K, plus b."""
     cdef View xv = view(x), wv = view(w), yv, bv
     cdef cnp.ndarray y = empty((x.shape[0], w.shape[1 - depth_axis]), x.dtype, "C")
@@ -104,13 +104,14 @@ cdef object product(cnp.ndarray x, cnp.ndarray w, b, int depth_axis, bint frozen
     problem.w, problem.w_group = wv.data, 0
     problem.w_depth, problem.w_column = wv.stride[depth_axis], wv.stride[1 - depth_axis]
     problem.bias = problem.packed = NULL
+    plain_ending(&problem)
     problem.bias_stride = 0
     if b is not None:
         bv = view(b)
         problem.bias, problem.bias_stride = bv.data, bv.stride[0]
     if yv.size[1] > 0:
         if frozen and (pairs or xv.size[0] > FC_FEW_ROWS):
-            _kept = kept_weights(&problem, w, depth_axis)  # lives as long as the call
+            _kept = kept_weights(&problem, w, depth_axis, frozen)  # lives as long as the call
         with nogil:
             if pairs or not few_rows(&problem, &xv, depth_axis == 0):
                 correlate(&problem)
@@ -122,7 +123,7 @@ cdef inline bint as_pairs(cnp.ndarray a, str compute):
     return compute == "bf16" and cnp.PyArray_ITEMSIZE(a) == 4
 
 
-def linear_forward(cnp.ndarray x, cnp.ndarray w, b, bint frozen=False, str compute="float32"):
+def linear_forward(cnp.ndarray x, cnp.ndarray w, b, frozen=False, str compute="float32"):
     """x (N, I), w (O, I), b (O,) or None -> y (N, O)."""
     return product(x, w, b, 1, frozen, as_pairs(x, compute))
 

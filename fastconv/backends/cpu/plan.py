@@ -14,6 +14,7 @@ import numpy as np
 
 from ...geometry import ConvGeometry
 from ..reference import conv as reference
+from ..reference.unit import conv_act_forward
 from . import bf16_rule, tuned, winograd_rule
 from .conv_backward_input import conv_backward_input
 from .conv_backward_weight import conv_backward_weight
@@ -64,7 +65,7 @@ def _candidates(kernel: Callable, specification: Callable) -> tuple[Candidate, .
 
 
 CANDIDATES = {
-    "conv_forward": _candidates(conv_forward, reference.conv_forward),
+    "conv_forward": _candidates(conv_forward, partial(conv_act_forward, activation=None)),
     "conv_backward_input": _candidates(conv_backward_input, reference.conv_backward_input),
     "conv_backward_weight": _candidates(conv_backward_weight, reference.conv_backward_weight),
 }

@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t
 
 import numpy as np
 
+from fastconv.backends.cpu._csrc cimport fc_reduce
 from fastconv.backends.cpu.arrays cimport View, view
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.rows cimport in_kernel_layout, reduce_channels
@@ -12,12 +13,15 @@ from fastconv.backends.cpu.runtime cimport empty
 
 cnp.import_array()
 
+cdef fc_reduce NOTHING  # no constants
+NOTHING.mean = NOTHING.scale = NOTHING.shift = NULL
+
 
 cdef cnp.ndarray sum_channels(cnp.ndarray a):
     """a (N, C, L) -> (C,)."""
     cdef cnp.ndarray kept = in_kernel_layout(a), total = empty((a.shape[1],), a.dtype)
     cdef View x = view(kept)
-    reduce_channels(kernels(x.itemsize).sum_rows, &x, NULL, NULL, <char*> cnp.PyArray_DATA(total), NULL)
+    reduce_channels(kernels(x.itemsize).sum_rows, &NOTHING, &x, NULL, <char*> cnp.PyArray_DATA(total), NULL)
     return total
 
 

@@ -34,7 +34,8 @@ cdef inline char* element(const View* v, int64_t n, int64_t c, int64_t spot) noe
 
 
 # first (C,) and second (C,) or NULL <- kernel's sums over N and L of x and dy (or NULL), (N, C, L) in kernel layout.
-cdef int reduce_channels(reduce_kernel kernel, const View* x, const View* dy, const void* mean, char* first,
+# `constants`: its mean, scale and shift are (C,), contiguous, or NULL.
+cdef int reduce_channels(reduce_kernel kernel, const fc_reduce* constants, const View* x, const View* dy, char* first,
                          char* second) except -1
 
 # call.y <- kernel; the columns' constants in `call` are (C,), contiguous, or NULL.
@@ -43,3 +44,6 @@ cdef int normalise_channels(normalise_kernel kernel, const fc_normalise* call, c
 
 # `array`, or a copy, with its channels or its positions side by side, as `like` has them where that is given.
 cdef cnp.ndarray in_kernel_layout(cnp.ndarray array, cnp.ndarray like=*)
+
+# Whether it is so already.
+cdef bint lies_as(cnp.ndarray array, cnp.ndarray like)

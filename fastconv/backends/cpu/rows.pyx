@@ -61,16 +61,17 @@ cdef Cut cut_rows(const View* x, bint columns) noexcept nogil:
     return cut
 
 
-cdef cnp.ndarray in_kernel_layout(cnp.ndarray array, cnp.ndarray like=None):
-    cdef View v = view(array), w
+cdef bint lies_as(cnp.ndarray array, cnp.ndarray like):
+    cdef View v = view(array), w = view(like)
     cdef bint columns = channels_are_columns(&v)
-    cdef cnp.ndarray copy
-    if like is not None:
-        w = view(like)
-        if channels_are_columns(&w) == columns and (columns or v.stride[2] == 1 or v.size[2] == 1):
-            return array
-        columns = channels_are_columns(&w)
-    elif columns or v.stride[2] == 1 or v.size[2] == 1:
+    return channels_are_columns(&w) == columns and (columns or v.stride[2] == 1 or v.size[2] == 1)
+
+
+cdef cnp.ndarray in_kernel_layout(cnp.ndarray array, cnp.ndarray like=None):
+    cdef cnp.ndarray model = array if like is None else like, copy
+    cdef View w = view(model)
+    cdef bint columns = channels_are_columns(&w)
+    if lies_as(array, model):
         return array
     copy = empty((<object> array).shape, array.dtype, "channels_last" if columns else "C")
     np.copyto(copy, array)
@@ -86,10 +87,16 @@ cdef struct Sums:
     View x
     View dy
     bint with_dy, columns
-    const char* mean
+    fc_reduce constants
     char* partial           # (parts, sums, C)
     int64_t sums
     Cut cut
+
+
+cdef inline const void* from_channel(const void* values, int64_t c, int64_t size) noexcept nogil:
+    if values == NULL:
+        return NULL
+    return <const char*> values + c * size
 
 
 cdef void add_pixels(const Sums* s, int64_t part, int64_t c, int64_t columns) noexcept nogil:
@@ -97,10 +104,10 @@ cdef void add_pixels(const Sums* s, int64_t part, int64_t c, int64_t columns) no
     cdef int64_t size = s.x.itemsize, pixel = part * s.cut.rows, n, spot
     cdef int64_t last = min(pixel + s.cut.rows, s.x.size[0] * s.x.size[2])
     cdef fc_reduce call
-    call.columns, call.ldx = columns, s.x.stride[2]
-    call.mean = call.dy = NULL
-    if s.mean != NULL:
-        call.mean = s.mean + c * size
+    call.columns, call.ldx, call.dy = columns, s.x.stride[2], NULL
+    call.mean = from_channel(s.constants.mean, c, size)
+    call.scale = from_channel(s.constants.scale, c, size)
+    call.shift = from_channel(s.constants.shift, c, size)
     call.first = s.partial + (part * s.sums * s.x.size[1] + c) * size
     call.second = s.partial + ((part * s.sums + s.sums - 1) * s.x.size[1] + c) * size
     while pixel < last:
@@ -142,11 +149,13 @@ cdef void add_positions(const Sums* s, int64_t part, int64_t c) noexcept nogil:
     """Positions as columns: add up one channel of the part's samples."""
     cdef int64_t size = s.x.itemsize, length = s.x.size[2], first = part * s.cut.rows, n, spot
     cdef int64_t last = min(first + s.cut.rows, s.x.size[0])
-    cdef char[LANE_BYTES] mean, one, two
+    cdef char[LANE_BYTES] mean, scale, shift, one, two
     cdef fc_reduce call
     memset(one, 0, LANE_BYTES)
     memset(two, 0, LANE_BYTES)
-    call.dy, call.mean = NULL, spread(s.mean, c, s.x.itemsize, mean, LANES)
+    call.dy, call.mean = NULL, spread(s.constants.mean, c, s.x.itemsize, mean, LANES)
+    call.scale = spread(s.constants.scale, c, s.x.itemsize, scale, LANES)
+    call.shift = spread(s.constants.shift, c, s.x.itemsize, shift, LANES)
     call.first, call.second = one, two
     n = first
     while n < last:
@@ -185,13 +194,13 @@ cdef void add_part(void* context, int64_t index) noexcept nogil:
         add_positions(s, part, c)
 
 
-cdef int reduce_channels(reduce_kernel kernel, const View* x, const View* dy, const void* mean, char* first,
+cdef int reduce_channels(reduce_kernel kernel, const fc_reduce* constants, const View* x, const View* dy, char* first,
                          char* second) except -1:
     cdef Sums s
     cdef int64_t channels = x.size[1], step = 1, part, bytes
     cdef fc_accumulate call
     s.kernel, s.kernels, s.x, s.with_dy = kernel, kernels(x.itemsize), x[0], dy != NULL
-    s.mean, s.sums, s.columns = <const char*> mean, 1 if second == NULL else 2, channels_are_columns(x)
+    s.constants, s.sums, s.columns = constants[0], 1 if second == NULL else 2, channels_are_columns(x)
     memset(first, 0, channels * x.itemsize)
     if second != NULL:
         memset(second, 0, channels * x.itemsize)
@@ -265,7 +274,7 @@ cdef void walk_positions(void* context, int64_t index) noexcept nogil:
     cdef Walk* walk = <Walk*> context
     cdef int64_t channels = walk.x.size[1], length = walk.x.size[2], row, n, c
     cdef int64_t lanes = min(length, <int64_t> LANES)
-    cdef char[LANE_BYTES] mean, scale, shift, slope
+    cdef char[LANE_BYTES] mean, scale, shift, slope, bias
     cdef int size = walk.x.itemsize
     cdef fc_normalise call = walk.call
     call.ldy = call.ldx = call.lddy = LANES
@@ -275,6 +284,7 @@ cdef void walk_positions(void* context, int64_t index) noexcept nogil:
         call.scale = spread(walk.call.scale, c, size, scale, lanes)
         call.shift = spread(walk.call.shift, c, size, shift, lanes)
         call.slope = spread(walk.call.slope, c, size, slope, lanes)
+        call.bias = spread(walk.call.bias, c, size, bias, lanes)
         if length >= LANES:
             call.rows, call.columns = length // LANES, LANES
             place(walk, &call, n, c, 0)
@@ -298,12 +308,13 @@ cdef int normalise_channels(normalise_kernel kernel, const fc_normalise* call, c
                             const View* dy) except -1:
     cdef Walk walk
     cdef int64_t n = x.size[0], channels = x.size[1], length = x.size[2], tasks
-    cdef size_t bytes = channels * x.itemsize, room = 4 * ((bytes + 63) // 64 * 64)
+    cdef size_t bytes = channels * x.itemsize, room = 5 * ((bytes + 63) // 64 * 64)
     cdef char* constants
     cdef char* at
     if n * channels * length == 0:
         return 0
     walk.kernel, walk.call, walk.y, walk.x, walk.dy = kernel, call[0], y, x, dy
+    walk.call.dy = NULL
     walk.call.stream = n * channels * length * x.itemsize * (2 if dy == NULL else 3) >= STREAM_BYTES
     if channels_are_columns(x):
         constants = at = <char*> allocate(room)  # at the starts of cache lines: each row reads them
@@ -311,6 +322,7 @@ cdef int normalise_channels(normalise_kernel kernel, const fc_normalise* call, c
             raise MemoryError("normalisation: no memory for its constants")
         walk.call.mean, walk.call.scale = lay_beside(&at, call.mean, bytes), lay_beside(&at, call.scale, bytes)
         walk.call.shift, walk.call.slope = lay_beside(&at, call.shift, bytes), lay_beside(&at, call.slope, bytes)
+        walk.call.bias = lay_beside(&at, call.bias, bytes)
         walk.share = max(<int64_t> 1, TASK_BYTES // (channels * x.itemsize))
         walk.across = ceil_div(n if length == 1 else length, walk.share)
         tasks = walk.across if length == 1 else walk.across * n

@@ -21,7 +21,7 @@ from .dispatch import isa
 from .reduce import bias_backward
 from .unit_backward import live_backward_input, live_backward_weight
 from .unit_forward import conv_act_pool_forward as fused_forward
-from .unit_pool import act_pool_forward, relu_in_place, unpool_backward
+from .unit_pool import act_pool_forward, unpool_backward
 from .winograd_unit import winograd_unit_backward, winograd_unit_forward
 
 PRODUCTS = 2304  # of one chunk in conv_tiles.pyx: a sum that is cut there has other bits
@@ -142,21 +142,17 @@ def explain(geometry: ConvGeometry, pool_geometry: PoolGeometry, dtype: str) -> 
     return "\n".join(lines)
 
 
-def conv_act_forward(x: Array, w: Array, b: Array | None, geometry: ConvGeometry, activation: str | None) -> Array:
-    y = plan.choose("conv_forward", geometry, x.itemsize)(x, w, b, geometry)
-    return relu_in_place(y) if activation == "relu" else y
-
-
 def conv_act_pool_forward(
-    x: Array, w: Array, b: Array | None, geometry: ConvGeometry, activation: str | None, pool_geometry: PoolGeometry
-) -> tuple[Array, Array]:
+    x: Array, w: Array, b: Array | None, geometry: ConvGeometry, activation: str | None, pool_geometry: PoolGeometry,
+    frozen: bool | dict = False,
+) -> tuple[Array, Array]:  # fmt: skip
     way = choose("conv_act_pool_forward", geometry, pool_geometry, x.itemsize)
     if way == "winograd":
         form = winograd_rule.form_of(geometry).code
-        return winograd_unit_forward(x, w, b, geometry, activation, pool_geometry, form)
+        return winograd_unit_forward(x, w, b, geometry, activation, pool_geometry, form, frozen)
     if way == "fused":
         return fused_forward(x, w, b, geometry, activation, pool_geometry)
-    z = plan.choose("conv_forward", geometry, x.itemsize)(x, w, b, geometry)
+    z = plan.choose("conv_forward", geometry, x.itemsize)(x, w, b, geometry, frozen=frozen)
     return act_pool_forward(z, activation, pool_geometry)
 
 

@@ -9,7 +9,7 @@ from libc.string cimport memset
 
 import numpy as np
 
-from fastconv.backends.cpu._csrc cimport fc_copy2d, fc_map, fc_pool_windows, fc_unpool_windows
+from fastconv.backends.cpu._csrc cimport fc_copy2d, fc_pool_windows, fc_unpool_windows
 from fastconv.backends.cpu.arrays cimport View, view
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport empty, parallel_for, workspace
@@ -166,34 +166,3 @@ cpdef cnp.ndarray channels_last(cnp.ndarray array):
     if array.shape[1] == 1 or array.strides[1] == array.itemsize:
         return array
     return np.ascontiguousarray(array.transpose(0, 2, 3, 4, 1)).transpose(0, 4, 1, 2, 3)
-
-
-# -------------------------------------------------------------------------------------- without a pooling
-
-
-cdef struct InPlace:
-    char* data
-    int64_t count, share
-    int itemsize
-
-
-cdef void relu_task(void* context, int64_t index) noexcept nogil:
-    cdef InPlace* s = <InPlace*> context
-    cdef fc_map call
-    cdef int64_t first = index * s.share
-    call.y = s.data + first * s.itemsize
-    call.x[0] = call.y
-    call.count = min(s.share, s.count - first)
-    call.rows, call.step[0], call.stream = 1, 0, False
-    kernels(s.itemsize).relu_forward(&call)
-
-
-def relu_in_place(cnp.ndarray y):
-    """ReLU of a fresh array without gaps, over itself."""
-    cdef InPlace s
-    s.data, s.count = <char*> cnp.PyArray_DATA(y), cnp.PyArray_SIZE(y)
-    s.itemsize = <int> cnp.PyArray_ITEMSIZE(y)
-    s.share = 64 * 1024 // s.itemsize
-    with nogil:
-        parallel_for(ceil_div(s.count, s.share), relu_task, &s)
-    return y

@@ -9,4 +9,5 @@ cdef class Panels:
     cdef size_t nbytes
 
 cdef Panels new_panels(size_t nbytes)
+cdef object kept_panels(object frozen, cnp.ndarray w, object kind, object build)
 cpdef object cached_panels(cnp.ndarray w, object kind, object build)

@@ -2,9 +2,10 @@
 
 An entry holds a copy of the weights that it was made of, and every use compares it with what lies there now: weights
 written in place, views, and a freed array whose address another one got, are all seen. A weight is kept when it comes
-for the second time; one that was found changed a few times is taken for a moving one and not kept any more. The entries
-used longest ago go when the bytes exceed FASTCONV_WEIGHT_CACHE; what exceeds it alone is never kept. No packing here:
-``build`` knows how.
+for the second time; one that was found changed a few times is taken for a moving one and not kept any more. The bytes
+stay within FASTCONV_WEIGHT_CACHE: for a newcomer go, oldest first, the entries that were not used since it came before.
+So a network that does not fit keeps some of its layers, instead of always driving out the one that comes next. No
+packing here: ``build`` knows how.
 
 A thread may come back in while it holds the lock: a signal handler or a finalizer may run a layer. So the lock lets it,
 each step on the dictionaries stands alone, and how many bytes there are is counted, not remembered.
@@ -68,11 +69,13 @@ cdef void keep(void* context, int64_t index) noexcept nogil:
 cdef class Entry:
     cdef Panels weights, made
     cdef size_t nbytes
+    cdef int64_t used       # when last
 
 
 _lock = RLock()
 _entries = {}  # key -> Entry, the one used last at the end
-_seen = {}     # key -> how often its weights were found changed
+_seen = {}     # key -> how often its weights were found changed, when it came last, the bytes of its entry if known
+cdef int64_t clock = 0
 
 
 cdef size_t total():
@@ -82,41 +85,77 @@ cdef size_t total():
     return nbytes
 
 
-cdef int remember(object key, int changes) except -1:
-    """Put a key behind all others with the number of its changes."""
+cdef bint has_room(size_t nbytes, int64_t since, size_t bound):
+    """Whether so many bytes fit beside the entries that were used after ``since``."""
+    for entry in list(_entries.values()):
+        nbytes += (<Entry> entry).nbytes if (<Entry> entry).used > since else 0
+    return nbytes <= bound
+
+
+cdef int make_room(size_t nbytes, size_t bound) except -1:
+    """Let the oldest entries go until so many bytes fit."""
+    for oldest in list(_entries):
+        if total() + nbytes <= bound:
+            break
+        _entries.pop(oldest, None)
+    return 0
+
+
+cdef int remember(object key, int changes, int64_t now, size_t nbytes) except -1:
+    """Put a key behind all others."""
     _seen.pop(key, None)
-    _seen[key] = changes
+    _seen[key] = changes, now, nbytes
     while len(_seen) > SEEN:
         _seen.pop(next(iter(_seen)), None)
     return 0
 
 
+cdef object kept_panels(object frozen, cnp.ndarray w, object kind, object build):
+    """What ``build()`` makes of ``w`` or made of it before, or None: not to be kept.
+
+    ``frozen``: True, or a dict for this one ``w``, whose owner vouches that it never changes: it keeps what was made.
+    """
+    if type(frozen) is not dict:
+        return cached_panels(w, kind, build)
+    made = frozen.get(kind)
+    if made is None:
+        made = frozen[kind] = build()
+    return made
+
+
 cpdef object cached_panels(cnp.ndarray w, object kind, object build):
-    """Return what ``build()`` makes of the weights ``w``, or what an earlier call made of the same ones.
+    """Return what ``build()`` makes of the weights ``w``, or what an earlier call made of the same ones; or None, where
+    it is not kept.
 
     Args:
         w: contiguous; others are not kept.
         kind: says, with shape and dtype of ``w``, how they are packed; hashable.
         build: returns new Panels; it must not depend on more than ``w`` and ``kind``.
     """
+    global clock
     cdef Entry entry
     cdef Pair pair
     cdef Panels made
+    cdef int64_t now, since = 0
+    cdef bint wanted = False
     pair.bytes = cnp.PyArray_NBYTES(w)
     bound = config.weight_cache_bytes()
     if not cnp.PyArray_IS_C_CONTIGUOUS(w) or 2 * pair.bytes > bound:
-        return build()
+        return None
     key = (<size_t> cnp.PyArray_DATA(w), tuple([w.shape[i] for i in range(w.ndim)]), w.dtype.char, kind)
     pair.now = <const char*> cnp.PyArray_DATA(w)
     pair.differ = False
     with _lock:
+        clock += 1
+        now = clock
         entry = _entries.pop(key, None)
+        changes, since, nbytes = _seen.get(key, (-1, now, 0))
         if entry is not None:
+            entry.used = now
             _entries[key] = entry  # now the one used last
         else:
-            changes = _seen.get(key)
-            wanted = changes is not None and changes < CHANGES
-            remember(key, 0 if changes is None else changes)
+            wanted = 0 <= changes < CHANGES and has_room(nbytes, since, bound)
+            remember(key, max(changes, 0), now, nbytes)
     if entry is not None:
         pair.kept = entry.weights.data
         with nogil:
@@ -126,29 +165,25 @@ cpdef object cached_panels(cnp.ndarray w, object kind, object build):
         with _lock:
             if _entries.get(key) is entry:
                 _entries.pop(key, None)
-            changes = _seen.get(key, 0) + 1
+            changes = max(changes, 0) + 1
             wanted = changes < CHANGES
-            remember(key, changes)
+            remember(key, changes, now, entry.nbytes)
     if not wanted:
-        return build()
+        return None
     entry = Entry.__new__(Entry)
     entry.weights = new_panels(pair.bytes)
     pair.kept = entry.weights.data
     with nogil:  # before they are packed: what is kept is never newer than what was made of it
         parallel_for((pair.bytes + PIECE - 1) // PIECE, keep, &pair)
     made = build()
-    entry.made = made
+    entry.made, entry.used = made, now
     entry.nbytes = pair.bytes + made.nbytes
     with _lock:
-        if entry.nbytes > bound:
-            remember(key, CHANGES)
-            return made
+        remember(key, max(changes, 0), now, entry.nbytes)
         _entries.pop(key, None)  # another thread may have been first
-        _entries[key] = entry
-        for oldest in list(_entries):
-            if total() <= bound:
-                break
-            _entries.pop(oldest, None)
+        if has_room(entry.nbytes, since, bound):
+            make_room(entry.nbytes, bound)
+            _entries[key] = entry
     return made
 
 

@@ -1,5 +1,6 @@
 # Convolution by Winograd's minimal filtering: see winograd.pyx, and winograd_output.pyx for where its products go.
 
+cimport numpy as cnp
 from libc.stdint cimport int64_t, uint8_t
 
 from fastconv.backends.cpu.conv_tiles cimport Correlation
@@ -34,4 +35,5 @@ cdef struct Stage:
     int64_t* lists          # tiles in a source plane, tiles in a product plane, depth taps, their weights
 
 
+cdef object kept_transform(Correlation* problem, cnp.ndarray w, int form, object frozen)
 cdef int winograd_correlate(Correlation* problem, int form, bint adjoint, uint8_t* index, bint relu) except -1 nogil

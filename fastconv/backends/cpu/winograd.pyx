@@ -4,8 +4,8 @@ The planes of a chunk of tiles are matrices: tiles by input channels, times tran
 channels, and the micro-kernel of the direct convolution multiplies them, a panel of output channels at a time, whose
 tiles are transformed back at once. Where the transformed weights are small, a task is a chunk that stays in a
 second-level cache; where they are large, all threads share a larger chunk and a task is a panel, so that weights are
-read seldom: if one chunk is all there is, they are transformed by the task that uses them. Nothing about an element's
-sum depends on chunks and tasks, so neither do bits.
+read seldom: if one chunk is all there is, they are transformed by the task that uses them, unless they are kept.
+Nothing about an element's sum depends on chunks and tasks, so neither do bits.
 
 An input gradient is a convolution of the gradient with the turned kernel. Where that has more tiles than the forward
 pass had (no padding, small images), the *adjoint* of the forward pass has fewer: it takes disjoint m x m squares of the
@@ -14,6 +14,7 @@ gradient and adds overlapping squares of the result, an image after the other.
 Memory: the transformed weights, and chunks, within 4 MB a thread.
 """
 
+cimport numpy as cnp
 from libc.stdint cimport int64_t, uint8_t
 
 from fastconv.backends.cpu._csrc cimport fc_conv_tile, fc_copy2d, fc_winograd
@@ -22,11 +23,14 @@ from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.panels cimport pack_chunk
 from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport Reader, TileAxis, ceil_div, next_run
+from fastconv.backends.cpu.weight_cache cimport Panels, kept_panels, new_panels
 from fastconv.backends.cpu.winograd_output cimport clear, output_tiles, pool_tiles
 from fastconv.backends.cpu.winograd_tiles cimport (
     Grid, Pixels, apart, buffer_bytes, choose_box, chunk_bytes, count_chunks, even_images, list_tiles, locate_chunk,
     plane_size, rows_to_transform, set_form, transform_row,
 )
+
+cnp.import_array()
 
 cdef int64_t SMALL_WEIGHTS = 1024 * 1024        # bytes: up to here a thread works on chunks of its own
 cdef int64_t SMALL_CHUNK = 416 * 1024           # bytes: these chunks stay in a second-level cache, beside the weights
@@ -97,7 +101,7 @@ cdef void multiply(Stage* stage, int64_t block, const char* u, int64_t first, in
     cdef fc_conv_tile call
     call.depth = x.depth
     call.columns = min(x.kernel.nr, plan.problem.columns - block * x.kernel.nr)
-    call.bias, call.accumulate, call.listed = NULL, False, 0
+    call.bias, call.accumulate, call.listed, call.residual, call.relu = NULL, False, 0, NULL, False
     for plane in range(plan.grid.planes):
         call.x = stage.v + plane * stage.v_plane * x.itemsize
         call.w = u + plane * plan.u_plane * x.itemsize
@@ -224,8 +228,6 @@ cdef void run_shared(Plan* plan) noexcept nogil:
 cdef void run(Plan* plan, bint small) noexcept nogil:
     cdef Grid* grid = &plan.grid
     cdef int64_t nr = plan.x.kernel.nr, wanted = TASKS_PER_THREAD * num_threads(), bytes = SMALL_CHUNK
-    if plan.u != NULL:
-        parallel_for(plan.x.groups * plan.blocks * ceil_div(plan.x.depth, PACKED_DEPTH), prepare_weights, plan)
     if plan.adjoint:  # chunks of whole images
         choose_box(grid, &plan.source, nr, bytes)
         grid.box[2], grid.box[3] = grid.count[2], grid.count[3]
@@ -277,6 +279,60 @@ cdef void set_source(Plan* plan, int64_t* weights) noexcept nogil:
             weights += axis.taps
 
 
+cdef void make_plan(Plan* plan, Correlation* problem, int form, bint adjoint, int64_t* reversed_taps) noexcept nogil:
+    """Describe the problem; ``reversed_taps`` as in set_source."""
+    cdef Reader* x = &plan.x
+    x[0] = problem.x
+    x.kernel = kernels(x.itemsize)
+    x.taps = x.axis[0].taps * x.axis[1].taps * x.axis[2].taps
+    plan.problem, plan.adjoint, plan.failed = problem, adjoint, False
+    plan.index = NULL
+    plan.relu = False
+    plan.blocks = ceil_div(problem.columns, x.kernel.nr)
+    set_form(&plan.grid, x.kernel, x.itemsize, form)
+    set_source(plan, reversed_taps)
+    plan.u_plane = apart(x.axis[0].taps * x.depth * x.kernel.nr)
+
+
+cdef inline int64_t weight_bytes(const Plan* plan) noexcept nogil:
+    """Bytes of all transformed weights."""
+    return plan.x.groups * plan.blocks * panel_bytes(plan)
+
+
+cdef void prepare_all(Plan* plan) noexcept nogil:
+    parallel_for(plan.x.groups * plan.blocks * ceil_div(plan.x.depth, PACKED_DEPTH), prepare_weights, plan)
+
+
+cdef class TransformWeights:
+    """Transforms the weights of a problem, for the cache."""
+    cdef Plan* plan
+
+    def __call__(self):
+        cdef Panels panels = new_panels(weight_bytes(self.plan))
+        self.plan.u = panels.data
+        with nogil:
+            prepare_all(self.plan)
+        if self.plan.failed:
+            raise MemoryError("convolution: no memory for a workspace")
+        return panels
+
+
+cdef object kept_transform(Correlation* problem, cnp.ndarray w, int form, object frozen):
+    """As kept_weights of conv_tiles.pyx: set problem.packed to the transformed weights, if they are kept."""
+    cdef Plan plan
+    cdef Panels panels
+    cdef TransformWeights transform = TransformWeights()
+    cdef int64_t reversed_taps[10]
+    if problem.x.n == 0:
+        return None
+    make_plan(&plan, problem, form, False, reversed_taps)
+    transform.plan = &plan
+    panels = kept_panels(frozen, w, ("winograd", form, plan.x.groups, <size_t> plan.x.kernel), transform)
+    if panels is not None:
+        problem.packed = panels.data
+    return panels
+
+
 cdef int winograd_correlate(Correlation* problem, int form, bint adjoint, uint8_t* index, bint relu) except -1 nogil:
     """Solve the problem, whose rows and columns suit ``form``. Raises MemoryError.
 
@@ -284,24 +340,18 @@ cdef int winograd_correlate(Correlation* problem, int form, bint adjoint, uint8_
     """
     cdef Plan plan
     cdef Reader* x = &plan.x
-    cdef int64_t bytes, weights, tiles, bytes_of_all
+    cdef int64_t bytes, weights = 0, tiles, bytes_of_all
     cdef bint small
     cdef char* memory
     cdef int64_t reversed_taps[10]
     cdef fc_copy2d copy
-    x[0] = problem.x
-    if x.n * x.axis[0].count * x.axis[1].count * x.axis[2].count == 0:
+    if problem.x.n * problem.x.axis[0].count * problem.x.axis[1].count * problem.x.axis[2].count == 0:
         return 0
-    x.kernel = kernels(x.itemsize)
-    x.taps = x.axis[0].taps * x.axis[1].taps * x.axis[2].taps
-    plan.problem, plan.adjoint, plan.failed = problem, adjoint, False
+    make_plan(&plan, problem, form, adjoint, reversed_taps)
     plan.index, plan.relu = index, relu
-    plan.blocks = ceil_div(problem.columns, x.kernel.nr)
-    set_form(&plan.grid, x.kernel, x.itemsize, form)
-    set_source(&plan, reversed_taps)
-    plan.u_plane = apart(x.axis[0].taps * x.depth * x.kernel.nr)
     bytes = x.groups * problem.columns * x.itemsize
-    weights = x.groups * plan.blocks * panel_bytes(&plan)
+    if problem.packed == NULL:
+        weights = weight_bytes(&plan)
     small = adjoint or plan.blocks * panel_bytes(&plan) <= SMALL_WEIGHTS
     plan.parts = 1
     if not small:
@@ -318,7 +368,7 @@ cdef int winograd_correlate(Correlation* problem, int form, bint adjoint, uint8_
     if memory == NULL:
         plan.failed = True
     else:
-        plan.u = memory if weights else NULL
+        plan.u = memory if weights else problem.packed  # NULL: by the tasks that use them
         plan.bias = NULL
         if problem.bias != NULL:
             plan.bias = memory + weights
@@ -326,6 +376,8 @@ cdef int winograd_correlate(Correlation* problem, int form, bint adjoint, uint8_
             copy.columns = copy.padded = copy.ld = copy.dj = copy.sj = 1
             copy.si = problem.bias_stride
             x.kernel.copy2d(&copy)
+        if weights:
+            prepare_all(&plan)
         run(&plan, small)
     release(memory, weights + bytes)
     if plan.failed:

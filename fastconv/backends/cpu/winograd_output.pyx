@@ -23,6 +23,8 @@ cdef void output_tiles(Stage* stage, int64_t block, int64_t first, int64_t last,
     call.count = min(nr, problem.columns - block * nr)
     call.row, call.column = problem.ys[3], problem.ys[4]
     call.bias = plan.bias + column * size if plan.bias != NULL else NULL
+    call.relu, call.residual = problem.relu, NULL
+    call.residual_row, call.residual_column = problem.rs[3], problem.rs[4]
     for tile in range(first, last):
         at = tile // chunk.count[3]
         w = plan.first[1] + (chunk.first[3] + tile % chunk.count[3]) * plan.grid.m
@@ -31,8 +33,12 @@ cdef void output_tiles(Stage* stage, int64_t block, int64_t first, int64_t last,
         d, n = chunk.first[1] + at % chunk.count[1], chunk.first[0] + at // chunk.count[1]
         call.first_row, call.last_row = max(<int64_t>0, -h), min(plan.extent, plan.x.axis[1].count - h)
         call.first_column, call.last_column = max(<int64_t>0, -w), min(plan.extent, plan.x.axis[2].count - w)
-        at = n * problem.ys[0] + (depth.dst_base + depth.dst_step * d) * problem.ys[2] + column
-        call.pixels = problem.y + (at + h * problem.ys[3] + w * problem.ys[4]) * size
+        d = depth.dst_base + depth.dst_step * d
+        at = n * problem.ys[0] + d * problem.ys[2] + h * problem.ys[3] + w * problem.ys[4]
+        call.pixels = problem.y + (at + column) * size
+        if problem.residual != NULL:
+            at = n * problem.rs[0] + d * problem.rs[2] + h * problem.rs[3] + w * problem.rs[4]
+            call.residual = problem.residual + (at + column) * size
         call.planes = m + (tile - first) * nr * size
         if plan.adjoint:
             plan.grid.kernels.winograd_scatter(&call)

@@ -20,13 +20,13 @@ from fastconv.backends.cpu._csrc cimport (
     fc_accumulate, fc_conv_tile, fc_copy2d, fc_outer_tile, fc_winograd, fc_winograd_windows,
 )
 from fastconv.backends.cpu.arrays cimport View, view
-from fastconv.backends.cpu.conv_tiles cimport Correlation
+from fastconv.backends.cpu.conv_tiles cimport Correlation, plain_ending
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport allocate, empty, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport ceil_div, set_forward_axes
 from fastconv.backends.cpu.unit_pool cimport channels_last
 from fastconv.backends.cpu.weight_tiles cimport Outer
-from fastconv.backends.cpu.winograd cimport winograd_correlate
+from fastconv.backends.cpu.winograd cimport kept_transform, winograd_correlate
 from fastconv.backends.cpu.winograd_tiles cimport (
     Chunk, Grid, Pixels, apart, buffer_bytes, plane_size, set_form, transform_row,
 )
@@ -41,7 +41,7 @@ cdef int64_t NOTHING[1]             # the only depth tap
 NOTHING[0] = 0
 
 
-def winograd_unit_forward(cnp.ndarray x, cnp.ndarray w, b, geometry, activation, pool_geometry, int form):
+def winograd_unit_forward(cnp.ndarray x, cnp.ndarray w, b, geometry, activation, pool_geometry, int form, frozen):
     """x (N, IC, 1, IH, IW), w (OC, IC, 1, KH, KW), b (OC,) or None -> y and index (N, OC, 1, PH, PW)."""
     cdef cnp.ndarray y = empty(pool_geometry.output_shape, x.dtype, "channels_last")
     cdef cnp.ndarray index = empty(pool_geometry.output_shape, np.uint8, "channels_last")
@@ -56,6 +56,7 @@ def winograd_unit_forward(cnp.ndarray x, cnp.ndarray w, b, geometry, activation,
     problem.y, problem.ys, problem.columns = yv.data, yv.stride, wv.size[0]
     problem.w, problem.w_group, problem.w_depth, problem.w_column = wv.data, 0, wv.stride[1], wv.stride[0]
     problem.bias = problem.packed = NULL
+    plain_ending(&problem)
     problem.bias_stride = 0
     if b is not None:
         bv = view(b)
@@ -65,6 +66,7 @@ def winograd_unit_forward(cnp.ndarray x, cnp.ndarray w, b, geometry, activation,
         raise MemoryError("convolution with pooling: no memory for the list of taps")
     try:
         set_forward_axes(&problem.x, geometry, xv.size, wv.size, wv.stride, lists)
+        _kept = None if frozen is False else kept_transform(&problem, w, form, frozen)  # lives as long as the call
         with nogil:
             winograd_correlate(&problem, form, False, places, relu)
     finally:
@@ -198,7 +200,7 @@ cdef void multiply_task(void* context, int64_t plane) noexcept nogil:
         call.x, call.pixel, call.ypixel = m, s.lists + tiles, s.lists
         call.tap = call.wtap = s.lists + 2 * tiles
         call.pixels, call.taps, call.depth, call.listed = tiles, 1, s.columns, 0
-        call.bias, call.accumulate = NULL, False
+        call.bias, call.accumulate, call.residual, call.relu = NULL, False, NULL, False
         for panel in range(s.panels):
             call.columns = min(nr, s.channels - panel * nr)
             call.w = s.u + (panel * s.grid.planes + plane) * s.u_plane * size

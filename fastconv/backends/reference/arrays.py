@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 
 def _plain(array: object) -> bool:
     return type(array) is np.ndarray and array.dtype.char in "fd" and array.dtype.isnative and array.flags.aligned
+
+
+def empty(shape: Sequence[int], dtype: Any) -> np.ndarray:
+    memory = np.empty((shape[0], *shape[2:], shape[1]), dtype)
+    return memory.transpose(0, memory.ndim - 1, *range(1, memory.ndim - 1))
 
 
 def usable(operands: Sequence[object]) -> bool:

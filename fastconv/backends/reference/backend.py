@@ -38,6 +38,7 @@ class ReferenceBackend(Backend):
     def to_numpy(self, array: np.ndarray) -> np.ndarray:
         return array
 
+    empty = staticmethod(arrays.empty)
     usable = staticmethod(arrays.usable)
     steppable = staticmethod(arrays.steppable)
     may_share_memory = staticmethod(arrays.may_share_memory)

@@ -45,7 +45,7 @@ def _tap_matrices(w: np.ndarray, groups: int) -> np.ndarray:
 
 
 def conv_forward(
-    x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, frozen: bool = False
+    x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, frozen: bool | dict = False
 ) -> np.ndarray:
     padded, inside = _padded_zeros(geometry)
     padded[inside] = operand(x, geometry.compute)

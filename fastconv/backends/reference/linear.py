@@ -13,7 +13,7 @@ def _rows_times(matrix: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def linear_forward(
-    x: np.ndarray, w: np.ndarray, b: np.ndarray | None, frozen: bool = False, compute: str = "float32"
+    x: np.ndarray, w: np.ndarray, b: np.ndarray | None, frozen: bool | dict = False, compute: str = "float32"
 ) -> np.ndarray:
     y = _rows_times(operand(w, compute), operand(x, compute))
     return narrow(y if b is None else y + b, x)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .wide import narrow, over_batch_and_space, widen
+from .activation import relu_backward, relu_forward
+from .wide import narrow, over_batch_and_space, widen, written
 
 
 def _column(per_channel: np.ndarray | None) -> np.ndarray | float:
@@ -32,16 +33,21 @@ def move_towards(running: np.ndarray, batch: np.ndarray, share: float, factor: f
 
 
 def batch_norm_forward(
-    x: np.ndarray, mean: np.ndarray, rstd: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None
-) -> np.ndarray:
+    x: np.ndarray, mean: np.ndarray, rstd: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None,
+    activation: str | None = None, residual: np.ndarray | None = None, out: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
     y = (widen(x) - _column(mean)) * _column(rstd) * _column(weight)
-    return narrow(y if bias is None else y + _column(bias), x)
+    y = narrow(y if bias is None else y + _column(bias), x)
+    y = y if residual is None else y + residual
+    return written(relu_forward(y) if activation == "relu" else y, out)
 
 
 def batch_norm_backward(
     dy: np.ndarray, x: np.ndarray, mean: np.ndarray, rstd: np.ndarray, weight: np.ndarray | None, training: bool,
-    needs: Sequence[bool] = (True, True, True),
+    needs: Sequence[bool] = (True, True, True), bias: np.ndarray | None = None, activation: str | None = None,
 ) -> tuple[np.ndarray | None, ...]:  # fmt: skip
+    if activation == "relu":
+        dy = relu_backward(dy, batch_norm_forward(x, mean, rstd, weight, bias))
     wide = widen(dy)
     normalised = (widen(x) - _column(mean)) * _column(rstd)
     dweight = over_batch_and_space(wide * normalised)

@@ -11,6 +11,7 @@ from ...geometry import ConvGeometry, PoolGeometry
 from .activation import relu_backward, relu_forward
 from .conv import bias_backward, conv_backward_input, conv_backward_weight, conv_forward
 from .pool import max_pool_backward, max_pool_forward
+from .wide import written
 
 NO_GRADIENT = 255
 
@@ -23,15 +24,17 @@ def _steps(geometry: PoolGeometry) -> tuple[tuple[int, ...], np.ndarray]:
 
 
 def conv_act_forward(
-    x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, activation: str | None
-) -> np.ndarray:
+    x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, activation: str | None,
+    residual: np.ndarray | None = None, frozen: bool | dict = False, out: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
     z = conv_forward(x, w, b, geometry)
-    return relu_forward(z) if activation == "relu" else z
+    z = z if residual is None else z + residual
+    return written(relu_forward(z) if activation == "relu" else z, out)
 
 
 def conv_act_pool_forward(
     x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, activation: str | None,
-    pool_geometry: PoolGeometry,
+    pool_geometry: PoolGeometry, frozen: bool | dict = False,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     y, position = max_pool_forward(conv_act_forward(x, w, b, geometry, activation), pool_geometry)
     (_, height, width), first = _steps(pool_geometry)

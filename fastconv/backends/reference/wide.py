@@ -31,3 +31,11 @@ def narrow(a: np.ndarray, like: np.ndarray) -> np.ndarray:
 def over_batch_and_space(a: np.ndarray) -> np.ndarray:
     """Sum a widened array (N, C, ...) over every axis but the channels."""
     return a.sum(axis=(0, *range(2, a.ndim)))
+
+
+def written(y: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+    """Return ``y``, copied to ``out`` if there is one."""
+    if out is None:
+        return y
+    np.copyto(out, y)
+    return out

@@ -166,6 +166,56 @@ def test_the_bound_is_kept_and_the_oldest_goes(arrays, bound):
     assert weight_cache.entries() == 0
 
 
+def test_what_is_no_longer_used_goes_for_what_is(arrays, bound):
+    x, w = arrays
+    for _ in range(2):
+        conv2d(x, w)
+    bound(weight_cache.cached_bytes() + w.nbytes)
+    other = w + 1
+    for _ in range(2):  # between its calls the first is used
+        conv2d(x, other)
+        conv2d(x, w)
+    kept = weight_cache.cached_bytes()
+    conv2d(x, w)
+    assert weight_cache.cached_bytes() == kept
+    w += 1  # so the entry that is there is found changed, if it is of these weights
+    for _ in range(2):
+        conv2d(x, other)
+    w -= 1
+    conv2d(x, w)
+    assert weight_cache.entries() == 1
+    for _ in range(2):
+        np.testing.assert_array_equal(conv2d(x, other), expected(x, other))
+
+
+@pytest.mark.parametrize("options, sizes", [
+    ({"padding": 1}, ((2, 40, 12, 12), (37, 40, 3, 3))),
+    ({"padding": 1}, ((1, 160, 8, 8), (256, 160, 3, 3))),
+    ({"groups": 16}, ((2, 16, 9, 9), (16, 1, 3, 3))), ({"groups": 5}, ((2, 10, 9, 9), (15, 2, 3, 2))),
+])  # fmt: skip
+def test_winograd_and_groups_are_kept_and_never_stale(isa, rng, options, sizes):
+    """Of the two Winograd layers the large one is transformed by the tasks that use it, where it is not kept."""
+    x, w = (rng.standard_normal(size).astype(np.float32) for size in sizes)
+    for step in range(12):
+        leaf = fastconv.tensor(w, requires_grad=True)
+        np.testing.assert_array_equal(F.conv2d(x, w, **options), F.conv2d(x, leaf, **options).numpy())
+        assert weight_cache.entries() == (1 if step % 6 else 0)
+        if step == 5:
+            w[-1, 0, 1, 1] += 1
+            np.testing.assert_array_equal(F.conv2d(x, w, **options), F.conv2d(x, w + 0, **options))
+            fastconv.empty_cache()
+
+
+def test_a_unit_keeps_its_weights(rng):
+    x, w = (rng.standard_normal(size).astype(np.float32) for size in ((2, 32, 12, 12), (37, 32, 3, 3)))
+    for _ in range(3):
+        leaf = fastconv.tensor(w, requires_grad=True)
+        np.testing.assert_array_equal(F.conv_unit(x, w, pool=2), F.conv_unit(x, leaf, pool=2).numpy())
+    assert weight_cache.entries() == 1
+    w[0, 0, 0, 0] += 1
+    np.testing.assert_array_equal(F.conv_unit(x, w, pool=2), F.conv_unit(x, w + 0, pool=2))
+
+
 def test_what_is_too_large_alone_drives_nothing_out(arrays, bound, rng):
     x, w = arrays
     large = rng.standard_normal((150, 40, 3, 3)).astype(np.float32)
