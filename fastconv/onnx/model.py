@@ -6,7 +6,7 @@ lets go. What depends on constants alone is computed there and then. A call walk
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,36 +59,32 @@ class OnnxModel(Module):
         self.input_names = [value.name for value in self._inputs]
         self.output_names = [value.name for value in proto.graph.output]
         nodes = _made(found, initial)
-        self._place(initial, [(node, entry) for node, entry, _ in nodes])
-        self._steps = self._unfolded(nodes)
+        constants = self._placed(initial, [(node, entry) for node, entry, _ in nodes])
+        self._steps = self._unfolded(nodes, constants)
         self._let_go()
 
     # ------------------------------------------------------------------------------------------- loading
 
-    def _place(self, initial: dict[str, np.ndarray], nodes: Sequence[tuple[Node, Operator]]) -> None:
-        """Make initializers parameters, buffers or constants, as their uses say; what nobody uses is left out.
+    def _placed(self, initial: dict[str, np.ndarray], nodes: Sequence[tuple[Node, Operator]]) -> dict[str, Any]:
+        """Make initializers parameters or buffers, as their uses say, and return the others.
 
         A number without axes is a constant: eps, a scale, an exponent; no layer has such a parameter.
         """
-        state, trained, used = set(), set(self.output_names), set(self.output_names)
+        state, trained, constants = set(), set(self.output_names), {}
         for node, entry in nodes:
             for i, value in enumerate(node.inputs):
-                used.add(value)
                 if i in entry.state:
                     state.add(value)
                 elif i not in entry.options:
                     trained.add(value)
         for value, array in initial.items():
-            if value not in used:
-                continue
-            if not is_float(array):
-                self._constants[value] = array
-            elif value in state:
+            if is_float(array) and value in state:
                 self.register_buffer(self._attribute(value), copy_aligned(array))
-            elif value in trained and array.ndim:
+            elif is_float(array) and value in trained and array.ndim:
                 self.register_parameter(self._attribute(value), Parameter(copy_aligned(array)))
             else:
-                self._keep(value, array)
+                constants[value] = array
+        return constants
 
     def _attribute(self, value: str) -> str:
         """Return an attribute's name for a graph's: the same, unless Module has one of that name."""
@@ -98,35 +94,24 @@ class OnnxModel(Module):
         self._attributes[value] = name
         return name
 
-    def _keep(self, value: str, array: Any) -> None:
-        """Keep a constant; a floating one moves with the model."""
-        if is_float(array):
-            self.register_buffer(self._attribute(value), array.data if isinstance(array, Tensor) else array, False)
-        else:
-            self._constants[value] = array
-
-    def _unfolded(self, nodes: Iterable[tuple[Node, Operator, Callable]]) -> list[_Step]:
-        """Return the steps that a call must take; the others are taken here."""
-        fixed = {value for value in self._attributes if not isinstance(self._value(value), Parameter)}
-        fixed |= {"", *self._constants}
-        fixed -= {value for node, entry, _ in nodes for i, value in enumerate(node.inputs) if i in entry.state}
+    def _unfolded(self, nodes: Sequence[tuple[Node, Operator, Callable]], constants: dict[str, Any]) -> list[_Step]:
+        """Return the steps that a call must take. Those of constants alone are taken here; what of them is needed later
+        is kept, floating ones as buffers that are not saved, so that they move with the model."""
+        constants[""] = None
         steps = []
         for node, entry, run in nodes:
             step = _Step(run, tuple(node.inputs), tuple(node.outputs), node.where, entry.modal)
-            if entry.modal or not fixed.issuperset(node.inputs):
+            if not entry.modal and all(value in constants for value in node.inputs):
+                self._take(step, constants)
+            else:
                 steps.append(step)
-                continue
-            values = {value: self._value(value) for value in node.inputs}
-            self._take(step, values)
-            for output in filter(None, node.outputs):
-                self._keep(output, values[output])
-                fixed.add(output)
+        needed = {*self.output_names, *(value for step in steps for value in step.inputs)} - {""}
+        for value in [value for value in constants if value in needed]:
+            if is_float(constants[value]):
+                self.register_buffer(self._attribute(value), constants[value], False)
+            else:
+                self._constants[value] = constants[value]
         return steps
-
-    def _value(self, name: str) -> Any:
-        if name in self._attributes:
-            return getattr(self, self._attributes[name])
-        return self._constants[name] if name else None
 
     def _let_go(self) -> None:
         """Note after which step each value that steps make is not needed any more."""
@@ -148,8 +133,7 @@ class OnnxModel(Module):
             ArgumentError: inputs that are missing, unknown or given twice. ShapeError: one of another rank.
             Whatever an operation raises; its notes name the node.
         """
-        values: dict[str, Any] = {"": None, **self._constants}
-        held = vars(self)
+        values, held = {"": None, **self._constants}, vars(self)
         for value, name in self._attributes.items():
             values[value] = held[name]
         values.update(self._bound(inputs, named))

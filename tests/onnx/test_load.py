@@ -217,6 +217,7 @@ def test_what_depends_on_constants_alone_is_computed_once():
     model = fastconv.onnx.load(graphs.model(nodes, {"x": [3, 2]}, ["y"], initial))
     assert "1 steps" in repr(model)
     assert not model.state_dict()
+    assert [name for name, _ in model.named_buffers()] == ["product"]
     assert model(np.zeros((3, 2), np.float32)).tolist() == [[3, 3]] * 3
     assert model.double()(np.zeros((3, 2))).dtype == np.float64
 
