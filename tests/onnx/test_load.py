@@ -251,3 +251,11 @@ def test_an_error_names_the_node_in_a_note():
     with pytest.raises(ShapeError, match="conv2d: expected weight") as caught:
         fastconv.onnx.load(network())(f4("x", 1, 2, 8, 8))
     assert caught.value.__notes__ == ["in Conv node 'a'"]
+
+
+def test_a_loaded_model_is_planned_ahead():
+    model, x = fastconv.onnx.load(network()).eval(), f4("x", 3, 1, 8, 8)
+    expected = model(x).numpy()
+    frozen = fastconv.freeze(model, x)
+    oracle.assert_close(fastconv.Tensor(frozen(x)).numpy(), expected, 1e-5)
+    oracle.assert_close(fastconv.Tensor(frozen(x[:2])).numpy(), expected[:2], 1e-5)
