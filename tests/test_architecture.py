@@ -50,7 +50,7 @@ ALLOWED = {
     "models": {"errors", "arguments", "tensor", "nn", "init", "detection"},
     "inspection": {"errors", "arguments", "geometry", "random", "tensor", "nn", "backends"},
     "plots": {"errors", "arguments", "tensor", "nn", "inspection", "data"},
-    "onnx": {"errors", "arguments", "resampling", "tensor", "functional", "nn", "fastconv"},
+    "onnx": {"errors", "arguments", "resampling", "tensor", "functional", "nn", "backends", "fastconv"},
     "data": {"errors", "config"},
     "training": {*RECORDS, "precision", "random", "functional", "nn", "optim", "models", "data", "plots", "fastconv"},
     "rbm": {"errors", "arguments", "nn", "backends"},

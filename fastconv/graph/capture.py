@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import backends, random
 from ..backends.base import Array
-from ..errors import ArgumentError, GraphError, mismatch
+from ..errors import ArgumentError, GraphError, ShapeError, mismatch
 from ..nn import Module
 from ..tensor import Tensor, no_grad, operand
 from .graph import Graph, Node, Value, mapped, values_in
@@ -59,7 +59,7 @@ def trace(model: Callable, *inputs: Any, dynamic: bool = True) -> Graph:
         try:
             with _unchanged(model):
                 _mark(graph, _once(model, [_with_one_more(array) for array in arrays]))
-        except Differs as difference:
+        except (Differs, ShapeError) as difference:  # or the model takes no other batch
             graph.fixed = str(difference)
     return graph
 

@@ -58,7 +58,7 @@ class OnnxModel(Module):
         self._inputs = [_described(value) for value in proto.graph.input if value.name not in initial]
         self.input_names = [value.name for value in self._inputs]
         self.output_names = [value.name for value in proto.graph.output]
-        nodes = _made(found, initial)
+        nodes = _made(*_alive(found, self.output_names), initial)
         constants = self._placed(initial, [(node, entry) for node, entry, _ in nodes])
         self._steps = self._unfolded(nodes, constants)
         self._let_go()
@@ -100,7 +100,7 @@ class OnnxModel(Module):
         constants[""] = None
         steps = []
         for node, entry, run in nodes:
-            step = _Step(run, tuple(node.inputs), tuple(node.outputs), node.where, entry.modal)
+            step = _Step(run, tuple(node.inputs), _trimmed(node.outputs), node.where, entry.modal)
             if not entry.modal and all(value in constants for value in node.inputs):
                 self._take(step, constants)
             else:
@@ -230,7 +230,25 @@ def _refuse_missing(found: Sequence[tuple]) -> None:
         raise OperatorError(mismatch(OP, "operators that fastconv has", "\n  " + "\n  ".join(missing)))
 
 
-def _made(found: Sequence[tuple], initial: Collection[str]) -> list[tuple[Node, Operator, Callable]]:
+def _alive(found: Sequence[tuple], outputs: Sequence[str]) -> tuple[list[tuple], set[str]]:
+    """Return the nodes that the graph's outputs need, and the values that anything needs."""
+    alive, needed = [], set(outputs)
+    for entry in reversed(found):
+        if needed.intersection(entry[0].output):
+            alive.append(entry)
+            needed.update(filter(None, entry[0].input))
+    return alive[::-1], needed
+
+
+def _trimmed(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names without the empty ones at the end."""
+    last = max(i for i, name in enumerate(names) if name)
+    return tuple(names[: last + 1])
+
+
+def _made(
+    found: Sequence[tuple], needed: Collection[str], initial: Collection[str]
+) -> list[tuple[Node, Operator, Callable]]:
     """Return nodes with what runs for them.
 
     Raises:
@@ -239,7 +257,7 @@ def _made(found: Sequence[tuple], initial: Collection[str]) -> list[tuple[Node, 
     made, problems = [], []
     for proto, entry, since, where in found:
         try:
-            node = make_node(proto, since, where, initial)
+            node = make_node(proto, since, where, initial, needed)
             made.append((node, entry, entry.make(node)))
         except OperatorError as error:
             problems.append(str(error))

@@ -17,7 +17,7 @@ from .values import beside, host, number
 def batch_normalization(node: Node) -> Run:
     eps, momentum = node.get("epsilon", 1e-5), node.get("momentum", 0.9)
     node.refuse("spatial", 1)
-    by_file = bool(node.get("training_mode", 0)) if node.since >= 14 else node.has_output(1)
+    by_file = bool(node.get("training_mode", 0)) if node.since >= 14 else any(node.declared[1:])
     held = node.inputs[3] in node.initial and node.inputs[4] in node.initial
     with_statistics = node.has_output(1)
 
@@ -158,8 +158,8 @@ def dropout(node: Node) -> Run:
         p = share if ratio is None else number(ratio)
         if training is None:
             training = by_file if mode is None else bool(number(mode))
-        if not with_mask:
-            return F.dropout(x, p, training)
+        if not with_mask or not training:
+            return F.dropout(x, p, training), np.ones(x.shape, bool) if with_mask else None
         factors = F.dropout(beside(np.ones(x.shape, x.dtype), x), p, training)
         return F.multiply(x, factors), host(factors) != 0
 

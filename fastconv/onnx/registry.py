@@ -75,7 +75,8 @@ class Node:
 
     Attributes:
         op: the operator's name. since: the version of its definition that holds here.
-        inputs, outputs: names; "" is an optional one that is left out.
+        inputs, outputs: names; "" is an optional one that is left out, or an output that nothing needs.
+        declared: the outputs as the file has them.
         where: how messages name the node.
         initial: the names of the graph's initializers.
     """
@@ -86,6 +87,7 @@ class Node:
     outputs: Sequence[str]
     where: str
     initial: Collection[str] = ()
+    declared: Sequence[str] = ()
     attributes: dict[str, Any] = field(default_factory=dict)
 
     def get(self, name: str, default: Any = None) -> Any:
@@ -106,13 +108,15 @@ class Node:
             raise OperatorError(mismatch(self.where, expected, repr(self.attributes[name])))
 
     def has_output(self, index: int) -> bool:
-        """Whether something may ask for an output."""
+        """Whether something needs an output."""
         return index < len(self.outputs) and bool(self.outputs[index])
 
 
-def make_node(proto: Any, since: int, where: str, initial: Collection[str]) -> Node:
-    """Return a node of a graph, its attributes decoded."""
-    node = Node(proto.op_type, since, list(proto.input), list(proto.output), where, initial)
+def make_node(proto: Any, since: int, where: str, initial: Collection[str], needed: Collection[str]) -> Node:
+    """Return a node of a graph, its attributes decoded; ``needed``: the values that something needs."""
+    declared = list(proto.output)
+    outputs = [name if name in needed else "" for name in declared]
+    node = Node(proto.op_type, since, list(proto.input), outputs, where, initial, declared)
     for attribute in proto.attribute:
         node.attributes[attribute.name] = _decoded(attribute, where)
     return node

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from .. import backends
 from ..errors import DTypeError, mismatch
-from ..tensor import Tensor, converted
+from ..tensor import Tensor
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -28,7 +29,7 @@ def host(value: Any) -> np.ndarray:
 
 def beside(array: np.ndarray, value: Any) -> Any:
     """Return a host array on the device of ``value``."""
-    return array if isinstance(value, np.ndarray) else converted(array, Tensor(value).device)
+    return backends.of(Tensor(value).data).from_numpy(array)
 
 
 def number(value: Any) -> float:

@@ -119,7 +119,7 @@ def test_uses_that_are_not_there_are_named_at_once():
     nodes = [
         make("BatchNormalization", ["x", "s", "s", "s", "s"], ["a"], name="one", spatial=0),
         make("Cast", ["a"], ["b"], name="two", to=onnx.TensorProto.BFLOAT16),
-        make("Relu", ["a"], ["y"]),
+        make("Relu", ["b"], ["y"]),
     ]
     proto = graphs.model(nodes, {"x": [1, 3, 2]}, ["y"], {"s": np.ones((3, 2), np.float32)}, opset=7)
     proto.opset_import[0].version = 7

@@ -222,6 +222,19 @@ def test_what_depends_on_constants_alone_is_computed_once():
     assert model.double()(np.zeros((3, 2))).dtype == np.float64
 
 
+def test_what_no_output_needs_is_left_out():
+    nodes = [
+        make("Relu", ["x"], ["a"]),
+        make("MaxPool", ["a"], ["y", "indices"], kernel_shape=[2]),
+        make("Mul", ["a", "w"], ["b"]),
+        make("Dropout", ["b"], ["c", "mask"]),
+    ]
+    model = fastconv.onnx.load(graphs.model(nodes, {"x": [1, 2, 6]}, ["y"], {"w": f4("w", 6)}))
+    assert "2 steps" in repr(model)
+    assert not model.state_dict()
+    assert fastconv.graph.trace(model, f4("x", 1, 2, 6)).nodes  # nothing but verbs of the backend
+
+
 def test_numbers_and_options_are_no_parameters():
     nodes = [
         make("Pow", ["x", "exponents"], ["a"]),
@@ -258,4 +271,8 @@ def test_a_loaded_model_is_planned_ahead():
     expected = model(x).numpy()
     frozen = fastconv.freeze(model, x)
     oracle.assert_close(fastconv.Tensor(frozen(x)).numpy(), expected, 1e-5)
+    nodes = [make("Reshape", ["x", "shape"], ["a"]), make("Relu", ["a"], ["y"])]
+    one = fastconv.onnx.load(graphs.model(nodes, {"x": [1, 4, 2]}, ["y"], {"shape": np.array([1, 8])})).eval()
+    y = fastconv.freeze(one, x[:1, 0, :4, :2])(x[:1, 0, :4, :2])  # the file takes no other batch
+    oracle.assert_same_bits(fastconv.Tensor(y).numpy(), np.maximum(x[:1, 0, :4, :2], 0).reshape(1, 8))
     oracle.assert_close(fastconv.Tensor(frozen(x[:2])).numpy(), expected[:2], 1e-5)
