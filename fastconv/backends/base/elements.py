@@ -177,8 +177,8 @@ class Elements(Arrays):
         that equals it, else 0). NaN wins, and only NaN is then in the mask. No axis is empty."""
         raise self._missing("extremes")
 
-    def cat(self, arrays: Sequence[Array], axis: int) -> Array:
-        """Concatenate along ``axis`` (0 <= axis)."""
+    def cat(self, arrays: Sequence[Array], axis: int, out: Array | None = None) -> Array:
+        """Concatenate along ``axis`` (0 <= axis). ``out`` as in ``conv_act_forward``."""
         raise self._missing("cat")
 
     def pad_forward(self, x: Array, widths: Sequence[tuple[int, int]], mode: str, value: float) -> Array:

@@ -44,12 +44,15 @@ class Layers(Arrays):
 
     # ----------------------------------------------------------------------------------------- pooling
 
-    def max_pool_forward(self, x: Array, geometry: PoolGeometry, keep: str = "indices") -> tuple[Array, Any]:
+    def max_pool_forward(
+        self, x: Array, geometry: PoolGeometry, keep: str = "indices", out: Array | None = None
+    ) -> tuple[Array, Any]:
         """x (N, C, D, H, W) -> y (N, C, OD, OH, OW), and beside it what ``keep`` says.
 
         ``"indices"``: int32 or int64, of y's shape. An index is the flat position in the sample's (D, H, W) plane (D
         slowest). The first maximum in that order wins; the first NaN wins over every number.
         ``"winners"``: the same knowledge in any form that ``max_pool_backward`` takes. ``"nothing"``: anything.
+        ``out`` receives y, as in ``conv_act_forward``.
         """
         raise self._missing("max_pool_forward")
 
@@ -65,8 +68,11 @@ class Layers(Arrays):
         """dy (N, C, D, H, W), indices (N, C, OD, OH, OW), checked to lie within the plane -> dx[i] = dy[indices[i]]."""
         raise self._missing("max_unpool_backward")
 
-    def avg_pool_forward(self, x: Array, geometry: PoolGeometry) -> Array:
-        """Sum over the windows divided by ``divisor_override``, or by the product of the axes' divisors."""
+    def avg_pool_forward(self, x: Array, geometry: PoolGeometry, out: Array | None = None) -> Array:
+        """Sum over the windows divided by ``divisor_override``, or by the product of the axes' divisors.
+
+        ``out`` as in ``conv_act_forward``.
+        """
         raise self._missing("avg_pool_forward")
 
     def avg_pool_backward(self, dy: Array, geometry: PoolGeometry) -> Array:

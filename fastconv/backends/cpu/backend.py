@@ -12,6 +12,7 @@ from . import (
     activation,
     arithmetic,
     arrays,
+    copying,
     dropout,
     loss,
     moments,
@@ -74,6 +75,7 @@ class CpuBackend(ReferenceBackend):
     def empty(self, shape: Sequence[int], dtype: Any) -> Array:
         return runtime.empty(tuple(shape), dtype, "channels_last")
 
+    cat = staticmethod(copying.cat)
     reshape = staticmethod(arrays.reshape)
     broadcast_to = staticmethod(arrays.broadcast_to)
     usable = staticmethod(arrays.usable)

@@ -8,10 +8,9 @@ cimport numpy as cnp
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
-import numpy as np
-
 from fastconv.backends.cpu.arrays cimport View, view
 from fastconv.backends.cpu.conv_tiles cimport Correlation, correlate, kept_weights, plain_ending
+from fastconv.backends.cpu.copying cimport copy_into
 from fastconv.backends.cpu.elementwise cimport run_map, table
 from fastconv.backends.cpu.grouped cimport grouped_correlate, kept_blocks
 from fastconv.backends.cpu.tiles cimport set_forward_axes, set_pairs
@@ -44,7 +43,7 @@ def conv_forward(cnp.ndarray x, cnp.ndarray w, b, geometry, frozen=False, bint l
         run_map(table(y).add_relu if relu else table(y).add, (y, residual), 0, 0.0, y)
     if out is None or y is out:
         return y
-    np.copyto(out, y)
+    copy_into(out, y)
     return out
 
 

@@ -20,4 +20,7 @@ cdef const fc_kernels* table(cnp.ndarray array) noexcept
 cdef object empty_in_order_of(cnp.ndarray leader, object dtype=*)
 cdef cnp.ndarray in_order_of(cnp.ndarray leader, cnp.ndarray array)
 cdef bint is_dense(cnp.ndarray array)
+
+# The axes from the slowest to the fastest in memory.
+cdef void order_axes(cnp.ndarray array, int* axes)
 cdef bint same_strides(cnp.ndarray a, cnp.ndarray b)

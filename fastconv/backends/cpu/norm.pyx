@@ -6,6 +6,7 @@ import numpy as np
 
 from fastconv.backends.cpu._csrc cimport fc_normalise, fc_reduce
 from fastconv.backends.cpu.arrays cimport View, view
+from fastconv.backends.cpu.copying cimport copy_into
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.elementwise cimport empty_in_order_of, run_map, table
 from fastconv.backends.cpu.rows cimport in_kernel_layout, lies_as, normalise_channels, reduce_channels
@@ -63,7 +64,7 @@ def batch_norm_forward(cnp.ndarray x, mean, rstd, weight, bias, activation=None,
          None, activation == "relu", False)
     if out is None or y is out:
         return y
-    np.copyto(out, y)
+    copy_into(out, y)
     return out
 
 

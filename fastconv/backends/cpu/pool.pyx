@@ -10,6 +10,7 @@ cimport numpy as cnp
 import numpy as np
 
 from fastconv.backends.cpu.arrays cimport view
+from fastconv.backends.cpu.copying cimport copy_into
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.pool_boxes cimport Pool, run, side_by_side
 from fastconv.backends.cpu.pool_windows cimport Axes, free_windows, list_inputs, list_outputs
@@ -55,7 +56,25 @@ cdef int walk(Pool* pool) except -1:
     return 0
 
 
-def max_pool_forward(cnp.ndarray x, geometry, str keep="indices"):
+cdef bint takes(out, geometry):
+    """Whether the kernels may write to ``out``: channels side by side, and images one by one."""
+    cdef cnp.ndarray y
+    if out is None:
+        return False
+    y = out
+    itemsize = <int> cnp.PyArray_ITEMSIZE(y)
+    lies = cnp.PyArray_DIM(y, 1) == 1 or cnp.PyArray_STRIDE(y, 1) == itemsize
+    return lies and side_by_side(geometry, itemsize) == 1
+
+
+cdef object written(cnp.ndarray y, out):
+    if out is None or y is out:
+        return y
+    copy_into(out, y)
+    return out
+
+
+def max_pool_forward(cnp.ndarray x, geometry, str keep="indices", out=None):
     """x (N, C, D, H, W) -> y (N, C, OD, OH, OW), and indices of its shape, winners for the gradient, or None."""
     cdef Pool pool
     d, h, w = extents(geometry)
@@ -64,8 +83,9 @@ def max_pool_forward(cnp.ndarray x, geometry, str keep="indices"):
     if keep == "indices" and x.dtype == np.float32:
         if ((d - 1) * geometry.input[1] + h - 1) * geometry.input[2] + w > EXACT_FLOAT:
             wide = max_pool_forward(x.astype(np.float64), geometry)  # the kernel counts places in the dtype
-            return wide[0].astype(np.float32, order="K"), wide[1]
-    cdef cnp.ndarray y = empty(geometry.output_shape, x.dtype, "channels_last"), indices = None
+            return written(wide[0].astype(np.float32, order="K"), out), wide[1]
+    cdef cnp.ndarray y = out if takes(out, geometry) else empty(geometry.output_shape, x.dtype, "channels_last")
+    cdef cnp.ndarray indices = None
     prepare(&pool, x, y, geometry)
     if keep != "nothing":
         if keep == "indices":
@@ -81,16 +101,15 @@ def max_pool_forward(cnp.ndarray x, geometry, str keep="indices"):
             pool.axes.axis[1].list.place = geometry.input[2]
             pool.axes.axis[0].list.place = geometry.input[1] * geometry.input[2]
         walk(&pool)
-    return y, Places(indices) if keep == "winners" else indices
+    return written(y, out), Places(indices) if keep == "winners" else indices
 
 
 ctypedef int (*list_windows)(Axes* axes, object geometry) except -1
 
 
-cdef object average(list_windows targets, cnp.ndarray source, tuple shape, geometry):
-    """Averages over the windows that ``targets`` lists; ``shape`` is the result's."""
+cdef object average(list_windows targets, cnp.ndarray source, cnp.ndarray target, geometry):
+    """Averages over the windows that ``targets`` lists."""
     cdef Pool pool
-    cdef cnp.ndarray target = empty(shape, source.dtype, "channels_last")
     prepare(&pool, source, target, geometry)
     if cnp.PyArray_SIZE(target):
         pool.kernel = kernels(pool.source.itemsize).avg_pool
@@ -99,9 +118,10 @@ cdef object average(list_windows targets, cnp.ndarray source, tuple shape, geome
     return target
 
 
-def avg_pool_forward(cnp.ndarray x, geometry):
+def avg_pool_forward(cnp.ndarray x, geometry, out=None):
     """x (N, C, D, H, W) -> y (N, C, OD, OH, OW)."""
-    return average(list_outputs, x, geometry.output_shape, geometry)
+    y = out if takes(out, geometry) else empty(geometry.output_shape, x.dtype, "channels_last")
+    return written(average(list_outputs, x, y, geometry), out)
 
 
 def max_pool_backward(cnp.ndarray dy, winners, geometry):
@@ -126,4 +146,4 @@ def max_pool_backward(cnp.ndarray dy, winners, geometry):
 
 def avg_pool_backward(cnp.ndarray dy, geometry):
     """dy (N, C, OD, OH, OW) -> dx (N, C, D, H, W)."""
-    return average(list_inputs, dy, geometry.input_shape, geometry)
+    return average(list_inputs, dy, empty(geometry.input_shape, dy.dtype, "channels_last"), geometry)

@@ -56,8 +56,12 @@ cdef bint streams(const Pool* pool) noexcept nogil:
     """Whether the target is too large to be in the caches when it is read, and can be stored past them."""
     cdef int64_t pixels = pool.axes.axis[0].sources * pool.axes.axis[1].sources * pool.axes.axis[2].sources
     cdef int64_t bytes = pool.source.itemsize
+    cdef int i
     if pool.images > 1 or pool.channels * bytes % 64 or <size_t> pool.target.data % 64:
         return False
+    for i in range(5):
+        if i != 1 and pool.target.stride[i] * bytes % 64:  # of a part of an array
+            return False
     bytes *= pool.source.size[0] * pool.source.size[1] * pixels + pool.target.size[0] * pool.target.stride[0]
     return bytes >= STREAM_BYTES
 

@@ -13,7 +13,7 @@ from math import prod
 import numpy as np
 
 from ...geometry import Axes, AxisWindows, PoolGeometry
-from .wide import narrow, widen
+from .wide import narrow, widen, written
 
 
 def _open(d: np.ndarray, h: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -48,7 +48,9 @@ def _scatter(values: np.ndarray, positions: np.ndarray, geometry: PoolGeometry, 
     np.add.at(dx, (np.arange(rows[0])[:, None], flat), values.reshape(rows))
 
 
-def max_pool_forward(x: np.ndarray, geometry: PoolGeometry, keep: str = "indices") -> tuple[np.ndarray, np.ndarray]:
+def max_pool_forward(
+    x: np.ndarray, geometry: PoolGeometry, keep: str = "indices", out: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     plane = prod(geometry.input)
     index_dtype = np.int32 if plane <= np.iinfo(np.int32).max else np.int64
     y = best = None
@@ -61,7 +63,7 @@ def max_pool_forward(x: np.ndarray, geometry: PoolGeometry, keep: str = "indices
             wins = (value > y) | (np.isnan(value) & ~np.isnan(y))
             np.copyto(y, value, where=wins)
             np.copyto(best, position, where=wins, casting="same_kind")
-    return y, best
+    return written(y, out), best
 
 
 def max_pool_backward(dy: np.ndarray, winners: np.ndarray, geometry: PoolGeometry) -> np.ndarray:
@@ -80,11 +82,11 @@ def _divisors(geometry: PoolGeometry) -> np.ndarray | int:
     return d * h * w
 
 
-def avg_pool_forward(x: np.ndarray, geometry: PoolGeometry) -> np.ndarray:
+def avg_pool_forward(x: np.ndarray, geometry: PoolGeometry, out: np.ndarray | None = None) -> np.ndarray:
     y = np.zeros(geometry.output_shape)
     for indices, mask in _taps(geometry):
         y += np.where(mask, x[(..., *indices)], 0)
-    return narrow(y / _divisors(geometry), x)
+    return written(narrow(y / _divisors(geometry), x), out)
 
 
 def avg_pool_backward(dy: np.ndarray, geometry: PoolGeometry) -> np.ndarray:

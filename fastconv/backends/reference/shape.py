@@ -55,8 +55,8 @@ def extremes(a: np.ndarray, axis: Sequence[int], largest: bool) -> tuple[np.ndar
     return best, ((a == best) | (np.isnan(a) & np.isnan(best))).astype(a.dtype)
 
 
-def cat(arrays: Sequence[np.ndarray], axis: int) -> np.ndarray:
-    return np.concatenate(arrays, axis=axis)
+def cat(arrays: Sequence[np.ndarray], axis: int, out: np.ndarray | None = None) -> np.ndarray:
+    return np.concatenate(arrays, axis=axis, out=out)
 
 
 def _sources(size: int, before: int, after: int, mode: str) -> tuple[np.ndarray, np.ndarray]:
