@@ -75,10 +75,13 @@ class Program:
         return len(self._template) - 1
 
     def __call__(self, arrays: Sequence[Array]) -> Any:
+        return self._run(self._calls, arrays)
+
+    def _run(self, calls: Sequence[Call], arrays: Sequence[Array]) -> Any:
         slots = self._template.copy()
         for slot, array in zip(self._inputs, arrays, strict=True):
             slots[slot] = array
-        for function, fetch, result, results, dead in self._calls:
+        for function, fetch, result, results, dead in calls:
             returned = function(*fetch(slots))
             if result >= 0:
                 slots[result] = returned
@@ -91,7 +94,7 @@ class Program:
 
     def timed(self, arrays: Sequence[Array]) -> list[float]:
         """Run, and return the seconds of each call."""
-        taken, calls = [], self._calls
+        taken: list[float] = []
 
         def watched(function: Callable) -> Callable:
             def call(*arguments: Any) -> Any:
@@ -102,11 +105,7 @@ class Program:
 
             return call
 
-        self._calls = [call._replace(function=watched(call.function)) for call in calls]
-        try:
-            self(arrays)
-        finally:
-            self._calls = calls
+        self._run([call._replace(function=watched(call.function)) for call in self._calls], arrays)
         return taken
 
 

@@ -7,13 +7,13 @@ import numpy as np
 from fastconv import init, models, nn
 
 SHAPES = {
-    "alexnet": [(3, 70, 70)], "cifar_net": [(3, 32, 32)], "densenet121": [(3, 33, 40)], "densenet161": [(3, 32, 32)],
-    "densenet169": [(3, 32, 32)], "densenet201": [(3, 32, 32)], "fcn": [(3, 40, 33)], "googlenet": [(3, 40, 33)],
-    "grid_detector": [(3, 32, 48)], "lenet5": [(1, 28, 28)], "nin_cifar": [(3, 32, 32)], "nin_imagenet": [(3, 80, 70)],
-    "r3d_18": [(3, 4, 16, 12)], "resnet18": [(3, 40, 33)], "resnet34": [(3, 32, 32)], "resnet50": [(3, 40, 33)],
-    "resnet101": [(3, 32, 32)], "resnet152": [(3, 32, 32)], "tutorial": [(1, 28, 28)], "unet2d": [(1, 32, 48)],
-    "unet3d": [(3, 8, 16, 8)], "vgg11": [(3, 32, 32)], "vgg13": [(3, 32, 32)], "vgg16": [(3, 33, 40)],
-    "vgg19": [(3, 32, 32)], "volume_classifier": [(2, 8, 9, 8), (3,)],
+    "alexnet": [(3, 70, 70)], "alexnet_2012": [(3, 67, 75)], "cifar_net": [(3, 32, 32)], "densenet121": [(3, 33, 40)],
+    "densenet161": [(3, 32, 32)], "densenet169": [(3, 32, 32)], "densenet201": [(3, 32, 32)], "fcn": [(3, 40, 33)],
+    "googlenet": [(3, 40, 33)], "grid_detector": [(3, 32, 48)], "lenet5": [(1, 28, 28)], "nin_cifar": [(3, 32, 32)],
+    "nin_imagenet": [(3, 80, 70)], "r3d_18": [(3, 4, 16, 12)], "resnet101": [(3, 32, 32)], "resnet152": [(3, 32, 32)],
+    "resnet18": [(3, 40, 33)], "resnet34": [(3, 32, 32)], "resnet50": [(3, 40, 33)], "tutorial": [(1, 28, 28)],
+    "unet2d": [(1, 32, 48)], "unet3d": [(3, 8, 16, 8)], "vgg11": [(3, 32, 32)], "vgg13": [(3, 32, 32)],
+    "vgg16": [(3, 33, 40)], "vgg19": [(3, 32, 32)], "volume_classifier": [(2, 8, 9, 8), (3,)],
 }  # fmt: skip
 OPTIONS = {
     "fcn": {"width": 64, "num_classes": 3}, "grid_detector": {"num_classes": 3, "width": 8}, "unet2d": {"width": 8},
@@ -25,7 +25,7 @@ def create(name: str, dtype: type = np.float32) -> nn.Module:
     """A network in inference mode, of the dtype, whose layers all see numbers of about unit size."""
     with init.skip():
         net = models.create(name, **OPTIONS.get(name, {}))
-        if name == "alexnet" or name.startswith("vgg"):
+        if name.startswith(("alexnet", "vgg")):
             _narrow(net.classifier)
     rng = np.random.default_rng(3)
     for layer in net.modules():

@@ -10,7 +10,7 @@ from ...tensor import copy_aligned
 from ..graph import Node, Value
 from .edit import Editor
 
-LAYERS = ("conv_forward", "conv_act_forward", "linear_forward")
+LAYERS = ("conv_act_forward", "linear_forward")
 _OPTIONAL = ("weight", "bias")
 
 
@@ -41,7 +41,9 @@ def _layer_before(edit: Editor, node: Node) -> Node | None:
     if layer is None or not edit.has_one_use(value):
         return None
     w, b = layer.arguments["w"], layer.arguments["b"]
-    plain = layer.arguments.get("activation") is None and layer.arguments.get("residual") is None
+    plain = layer.verb == "linear_forward" or (
+        layer.arguments["activation"] is None and layer.arguments["residual"] is None
+    )
     known = w.kind == "constant" and (b is None or b.kind == "constant")
     return layer if plain and known else None
 
@@ -67,7 +69,28 @@ def _into(edit: Editor, layer: Node, norm: Node, constants: list[Value | None]) 
         return _array(edit, w, wide * _wide(scale).reshape(-1, *[1] * (wide.ndim - 1)))
 
     edit.set(layer, w=edit.constant("scaled", [w, scale], scaled), b=edit.constant(("shifted", what), shifts, shifted))
-    edit.substitute(norm.result, edit.reshaped(layer.result, norm.result.sizes, norm))
+    edit.substitute(norm.result, edit.reshaped(_with_epilogue(edit, layer, norm), norm.result.sizes, norm))
+
+
+def _with_epilogue(edit: Editor, layer: Node, norm: Node) -> Value:
+    """Return the layer's result with the residual and the activation of the batch norm."""
+    residual, activation = norm.arguments["residual"], norm.arguments["activation"]
+    result = layer.result
+    if residual is not None:
+        residual = edit.reshaped(residual, result.sizes, norm)
+    if layer.verb == "conv_act_forward":
+        if residual is not None:  # which may be made behind the convolution
+            edit.move(layer, norm)
+        edit.set(layer, residual=residual, activation=activation)
+        return result
+    if residual is not None:
+        result = _put(edit, norm, "add", {"a": result, "b": residual})
+    return result if activation is None else _put(edit, norm, "relu_forward", {"x": result})
+
+
+def _put(edit: Editor, before: Node, verb: str, operands: dict[str, Value]) -> Value:
+    like = next(iter(operands.values()))
+    return edit.put(before, verb, operands, edit.value(like.sizes, like.dtype)).result
 
 
 def _wide(value: Value) -> np.ndarray:

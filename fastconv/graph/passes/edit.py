@@ -18,7 +18,7 @@ class Editor:
     """A graph being rewritten, and the backend that it is planned for.
 
     Attributes:
-        kept: constants made while planning, by what they were made of, with that: plans for other shapes find them here.
+        kept: constants made while planning, by what they were made of: plans for other shapes find them here.
     """
 
     def __init__(self, graph: Graph, backend: Backend, kept: dict[tuple, Any] | None = None) -> None:

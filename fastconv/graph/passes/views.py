@@ -10,6 +10,7 @@ from ..graph import Node, Sizes, Value, mapped, values_in
 from .edit import Editor
 
 UNARY = {"relu_forward", "leaky_relu_forward", "sigmoid_forward", "tanh_forward", "pointwise_forward", "scale"}
+LIFTED = 5  # axes of convolution and pooling
 BINARY = {"add", "subtract", "multiply", "divide", "maximum"}
 
 
@@ -46,9 +47,11 @@ def _made_as(edit: Editor, value: Value) -> Sizes | None:
 
 
 def _swap(edit: Editor, node: Node, operands: list[Value]) -> None:
-    """f(reshape(a), b) -> reshape(f(a, reshape(b)))."""
-    sizes = next(filter(None, (_made_as(edit, value) for value in operands)), None)
-    if sizes is not None:
+    """f(reshape(a), b) -> reshape(f(a, reshape(b))): for the five axes of layers, or where all were made otherwise."""
+    made = [_made_as(edit, value) for value in operands]
+    lifted = [sizes for sizes in made if sizes is not None and len(sizes) == LIFTED]
+    if len(node.result.sizes) < LIFTED and (lifted or None not in made):
+        sizes = (lifted or made)[0]
         for value in dict.fromkeys(operands):
             _take_as(edit, node, value, sizes)
         _give_as(edit, node, sizes)
@@ -59,7 +62,7 @@ def _swap_cat(edit: Editor, node: Node) -> None:
     operands, result = node.arguments["arrays"], node.result
     for value in operands:
         sizes = _made_as(edit, value)
-        if sizes is not None and len(sizes) > 2 and sizes[:2] == value.sizes[:2]:
+        if sizes is not None and len(result.sizes) < len(sizes) == LIFTED and sizes[:2] == value.sizes[:2]:
             for operand in dict.fromkeys(operands):
                 _take_as(edit, node, operand, (*operand.sizes[:2], *sizes[2:]))
             _give_as(edit, node, (*result.sizes[:2], *sizes[2:]))
