@@ -38,6 +38,7 @@ ALLOWED = {
     "backends": {"errors", "config", "backends/base"},
     "backends/reference": {*SEAMS, "backends/base"},
     "backends/cpu": {*SEAMS, "backends/base", "backends/reference", "fastconv"},  # the reference is its last candidate
+    "backends/cuda": {*SEAMS, "backends/base"},
     "tape": {"errors", "backends", "backends/base"},
     "tensor": {"errors", "tape", "backends", "backends/base"},
     "functional": {*SEAMS, "precision", "random", "tensor", "backends", "backends/base"},
@@ -62,6 +63,7 @@ ALLOWED = {
 # Third-party packages besides NumPy: the only places that may import them, and never while a module is being loaded.
 LAZY = {
     "numba": ("backends/cuda",),
+    "cuda": ("backends/cuda",),
     "matplotlib": ("plots.py",),
     "PIL": ("data/images.py",),
     "sklearn": ("data/digits/make.py",),

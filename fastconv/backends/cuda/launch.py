@@ -1,0 +1,328 @@
+"""Starting kernels: the only place with ``[grid, block]``, and the only one that knows how numba-cuda is used.
+
+A kernel is made by a *factory*: a function of dtype and tile sizes that returns a plain Python function. Its file names
+``cuda`` and ``math`` as globals set to None; they are put there as its first kernel is made, since numba is imported no
+sooner. Under numba's simulator both are stand-ins: one thread's view of the device, and functions that keep float32.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from threading import RLock
+from typing import Any
+
+import numpy as np
+
+from ... import config
+from ...errors import DeviceError, mismatch
+from . import driver
+
+MAX_GRID = 65535  # of blocks along y and z
+_BLOCKS_A_PROCESSOR = 8  # of 256 threads: what a grid-stride loop is spread over
+
+# ------------------------------------------------------------------------------------------------ machines
+
+
+class Machine:
+    """A GPU through numba-cuda."""
+
+    simulated = False
+
+    def __init__(self) -> None:
+        driver.require()
+        from numba import cuda
+
+        self.cuda, self.math = cuda, math
+        self.stream = cuda.stream()
+        self.processors = cuda.get_current_device().MULTIPROCESSOR_COUNT
+        self.capability = cuda.get_current_device().compute_capability
+
+    def compile(self, kernel: Callable) -> Any:
+        """Return what ``[grid, block, stream]`` can be asked of; ``kernel.options`` are jit's."""
+        return self.cuda.jit(cache=True, **getattr(kernel, "options", {}))(kernel)
+
+    def note(self, make: Callable, key: tuple, compiled: Any) -> None:
+        """Called before each launch with what is started."""
+
+    def inline(self, function: Callable) -> Callable:
+        return self.cuda.jit(device=True, inline="always")(function)
+
+    def allocate(self, nbytes: int) -> Any:
+        return self.cuda.device_array(nbytes, np.uint8, stream=self.stream)
+
+    def free_memory(self) -> int | None:
+        return self.cuda.current_context().get_memory_info()[0]
+
+    def pinned(self, nbytes: int) -> np.ndarray:
+        return self.cuda.pinned_array(nbytes, np.uint8)
+
+    def event(self) -> Any:
+        return self.cuda.event(timing=False)
+
+    def start(self, compiled: Any, grid: Any, block: Any, arguments: Sequence[Any]) -> None:
+        compiled[grid, block, stream()](*arguments)
+
+    def synchronize(self) -> None:
+        stream().synchronize()
+
+    def address(self, memory: Any) -> int:
+        """The address of a piece of device memory."""
+        return memory.__cuda_array_interface__["data"][0]
+
+    def adopt(self, interface: Any) -> Any:
+        """Return foreign memory that has a ``__cuda_array_interface__`` as an array of numba's, without a copy."""
+        return self.cuda.as_cuda_array(interface)
+
+    def wait_for(self, stream_number: int) -> None:
+        """Wait until the work on a stream of another package is done."""
+        known = {1: self.cuda.legacy_default_stream, 2: self.cuda.per_thread_default_stream}
+        other = known[stream_number]() if stream_number in known else self.cuda.external_stream(stream_number)
+        other.synchronize()
+
+    def stream_number(self) -> int | None:
+        """The stream as the CUDA array interface and DLPack count them: a handle, 1 for the default one."""
+        handle = getattr(stream().handle, "value", stream().handle)
+        return int(handle) if handle else 1
+
+
+class Simulator(Machine):
+    """numba's simulator: threads of Python in place of a device, for tests. Its launches are one at a time."""
+
+    simulated = True
+    processors = 1
+    capability = (9, 0)
+    _one_at_a_time = RLock()
+
+    def __init__(self) -> None:
+        from numba import cuda
+
+        self.numba, self.cuda, self.math = cuda, _ThreadView(), _SimulatedMath()
+        self.stream = cuda.stream()
+
+    def compile(self, kernel: Callable) -> Any:
+        return self.numba.jit(kernel)
+
+    def inline(self, function: Callable) -> Callable:
+        return function
+
+    def allocate(self, nbytes: int) -> Any:
+        memory = self.numba.device_array(nbytes, np.uint8)
+        memory[:] = 0xFF  # NaN, or an index that is not there: what is read before it is written shows
+        return memory
+
+    def free_memory(self) -> int | None:
+        return None
+
+    def pinned(self, nbytes: int) -> np.ndarray:
+        return self.numba.pinned_array(nbytes, np.uint8)
+
+    def event(self) -> Any:
+        return self.numba.event()
+
+    def start(self, compiled: Any, grid: Any, block: Any, arguments: Sequence[Any]) -> None:
+        with self._one_at_a_time, warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # infinities and NaN are results
+            compiled[grid, block](*arguments)
+
+    def synchronize(self) -> None:
+        pass
+
+    def wait_for(self, stream_number: int) -> None:
+        pass
+
+    def address(self, memory: Any) -> int:
+        return memory.__array_interface__["data"][0]
+
+    def adopt(self, interface: Any) -> Any:
+        """Stand-in memory is the host's: what is adopted has an ``__array_interface__``."""
+        return self.numba.cudadrv.devicearray.FakeCUDAArray(np.asarray(interface))
+
+    def stream_number(self) -> int | None:
+        return None
+
+
+class _ThreadView:
+    """``cuda`` inside a simulated kernel, for the thread that asks."""
+
+    def __getattr__(self, name: str) -> Any:
+        from numba.cuda.simulator.kernel import _get_kernel_context
+
+        return getattr(_get_kernel_context(), name)
+
+
+class _SimulatedMath:
+    """``math`` inside a simulated kernel: results have the dtype of the argument, and infinities are no errors."""
+
+    inf, nan = math.inf, math.nan
+    exp, expm1, log, log1p, sqrt, tanh = (
+        staticmethod(f) for f in (np.exp, np.expm1, np.log, np.log1p, np.sqrt, np.tanh)
+    )
+    fabs, floor, isnan = (staticmethod(f) for f in (np.fabs, np.floor, np.isnan))
+    pow = staticmethod(operator.pow)
+
+    @staticmethod
+    def erf(x: Any) -> Any:
+        return type(x)(math.erf(x))
+
+    @staticmethod
+    def erfc(x: Any) -> Any:
+        return type(x)(math.erfc(x))
+
+
+@cache
+def _found() -> Machine:
+    return Simulator() if config.cuda_simulated() else Machine()
+
+
+_chosen: ContextVar[Any] = ContextVar("fastconv_cuda_machine", default=None)
+
+
+def machine() -> Machine:
+    """Return the device that kernels run on.
+
+    Raises:
+        DeviceError: there is none.
+    """
+    return _chosen.get() or _found()
+
+
+@contextmanager
+def use(other: Any) -> Iterator[Any]:
+    """Let another machine (one that records launches, say) take the device's place within a ``with`` block."""
+    token = _chosen.set(other)
+    try:
+        yield other
+    finally:
+        _chosen.reset(token)
+
+
+# ------------------------------------------------------------------------------------------------- streams
+
+_stream: ContextVar[Any] = ContextVar("fastconv_cuda_stream", default=None)
+
+
+def stream() -> Any:
+    """Return the stream that work goes to: one for the process, unless ``use_stream`` says otherwise."""
+    return _stream.get() or machine().stream
+
+
+@contextmanager
+def use_stream(other: Any) -> Iterator[Any]:
+    """Send work to another of numba's streams within a ``with`` block. What both use must be ordered by events."""
+    token = _stream.set(other)
+    try:
+        yield other
+    finally:
+        _stream.reset(token)
+
+
+def wait_for(stream_number: int) -> None:
+    """Wait until the work on a stream of another package, given as its handle, is done."""
+    machine().wait_for(stream_number)
+
+
+def synchronize() -> None:
+    """Wait for the stream.
+
+    Raises:
+        DeviceError: a kernel before this failed.
+    """
+    with named("cuda"):
+        machine().synchronize()
+
+
+# ------------------------------------------------------------------------------------------------- kernels
+
+factories: dict[str, Callable] = {}  # every factory, by module and name: what must compile
+
+
+def factory(make: Callable) -> Callable:
+    """Mark ``make(*key)``, which returns a kernel, as a factory."""
+    factories[f"{make.__module__}.{make.__name__}"] = make
+    make.compiled = {}  # (machine's kind, *key) -> kernel
+    return make
+
+
+def inline(function: Callable) -> Callable:
+    """Return a plain function in the form in which kernels can call it; it stays callable on the host as it was."""
+    here = machine()
+    _equip(function, here)
+    return _inlined(type(here), function)
+
+
+@cache
+def function(make: Callable, *key: Any) -> Callable:
+    """Return ``make(*key)``, a plain function for kernels, with ``cuda`` and ``math`` in its file's reach."""
+    _equip(make, machine())
+    return make(*key)
+
+
+@cache
+def _inlined(kind: type, function: Callable) -> Callable:
+    return machine().inline(function)
+
+
+def _equip(function: Callable, here: Machine) -> None:
+    function.__globals__.update(cuda=here.cuda, math=here.math)
+
+
+def made(make: Callable, key: tuple) -> Any:
+    """Return the compiled kernel of ``make(*key)``, made once."""
+    here = machine()
+    found = make.compiled.get((type(here), *key))
+    if found is None:
+        _equip(make, here)
+        found = here.compile(make(*key))
+        make.compiled[(type(here), *key)] = found
+    here.note(make, key, found)
+    return found
+
+
+def tile(real: int, simulated: int) -> int:
+    """Return a tile size: a small one in the simulator, where a thread is a thread of Python."""
+    return simulated if machine().simulated else real
+
+
+def threads() -> int:
+    """Return the threads of a block in a loop over elements."""
+    return tile(256, 4)
+
+
+def elements(op: str, make: Callable, key: tuple, count: int, *arguments: Any) -> None:
+    """Run a kernel that loops over ``count`` elements with the stride of its grid; nothing where there are none."""
+    if count:
+        block = threads()
+        blocks(op, make, key, min(-(-count // block), machine().processors * _BLOCKS_A_PROCESSOR), block, *arguments)
+
+
+def blocks(op: str, make: Callable, key: tuple, grid: Any, block: Any, *arguments: Any) -> None:
+    """Run a kernel on a grid of blocks. Arrays of this device among the arguments are passed as flat memory.
+
+    Raises:
+        DeviceError: the kernel failed, where FASTCONV_SYNC=1 or a simulation has it waited for.
+    """
+    flat = [value.kernel_argument if hasattr(value, "kernel_argument") else value for value in arguments]
+    here, compiled = machine(), made(make, key)
+    if not (here.simulated or config.cuda_sync()):
+        here.start(compiled, grid, block, flat)
+        return
+    with named(op):
+        here.start(compiled, grid, block, flat)
+        here.synchronize()
+
+
+@contextmanager
+def named(op: str) -> Iterator[None]:
+    try:
+        yield
+    except DeviceError:
+        raise
+    except Exception as error:
+        advice = "" if config.cuda_sync() else " (FASTCONV_SYNC=1 names the operation)"
+        raise DeviceError(mismatch(op, f"kernels that run to their end{advice}", repr(error))) from error
