@@ -21,11 +21,12 @@ class DeviceArray:
     ``__cuda_array_interface__`` and DLPack pass the memory on without a copy.
     """
 
-    __slots__ = ("__weakref__", "_lease", "_offset", "dtype", "shape", "size")
+    __slots__ = ("__weakref__", "_lease", "_offset", "dtype", "made_by", "shape", "size")
 
     def __init__(self, lease: Any, shape: Sequence[int], dtype: np.dtype, offset: int = 0) -> None:
         self._lease, self.shape, self.dtype, self._offset = lease, tuple(shape), dtype, offset
         self.size = prod(self.shape)
+        self.made_by: Any = None  # what made the values, for whom they tell more than others would
 
     # ---------------------------------------------------------------------------------- as NumPy's arrays
 

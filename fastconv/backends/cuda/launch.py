@@ -7,6 +7,7 @@ sooner. Under numba's simulator both are stand-ins: one thread's view of the dev
 
 from __future__ import annotations
 
+import ctypes
 import math
 import operator
 import warnings
@@ -52,6 +53,35 @@ class Machine:
 
     def inline(self, function: Callable) -> Callable:
         return self.cuda.jit(device=True, inline="always")(function)
+
+    def by_address(self, number: type) -> tuple[Callable, Callable]:
+        """Return ``load(address, i)`` and ``store(address, i, value)``: an element of an array known by its address."""
+        from numba import from_dtype
+        from numba.cuda import types
+        from numba.cuda.extending import intrinsic
+
+        element = from_dtype(np.dtype(number))
+
+        def place(context: Any, builder: Any, address: Any, i: Any) -> Any:
+            of_global_memory = context.get_value_type(element).as_pointer(1)
+            return builder.gep(builder.inttoptr(address, of_global_memory), [i])
+
+        @intrinsic
+        def load(typing: Any, address: Any, i: Any) -> Any:
+            def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+                return builder.load(place(context, builder, *arguments))
+
+            return element(types.int64, types.int64), emit
+
+        @intrinsic
+        def store(typing: Any, address: Any, i: Any, value: Any) -> Any:
+            def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+                builder.store(arguments[2], place(context, builder, *arguments[:2]))
+                return context.get_dummy_value()
+
+            return types.void(types.int64, types.int64, element), emit
+
+        return load, store
 
     def allocate(self, nbytes: int) -> Any:
         return self.cuda.device_array(nbytes, np.uint8, stream=self.stream)
@@ -110,6 +140,18 @@ class Simulator(Machine):
 
     def inline(self, function: Callable) -> Callable:
         return function
+
+    def by_address(self, number: type) -> tuple[Callable, Callable]:
+        dtype = np.dtype(number)
+        cell = {"f": ctypes.c_float, "d": ctypes.c_double}[dtype.char]
+
+        def load(address: Any, i: Any) -> Any:
+            return number(cell.from_address(int(address + i * dtype.itemsize)).value)
+
+        def store(address: Any, i: Any, value: Any) -> None:
+            cell.from_address(int(address + i * dtype.itemsize)).value = value
+
+        return load, store
 
     def allocate(self, nbytes: int) -> Any:
         memory = self.numba.device_array(nbytes, np.uint8)
@@ -266,6 +308,16 @@ def function(make: Callable, *key: Any) -> Callable:
 @cache
 def _inlined(kind: type, function: Callable) -> Callable:
     return machine().inline(function)
+
+
+@cache
+def _by_address(kind: type, number: type) -> tuple[Callable, Callable]:
+    return machine().by_address(number)
+
+
+def by_address(number: type) -> tuple[Callable, Callable]:
+    """Return ``load(address, i)`` and ``store(address, i, value)`` for kernels that know arrays by their addresses."""
+    return _by_address(type(machine()), number)
 
 
 def _equip(function: Callable, here: Machine) -> None:

@@ -97,6 +97,9 @@ class Recorder(launch.Machine):
     def allocate(self, nbytes: int) -> _Nowhere:
         return _Nowhere()
 
+    def address(self, memory: Any) -> int:
+        return 0
+
     def free_memory(self) -> int | None:
         return None
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from . import elementwise, index, launch
-from .array import DeviceArray, dense_strides, empty
+from . import elementwise, index, launch, reduce
+from .array import DeviceArray, dense_strides, empty, from_numpy
 
 cuda: Any = None
 math: Any = None
@@ -163,3 +163,57 @@ def cat(arrays: Sequence[DeviceArray], axis: int) -> DeviceArray:
         _copy("cat", y, array, array.shape, (start * strides[axis], strides), (0, dense_strides(array.shape)))
         start += array.shape[axis]
     return y
+
+
+# ---------------------------------------------------------------------------------------------- reductions
+
+
+def _axes(a: DeviceArray, axis: int | Sequence[int] | None) -> tuple[int, ...]:
+    axes = range(a.ndim) if axis is None else axis if isinstance(axis, Sequence) else (axis,)
+    return tuple(sorted(one % a.ndim for one in axes))
+
+
+def sum_(a: DeviceArray, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> DeviceArray:
+    axes = _axes(a, axis)
+    y, _ = reduce.reduced("sum", a, axes)
+    return y.reshape(tuple(1 if i in axes else size for i, size in enumerate(a.shape))) if keepdims else y
+
+
+_LARGEST = reduce.Terms(combine=reduce.larger, neutral=-float("inf"))
+_SMALLEST = reduce.Terms(combine=reduce.smaller, neutral=float("inf"))
+
+
+def _equal(number: type) -> Callable:
+    zero, one = number(0), number(1)
+
+    def f(x, z, a, b):
+        return one if x == z or (x != x and z != z) else zero
+
+    return f
+
+
+def extremes(a: DeviceArray, axis: Sequence[int], largest: bool) -> tuple[DeviceArray, DeviceArray]:
+    axes = _axes(a, tuple(axis))
+    best, _ = reduce.reduced("extremes", a, axes, _LARGEST if largest else _SMALLEST)
+    best = best.reshape(tuple(1 if i in axes else size for i, size in enumerate(a.shape)))
+    return best, elementwise.map_binary("extremes", _equal, a, best)
+
+
+def _outside(number: type) -> Callable:
+    zero, one = number(0), number(1)
+    return lambda x, z, m, r: one if x < m or x > r else zero
+
+
+def all_within(array: DeviceArray, low: int, high: int) -> bool:
+    if not array.size:
+        return True
+    limits = np.iinfo(array.dtype)
+    if low > limits.max or high <= limits.min:
+        return False
+    bounds = from_numpy(np.array([max(low, limits.min), min(high - 1, limits.max)], array.dtype))
+    flat = array.reshape((array.size,))
+    wrong, _ = reduce.reduced(
+        "all_within", flat, (0,), reduce.Terms(_outside), by_row=(bounds.part(0, (1,)), bounds.part(1, (1,))),
+        dtype=np.int64,
+    )  # fmt: skip
+    return not wrong.numpy()
