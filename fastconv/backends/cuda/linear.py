@@ -1,33 +1,66 @@
-"""The fully connected layer, as a convolution of one pixel."""
+"""The fully connected layer: the product of the convolutions, over matrices as they lie."""
 
 from __future__ import annotations
 
-from functools import lru_cache
+from typing import Any
 
-from ...geometry import ConvGeometry, conv_geometry
-from . import plan
-from .array import DeviceArray
-
-
-@lru_cache(maxsize=1024)
-def _geometry(n: int, i: int, o: int, compute: str) -> ConvGeometry:
-    return conv_geometry("linear", 1, (n, i, 1), (o, i, 1), compute=compute)
+from . import tiles, windows
+from .array import DeviceArray, empty
+from .conv_backward_weight import add_parts
+from .problem import Tile, problem
+from .product import Form, run
 
 
 def linear_forward(
     x: DeviceArray, w: DeviceArray, b: DeviceArray | None, frozen: bool = False, compute: str = "float32"
 ) -> DeviceArray:
-    g = _geometry(*x.shape, w.shape[0], compute)
-    return plan.conv_forward(x.reshape(g.input_shape), w.reshape(g.weight_shape), b, g).reshape((g.n, g.oc))
+    (n, depth), outputs = x.shape, w.shape[0]
+    y = empty((n, outputs), x.dtype)
+    tile = tiles.pick(n, outputs, 1, x.itemsize)
+    a, b_ = ("rows", _width(depth, x), False), ("rows", _width(depth, w), False)
+    strides = {"a_stride": depth, "b_stride": depth}
+    _run("linear_forward", tile, (n, outputs, depth), a, b_, strides, (x, w, b, y), compute)
+    return y
 
 
 def linear_backward_input(dy: DeviceArray, w: DeviceArray, compute: str = "float32") -> DeviceArray:
-    g = _geometry(dy.shape[0], w.shape[1], w.shape[0], compute)
-    dx = plan.conv_backward_input(dy.reshape(g.output_shape), w.reshape(g.weight_shape), None, g)
-    return dx.reshape((g.n, g.ic))
+    (n, depth), inputs = dy.shape, w.shape[1]
+    dx = empty((n, inputs), dy.dtype)
+    tile = tiles.pick(n, inputs, 1, dy.itemsize)
+    a, b = ("rows", _width(depth, dy), False), ("columns", _width(inputs, w), False)
+    strides = {"a_stride": depth, "b_stride": inputs}
+    _run("linear_backward_input", tile, (n, inputs, depth), a, b, strides, (dy, w, None, dx), compute)
+    return dx
 
 
 def linear_backward_weight(dy: DeviceArray, x: DeviceArray, compute: str = "float32") -> DeviceArray:
-    g = _geometry(*x.shape, dy.shape[1], compute)
-    dw = plan.conv_backward_weight(dy.reshape(g.output_shape), x.reshape(g.input_shape), g)
-    return dw.reshape((g.oc, g.ic))
+    (depth, outputs), inputs = dy.shape, x.shape[1]
+    tile, part = tiles.pick_parts(outputs, inputs, depth, 1, x.itemsize)
+    parts = -(-depth // part) if depth else 1
+    sums = empty((parts, outputs * inputs), x.dtype)
+    a, b = ("columns", _width(outputs, dy), False), ("columns", _width(inputs, x), False)
+    strides = {"a_stride": outputs, "b_stride": inputs, "part": part, "c_part": outputs * inputs}
+    _run("linear_backward_weight", tile, (outputs, inputs, depth), a, b, strides, (dy, x, None, sums), compute, parts)
+    return add_parts("linear_backward_weight", [sums], (outputs, inputs))
+
+
+def _width(neighbours: int, array: DeviceArray) -> int:
+    """Return how many neighbours of a matrix may be read together."""
+    wide = 16 // array.itemsize
+    return wide if neighbours % wide == 0 and windows.aligned(array) else 1
+
+
+def _run(
+    op: str, tile: Tile, sizes: tuple[int, int, int], a: tuple, b: tuple, strides: dict[str, int], arrays: tuple[Any, ...],
+    compute: str, parts: int = 1,
+) -> None:  # fmt: skip
+    rows, columns, depth = sizes
+    left, right, bias, c = arrays
+    wide = 16 // c.itemsize
+    width = wide if columns % wide == 0 and tile.thread_columns % wide == 0 else 1
+    form = Form(c.dtype.name, tile, a, b, "rows", width, None if bias is None else "columns")
+    p = problem(
+        rows=rows, columns=columns, depth=depth, row_tiles=-(-rows // tile.rows), c_stride=columns,
+        **{"part": depth} | strides,
+    )  # fmt: skip
+    run(op, form, p, 1, left, right, bias, c, windows.no_table(), parts)

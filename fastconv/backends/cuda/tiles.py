@@ -1,0 +1,61 @@
+"""The tiles that products come in, and the rule that picks one.
+
+A tile is picked by the work of the busiest multiprocessor: its blocks, times the area of a tile, over the tile's speed.
+Every tile sums in the same order, so the choice, which knows the batch and the device, never changes a bit. Where a sum
+is cut into parts its tile and its parts are those of 132 multiprocessors on every device, for the same reason.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from . import launch
+from .problem import Tile
+
+# Speed: multiplications for each value read from shared memory, and blocks on a multiprocessor to hide its delays,
+# relative to the first tile; estimates from counts, not yet measured.
+_TILES = {
+    4: (
+        (Tile(128, 128, 8, 8, 8), 1.0),
+        (Tile(64, 128, 8, 8, 8), 0.95),
+        (Tile(128, 64, 8, 8, 8), 0.95),
+        (Tile(64, 64, 8, 8, 4), 0.8),
+        (Tile(32, 128, 8, 8, 4), 0.75),
+        (Tile(128, 32, 8, 8, 4), 0.75),
+    ),
+    8: ((Tile(64, 64, 8, 4, 4), 1.0), (Tile(32, 64, 8, 4, 4), 0.9), (Tile(64, 32, 8, 4, 4), 0.9)),
+}
+_SIMULATED = ((Tile(8, 8, 4, 4, 2), 1.0), (Tile(4, 8, 4, 2, 2), 0.9))
+STANDARD = 132  # multiprocessors, where a choice must be the same everywhere
+_BLOCKS = 4 * STANDARD  # that parts of a sum shall make, if there are terms enough
+_SHORTEST = 256  # terms of a part
+_MOST_BYTES = 64 << 20  # of parts before they are added
+
+
+def candidates(itemsize: int) -> tuple[tuple[Tile, float], ...]:
+    return _SIMULATED if launch.machine().simulated else _TILES[itemsize]
+
+
+def pick(rows: int, columns: int, groups: int, itemsize: int) -> Tile:
+    """Return the tile for so many rows and columns of each group."""
+    return _pick(rows, columns, groups, candidates(itemsize), launch.machine().processors)
+
+
+@lru_cache(maxsize=4096)
+def _pick(rows: int, columns: int, groups: int, tiles: tuple, processors: int) -> Tile:
+    def busiest(entry: tuple[Tile, float]) -> float:
+        tile, speed = entry
+        blocks = -(-rows // tile.rows) * -(-columns // tile.columns) * groups
+        return -(-blocks // processors) * tile.rows * tile.columns / speed
+
+    return min(tiles, key=busiest)[0]
+
+
+def pick_parts(rows: int, columns: int, depth: int, groups: int, itemsize: int) -> tuple[Tile, int]:
+    """Return the tile and the terms of a part for a sum that may be cut: where tiles alone would keep few busy."""
+    tile = _pick(rows, columns, groups, candidates(itemsize), STANDARD)
+    blocks = -(-rows // tile.rows) * -(-columns // tile.columns) * groups
+    most = max(1, _MOST_BYTES // max(1, rows * columns * groups * itemsize))
+    shortest = launch.tile(_SHORTEST, 16)
+    parts = max(1, min(_BLOCKS // blocks, most, depth // shortest))
+    return tile, -(-depth // (parts * tile.depth)) * tile.depth
