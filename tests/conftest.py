@@ -75,7 +75,7 @@ def _chosen(name: str) -> Iterator[backends.Backend]:
             yield cpu
 
 
-DEVICES: tuple[str, ...] = ()  # backends whose arrays are their own
+DEVICES = ("cuda",)  # backends whose arrays are their own
 NUMPY = ("reference", *_isas())
 
 
@@ -83,7 +83,20 @@ def _label(name: str) -> str:
     return name if name in ("reference", *DEVICES) else f"cpu_{name}"
 
 
-@pytest.fixture(params=[*NUMPY, *DEVICES], ids=_label)
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--gpu", action="store_true", help="run the backends' tests on a GPU too")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Choose the backends: the devices join with --gpu, and in numba's simulator of a GPU they are alone."""
+    if "backend" in metafunc.fixturenames:
+        chosen = DEVICES if config.cuda_simulated() else NUMPY
+        if metafunc.config.getoption("--gpu"):
+            chosen = (*NUMPY, *DEVICES)
+        metafunc.parametrize("backend", chosen, ids=_label, indirect=True)
+
+
+@pytest.fixture
 def backend(request: pytest.FixtureRequest) -> Iterator[backends.Backend]:
     """Run the test for every backend, called with NumPy arrays, and for each instruction set of the compiled one."""
     with _chosen(request.param) as chosen:

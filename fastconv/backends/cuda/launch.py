@@ -2,20 +2,16 @@
 
 A kernel is made by a *factory*: a function of dtype and tile sizes that returns a plain Python function. Its file names
 ``cuda`` and ``math`` as globals set to None; they are put there as its first kernel is made, since numba is imported no
-sooner. Under numba's simulator both are stand-ins: one thread's view of the device, and functions that keep float32.
+sooner.
 """
 
 from __future__ import annotations
 
-import ctypes
 import math
-import operator
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -41,7 +37,7 @@ class Machine:
 
         self.cuda, self.math = cuda, math
         self.stream = cuda.stream()
-        self.processors = cuda.get_current_device().MULTIPROCESSOR_COUNT
+        self.blocks = cuda.get_current_device().MULTIPROCESSOR_COUNT * _BLOCKS_A_PROCESSOR
         self.capability = cuda.get_current_device().compute_capability
 
     def compile(self, kernel: Callable) -> Any:
@@ -121,105 +117,13 @@ class Machine:
         return int(handle) if handle else 1
 
 
-class Simulator(Machine):
-    """numba's simulator: threads of Python in place of a device, for tests. Its launches are one at a time."""
-
-    simulated = True
-    processors = 1
-    capability = (9, 0)
-    _one_at_a_time = RLock()
-
-    def __init__(self) -> None:
-        from numba import cuda
-
-        self.numba, self.cuda, self.math = cuda, _ThreadView(), _SimulatedMath()
-        self.stream = cuda.stream()
-
-    def compile(self, kernel: Callable) -> Any:
-        return self.numba.jit(kernel)
-
-    def inline(self, function: Callable) -> Callable:
-        return function
-
-    def by_address(self, number: type) -> tuple[Callable, Callable]:
-        dtype = np.dtype(number)
-        cell = {"f": ctypes.c_float, "d": ctypes.c_double}[dtype.char]
-
-        def load(address: Any, i: Any) -> Any:
-            return number(cell.from_address(int(address + i * dtype.itemsize)).value)
-
-        def store(address: Any, i: Any, value: Any) -> None:
-            cell.from_address(int(address + i * dtype.itemsize)).value = value
-
-        return load, store
-
-    def allocate(self, nbytes: int) -> Any:
-        memory = self.numba.device_array(nbytes, np.uint8)
-        memory[:] = 0xFF  # NaN, or an index that is not there: what is read before it is written shows
-        return memory
-
-    def free_memory(self) -> int | None:
-        return None
-
-    def pinned(self, nbytes: int) -> np.ndarray:
-        return self.numba.pinned_array(nbytes, np.uint8)
-
-    def event(self) -> Any:
-        return self.numba.event()
-
-    def start(self, compiled: Any, grid: Any, block: Any, arguments: Sequence[Any]) -> None:
-        with self._one_at_a_time, warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # infinities and NaN are results
-            compiled[grid, block](*arguments)
-
-    def synchronize(self) -> None:
-        pass
-
-    def wait_for(self, stream_number: int) -> None:
-        pass
-
-    def address(self, memory: Any) -> int:
-        return memory.__array_interface__["data"][0]
-
-    def adopt(self, interface: Any) -> Any:
-        """Stand-in memory is the host's: what is adopted has an ``__array_interface__``."""
-        return self.numba.cudadrv.devicearray.FakeCUDAArray(np.asarray(interface))
-
-    def stream_number(self) -> int | None:
-        return None
-
-
-class _ThreadView:
-    """``cuda`` inside a simulated kernel, for the thread that asks."""
-
-    def __getattr__(self, name: str) -> Any:
-        from numba.cuda.simulator.kernel import _get_kernel_context
-
-        return getattr(_get_kernel_context(), name)
-
-
-class _SimulatedMath:
-    """``math`` inside a simulated kernel: results have the dtype of the argument, and infinities are no errors."""
-
-    inf, nan = math.inf, math.nan
-    exp, expm1, log, log1p, sqrt, tanh = (
-        staticmethod(f) for f in (np.exp, np.expm1, np.log, np.log1p, np.sqrt, np.tanh)
-    )
-    fabs, floor, isnan = (staticmethod(f) for f in (np.fabs, np.floor, np.isnan))
-    pow = staticmethod(operator.pow)
-
-    @staticmethod
-    def erf(x: Any) -> Any:
-        return type(x)(math.erf(x))
-
-    @staticmethod
-    def erfc(x: Any) -> Any:
-        return type(x)(math.erfc(x))
-
-
 @cache
 def _found() -> Machine:
-    return Simulator() if config.cuda_simulated() else Machine()
+    if config.cuda_simulated():
+        from .simulator import Simulator
+
+        return Simulator()
+    return Machine()
 
 
 _chosen: ContextVar[Any] = ContextVar("fastconv_cuda_machine", default=None)
@@ -343,14 +247,14 @@ def tile(real: int, simulated: int) -> int:
 
 def threads() -> int:
     """Return the threads of a block in a loop over elements."""
-    return tile(256, 4)
+    return tile(256, 2)
 
 
 def elements(op: str, make: Callable, key: tuple, count: int, *arguments: Any) -> None:
     """Run a kernel that loops over ``count`` elements with the stride of its grid; nothing where there are none."""
     if count:
         block = threads()
-        blocks(op, make, key, min(-(-count // block), machine().processors * _BLOCKS_A_PROCESSOR), block, *arguments)
+        blocks(op, make, key, min(-(-count // block), machine().blocks), block, *arguments)
 
 
 def blocks(op: str, make: Callable, key: tuple, grid: Any, block: Any, *arguments: Any) -> None:

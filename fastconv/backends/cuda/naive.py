@@ -1,4 +1,4 @@
-"""Convolution, a thread an output and a loop over its terms: the last candidate of every direction, for any geometry."""
+"""Convolution, a thread an output and a loop over its terms: the last candidate of each direction, for any geometry."""
 
 from __future__ import annotations
 
@@ -126,9 +126,7 @@ def conv_forward(
     return y
 
 
-def conv_backward_input(
-    dy: DeviceArray, w: DeviceArray, b: DeviceArray | None, geometry: ConvGeometry
-) -> DeviceArray:
+def conv_backward_input(dy: DeviceArray, w: DeviceArray, b: DeviceArray | None, geometry: ConvGeometry) -> DeviceArray:
     dx, key = empty(geometry.input_shape, dy.dtype), (dy.dtype.type, b is not None)
     arguments = dx, dy, w, dy if b is None else b, dx.size, _sizes(geometry)
     launch.elements("conv_backward_input", backward_input, key, dx.size, *arguments)

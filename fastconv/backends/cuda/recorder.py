@@ -75,7 +75,7 @@ class _Done:
 class Recorder(launch.Machine):
     """Stands in for a device (``launch.use``) and keeps each different launch. Arrays hold nothing: zeros come back."""
 
-    processors = 132
+    blocks = 1056
     capability = (9, 0)
 
     def __init__(self) -> None:

@@ -22,7 +22,7 @@ _SERIAL = 32  # terms that one lane adds up, at most: then a tree over lanes, th
 
 def shared_out(terms: int) -> tuple[int, int]:
     """Return rows and lanes of a block for rows of so many terms, both powers of two."""
-    threads = launch.tile(256, 8)
+    threads = launch.tile(256, 4)
     lanes = 1
     while lanes < threads and lanes * 4 < terms:
         lanes *= 2
