@@ -7,7 +7,7 @@ side then, by a copy as large as the weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from itertools import product as places_of
@@ -17,18 +17,17 @@ from typing import Any
 import numpy as np
 
 from ...geometry import ConvGeometry
-from . import launch, tiles, windows
+from . import launch, windows
 from .array import DeviceArray, empty
 from .conv_forward import images
-from .problem import problem
-from .product import Form, run
+from .correlate import Correlation, Way, by_tiles
 from .scalars import W
 
 cuda: Any = None  # put here by launch
 
 
 def conv_backward_input(
-    dy: DeviceArray, w: DeviceArray, b: DeviceArray | None, geometry: ConvGeometry
+    dy: DeviceArray, w: DeviceArray, b: DeviceArray | None, geometry: ConvGeometry, way: Way = by_tiles
 ) -> DeviceArray:
     dx = empty(geometry.input_shape, dy.dtype)
     if not dx.size:
@@ -37,46 +36,31 @@ def conv_backward_input(
     most = windows.images_at_once(geometry)
     for first in range(0, geometry.n, most):
         some = replace(geometry, n=min(most, geometry.n - first))
-        _phases(images(dy, first, some.n), turned, b, images(dx, first, some.n), some)
+        for what, start in _phases(some):
+            rows = turned.part(start, (turned.size - start,))
+            way(what, rows, images(dy, first, some.n), b, images(dx, first, some.n), None, geometry.compute)
     return dx
 
 
-def _phases(
-    dy: DeviceArray, w: DeviceArray, b: DeviceArray | None, dx: DeviceArray, geometry: ConvGeometry
-) -> None:  # fmt: skip
-    groups, wide = geometry.groups, 16 // dy.itemsize
+def _phases(geometry: ConvGeometry) -> Iterator[tuple[Correlation, int]]:
+    """Yield the correlation of each phase, and where its weights begin."""
+    groups, read, image = geometry.groups, prod(geometry.output), prod(geometry.input)
     ic, oc = geometry.ic // groups, geometry.oc // groups
-    size_d, size_h, size_w = geometry.input
-    image, before = prod(geometry.input), 0  # rows of w of the phases before
+    _, size_h, size_w = geometry.input
     step_d, step_h, step_w = geometry.stride
+    start = 0
     for axes, (z, y, x) in windows.phase_axes(geometry):
         depth, pixels = oc * prod(len(axis.places) for axis in axes), prod(axis.output for axis in axes)
-        columns, plain = geometry.n * pixels, windows.plain(axes)
-        tile = tiles.pick(ic, columns, groups, dy.itemsize)
-        dense = pixels == image
-        form = Form(
-            dtype=dy.dtype.name,
-            tile=tile,
-            a=("columns", wide if ic % wide == 0 and windows.aligned(w) else 1, False),
-            b=("columns", wide if pixels % wide == 0 and windows.aligned(dy) else 1, True)
-            if plain
-            else ("pixels", windows.checked(axes)),
-            c="images" if dense else "pixels",
-            width=wide if dense and pixels % wide == 0 and tile.thread_columns % wide == 0 and windows.aligned(dx) else 1,
-            bias=None if b is None else "rows",
-        )
-        p = problem(
-            rows=ic, columns=columns, depth=depth, part=depth, row_tiles=-(-ic // tile.rows),
-            a_stride=ic, a_group=oc * prod(geometry.kernel) * ic,
-            b_stride=pixels, b_image=geometry.oc * prod(geometry.output), b_group=oc * prod(geometry.output),
-            c_stride=image, c_image=geometry.ic * image, c_group=ic * image, c_start=(z * size_h + y) * size_w + x,
-            c_plane=step_d * size_h * size_w, c_row=step_h * size_w, c_step=step_w,
-            **windows.numbers(axes),
-        )  # fmt: skip
-        rows = w.part(before * ic, (w.size - before * ic,))
-        table = windows.no_table() if plain else windows.table(axes, oc)
-        run("conv_backward_input", form, p, groups, rows, dy, b, dx, table)
-        before += depth
+        numbers = {
+            "rows": ic, "columns": geometry.n * pixels, "depth": depth,
+            "a_group": oc * prod(geometry.kernel) * ic,
+            "b_stride": pixels, "b_image": geometry.oc * read, "b_group": oc * read,
+            "c_stride": image, "c_image": geometry.ic * image, "c_group": ic * image,
+            "c_start": (z * size_h + y) * size_w + x,
+            "c_plane": step_d * size_h * size_w, "c_row": step_h * size_w, "c_step": step_w,
+        }  # fmt: skip
+        yield Correlation("conv_backward_input", axes, groups, oc, numbers, turned=True, dense=pixels == image), start
+        start += depth * ic
 
 
 # --------------------------------------------------------------------------------------- weights, turned

@@ -24,25 +24,38 @@ from .scalars import W
 cuda: Any = None  # put here by launch
 
 
-def conv_backward_weight(dy: DeviceArray, x: DeviceArray, geometry: ConvGeometry) -> DeviceArray:
+def conv_backward_weight(
+    dy: DeviceArray, x: DeviceArray, geometry: ConvGeometry, way: Callable | None = None
+) -> DeviceArray:
+    """Return the gradient; ``way(dy, x, geometry)`` returns the parts of the sum, one after the other."""
     most = windows.images_at_once(geometry)
-    chunks = [(first, replace(geometry, n=min(most, geometry.n - first))) for first in range(0, geometry.n, most)]
-    if not chunks:
-        chunks = [(0, geometry)]
-    sums = [_parts(images(dy, first, some.n), images(x, first, some.n), some) for first, some in chunks]
+    sums = []
+    for first in range(0, max(1, geometry.n), most):
+        some = replace(geometry, n=min(most, geometry.n - first))
+        sums.append((way or parts_by_tiles)(images(dy, first, some.n), images(x, first, some.n), some))
     return add_parts("conv_backward_weight", sums, geometry.weight_shape)
 
 
-def _parts(dy: DeviceArray, x: DeviceArray, geometry: ConvGeometry) -> DeviceArray:
-    """Return the parts of the sum, one after the other."""
-    axes = windows.forward_axes(geometry)
-    groups, pixels, wide = geometry.groups, prod(geometry.output), 16 // x.itemsize
+def weight_numbers(geometry: ConvGeometry) -> dict[str, int]:
+    """Return sizes and strides: rows are output channels, columns taps, the depth is pixels."""
+    groups, pixels = geometry.groups, prod(geometry.output)
     ic, oc = geometry.ic // groups, geometry.oc // groups
-    columns, depth = ic * prod(geometry.kernel), geometry.n * pixels
-    tile, part = tiles.pick_parts(oc, columns, depth, groups, x.itemsize)
-    parts, size = max(1, -(-depth // part)) if depth else 1, groups * oc * columns
-    sums = empty((parts, size), x.dtype)
-    plain, whole = windows.plain(axes), pixels % wide == 0
+    columns = ic * prod(geometry.kernel)
+    return {
+        "rows": oc, "columns": columns, "depth": geometry.n * pixels,
+        "a_stride": pixels, "a_image": geometry.oc * pixels, "a_group": oc * pixels,
+        "b_stride": pixels, "b_image": geometry.ic * prod(geometry.input), "b_group": ic * prod(geometry.input),
+        "c_stride": columns, "c_group": oc * columns, "c_part": geometry.oc * columns,
+    }  # fmt: skip
+
+
+def parts_by_tiles(dy: DeviceArray, x: DeviceArray, geometry: ConvGeometry) -> DeviceArray:
+    """Return the parts by a product in tiles."""
+    axes, numbers, groups = windows.forward_axes(geometry), weight_numbers(geometry), geometry.groups
+    rows, columns, depth, size = (numbers[name] for name in ("rows", "columns", "depth", "c_part"))
+    tile, parts, part = tiles.pick_parts(rows, columns, depth, groups, x.itemsize)
+    sums, wide = empty((parts, size), x.dtype), 16 // x.itemsize
+    plain, whole = windows.plain(axes), prod(geometry.output) % wide == 0
     form = Form(
         dtype=x.dtype.name,
         tile=tile,
@@ -51,14 +64,8 @@ def _parts(dy: DeviceArray, x: DeviceArray, geometry: ConvGeometry) -> DeviceArr
         c="rows",
         width=wide if columns % wide == 0 and tile.thread_columns % wide == 0 else 1,
     )
-    p = problem(
-        rows=oc, columns=columns, depth=depth, part=part, row_tiles=-(-oc // tile.rows),
-        a_stride=pixels, a_image=geometry.oc * pixels, a_group=oc * pixels,
-        b_stride=pixels, b_image=geometry.ic * prod(geometry.input), b_group=ic * prod(geometry.input),
-        c_stride=columns, c_group=oc * columns, c_part=size,
-        **windows.numbers(axes),
-    )  # fmt: skip
-    table = windows.no_table() if plain else windows.table(axes, ic)
+    p = problem(**numbers, **windows.numbers(axes), part=part, row_tiles=-(-rows // tile.rows))
+    table = windows.no_table() if plain else windows.table(axes, geometry.ic // groups)
     run("conv_backward_weight", form, p, groups, dy, x, None, sums, table, parts)
     return sums
 

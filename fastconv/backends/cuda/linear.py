@@ -35,8 +35,7 @@ def linear_backward_input(dy: DeviceArray, w: DeviceArray, compute: str = "float
 
 def linear_backward_weight(dy: DeviceArray, x: DeviceArray, compute: str = "float32") -> DeviceArray:
     (depth, outputs), inputs = dy.shape, x.shape[1]
-    tile, part = tiles.pick_parts(outputs, inputs, depth, 1, x.itemsize)
-    parts = -(-depth // part) if depth else 1
+    tile, parts, part = tiles.pick_parts(outputs, inputs, depth, 1, x.itemsize)
     sums = empty((parts, outputs * inputs), x.dtype)
     a, b = ("columns", _width(outputs, dy), False), ("columns", _width(inputs, x), False)
     strides = {"a_stride": outputs, "b_stride": inputs, "part": part, "c_part": outputs * inputs}
@@ -51,8 +50,8 @@ def _width(neighbours: int, array: DeviceArray) -> int:
 
 
 def _run(
-    op: str, tile: Tile, sizes: tuple[int, int, int], a: tuple, b: tuple, strides: dict[str, int], arrays: tuple[Any, ...],
-    compute: str, parts: int = 1,
+    op: str, tile: Tile, sizes: tuple[int, int, int], a: tuple, b: tuple, strides: dict[str, int],
+    arrays: tuple[Any, ...], compute: str, parts: int = 1,
 ) -> None:  # fmt: skip
     rows, columns, depth = sizes
     left, right, bias, c = arrays

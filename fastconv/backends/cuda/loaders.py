@@ -1,10 +1,9 @@
 """How a block's threads bring the operands of a product to shared memory: four ways, each for either operand.
 
 An operand is seen as ``(r, k)``: r its rows (of a) or columns (of b), k the depth that is summed over. Threads lie
-*along the depth* where neighbours in memory are neighbours in k, else *along r*. A loader has three functions: ``hoist``
-works out once what a thread needs of its rows, ``fetch`` reads a slice of the depth into registers, and ``put`` writes
-these to shared memory, as ``[k, r]``. What lies beyond the depth is 0, and so is padding; rows beyond the last repeat it
-and are not stored.
+*along the depth* where neighbours in memory are neighbours in k, else *along r*. ``hoist`` works out once what a thread
+needs of its rows, ``fetch`` reads a slice of the depth into registers, and ``put`` writes these to shared memory, as
+``[k, r]``. What lies beyond the depth is 0, and so is padding; rows beyond the last repeat it and are not stored.
 """
 
 from __future__ import annotations
@@ -121,10 +120,10 @@ def _reader(dtype: type, width: int) -> Callable:
 
 
 def _rows(extent: int, tile: Tile, dtype: type, width: int, images: bool) -> Loader:
-    """``array[r * stride + k]``, or, where k counts pixels of all images, ``array[image(k) + r * stride + pixel(k)]``."""
+    """``array[r * stride + k]``; where k counts pixels of all images, ``array[image(k) + r * stride + pixel(k)]``."""
     (lanes, step, passes, exact), slot, put = _along_depth(extent, tile, dtype, width)
-    read, quotient_of, origin = _reader(dtype, width), launch.inline(quotient), memory(dtype, 1).origin
-    size = np.dtype(dtype).itemsize if not launch.machine().simulated else 1
+    read, quotient_of = _reader(dtype, width), launch.inline(quotient)
+    origin, unit = memory(dtype, 1).origin, memory(dtype, 1).unit
 
     def hoist(array, base, stride, image, table, p, first, count, t, origins, state):
         for j in range(passes):
@@ -135,7 +134,7 @@ def _rows(extent: int, tile: Tile, dtype: type, width: int, images: bool) -> Loa
         k = U(start + U(t % U(lanes)) * U(width))
         if images:
             n = quotient_of(k, p.image_magic, p.image_shift)
-            before, place = W(W(n) * W(image)) * W(size), U(k - U(n * p.image_size))
+            before, place = W(W(n) * W(image)) * W(unit), U(k - U(n * p.image_size))
         else:
             before, place = W(0), k
         for j in range(passes):
@@ -146,10 +145,10 @@ def _rows(extent: int, tile: Tile, dtype: type, width: int, images: bool) -> Loa
 
 
 def _columns(extent: int, tile: Tile, dtype: type, width: int, images: bool) -> Loader:
-    """``array[k * stride + r]``, or, where r counts pixels of all images, ``array[image(r) + k * stride + pixel(r)]``."""
+    """``array[k * stride + r]``; where r counts pixels of all images, ``array[image(r) + k * stride + pixel(r)]``."""
     (lanes, step, passes, exact), slot, put = _along_rows(extent, tile, dtype, width)
-    read, quotient_of, origin = _reader(dtype, width), launch.inline(quotient), memory(dtype, 1).origin
-    depth, size = tile.depth, np.dtype(dtype).itemsize if not launch.machine().simulated else 1
+    read, quotient_of, depth = _reader(dtype, width), launch.inline(quotient), tile.depth
+    origin, unit = memory(dtype, 1).origin, memory(dtype, 1).unit
 
     def hoist(array, base, stride, image, table, p, first, count, t, origins, state):
         r = U(min(U(first + U(t % U(lanes)) * U(width)), U(count - U(width))))
@@ -161,7 +160,7 @@ def _columns(extent: int, tile: Tile, dtype: type, width: int, images: bool) -> 
             slice_ = U(t // U(lanes) + U(j * step))
             k = U(start + slice_)
             there = (k < end) & (exact or slice_ < U(depth))
-            read(array, W(origins[0] + W(k) * W(stride) * W(size)), U(0), there, held, j * width)
+            read(array, W(origins[0] + W(k) * W(stride) * W(unit)), U(0), there, held, j * width)
 
     return Loader(launch.inline(hoist), launch.inline(fetch), slot, put, passes * width, 1, 1)
 
@@ -171,7 +170,9 @@ def _columns(extent: int, tile: Tile, dtype: type, width: int, images: bool) -> 
 # axes can leave the array, the innermost first: 0, 2 or 3.
 
 
-def _window(axes: int) -> Callable:
+def window_test(axes: int) -> Callable:
+    """Return ``inside(p, z, y, x)``: whether an element lies in the array, of the axes that are looked at."""
+
     def inside(p, z, y, x):
         if axes == 0:
             return True
@@ -182,7 +183,8 @@ def _window(axes: int) -> Callable:
     return launch.inline(inside)
 
 
-def _pixel() -> Callable:
+def pixel_place() -> Callable:
+    """Return ``place(p, pixel)``: where the window of a pixel starts."""
     quotient_of = launch.inline(quotient)
 
     def place(p, pixel):
@@ -205,7 +207,7 @@ def _pixel() -> Callable:
 def _pixels(extent: int, tile: Tile, dtype: type, axes: int) -> Loader:
     """r counts pixels, k taps: the windows of a convolution. The table is padded to whole slices of the depth."""
     (lanes, step, passes, exact), slot, put = _along_rows(extent, tile, dtype, 1)
-    read, inside, place, depth = _reader(dtype, 1), _window(axes), _pixel(), tile.depth
+    read, inside, place, depth = _reader(dtype, 1), window_test(axes), pixel_place(), tile.depth
     tap, origin, settle = memory(np.int32, 4).load, memory(dtype, 1).origin, memory(dtype, 1).settle
 
     def hoist(array, base, stride, image, table, p, first, count, t, origins, state):
@@ -230,9 +232,9 @@ def _pixels(extent: int, tile: Tile, dtype: type, axes: int) -> Loader:
 def _taps(extent: int, tile: Tile, dtype: type, axes: int) -> Loader:
     """r counts taps, k pixels: the same windows, turned."""
     (lanes, step, passes, exact), slot, put = _along_depth(extent, tile, dtype, 1)
-    read, inside, place = _reader(dtype, 1), _window(axes), _pixel()
+    read, inside, place = _reader(dtype, 1), window_test(axes), pixel_place()
     origin, settle, tap = memory(dtype, 1).origin, memory(dtype, 1).settle, memory(np.int32, 4).load
-    size = np.dtype(dtype).itemsize if not launch.machine().simulated else 1
+    unit = memory(dtype, 1).unit
 
     def hoist(array, base, stride, image, table, p, first, count, t, origins, state):
         origins[0] = origin(array, base)
@@ -247,7 +249,7 @@ def _taps(extent: int, tile: Tile, dtype: type, axes: int) -> Loader:
     def fetch(array, stride, image, table, p, start, end, t, origins, state, held):
         k = U(start + U(t % U(lanes)))
         n, at, z, y, x = place(p, k)
-        first = W(origins[0] + W(n) * W(image) * W(size))
+        first = W(origins[0] + W(n) * W(image) * W(unit))
         for j in range(passes):
             if axes == 3:  # registers are few: the taps are read again
                 offset, dz, dy, dx = tap(table, U(state[0]), U(4 * j * step))
@@ -264,7 +266,7 @@ _LOADERS = {"rows": _rows, "columns": _columns, "pixels": _pixels, "taps": _taps
 
 
 def tap_table(offsets: np.ndarray, shifts: np.ndarray, multiple: int) -> np.ndarray:
-    """Return offsets (K,) and shifts (K, 3) as an int32 table (K', 4), K' the next multiple, the rest reaching nothing."""
+    """Return offsets (K,), shifts (K, 3) as an int32 table (K', 4), K' the next multiple, the rest reaching nothing."""
     count = -(-max(1, len(offsets)) // multiple) * multiple
     table = np.full((count, 4), NOWHERE, np.int32)
     table[:, 0] = 0

@@ -1,15 +1,125 @@
-"""Which kernel runs: the candidates of each direction."""
+"""Which kernel runs: the candidates of each direction, fastest first; each declines for itself.
+
+* ``narrow``: at most 8 rows a group (2 for weights), which are output channels, or input channels on the way back: a
+  tile would be mostly empty.
+* ``tiles``: a product in tiles of shared memory, the tile picked by ``tiles.py``. Kernels of one position without
+  stride and padding are plain products of matrices, read where they lie.
+* ``naive``: a thread an output, in 64 bits: samples of 2**30 elements and more.
+
+The choice depends on the geometry without its batch, and on the numbers' size.
+"""
 
 from __future__ import annotations
 
-from ...geometry import ConvGeometry, PoolGeometry
-from .naive import conv_backward_input, conv_backward_weight, conv_forward
+from collections.abc import Callable
+from functools import partial
+from math import prod
+from typing import NamedTuple
 
-__all__ = ["conv_backward_input", "conv_backward_weight", "conv_forward", "explain", "explain_unit"]
+import numpy as np
+
+from ...geometry import ConvGeometry, PoolGeometry
+from . import conv_backward_input as backward_input
+from . import conv_backward_weight as backward_weight
+from . import conv_forward as forward
+from . import naive, narrow
+from .array import DeviceArray
+from .launch import MAX_GRID
+from .scalars import LIMIT
+
+
+class Candidate(NamedTuple):
+    """A way to run a verb. ``declines`` returns why it cannot serve a geometry and the size of a number, or nothing."""
+
+    name: str
+    run: Callable
+    declines: Callable[[ConvGeometry, int], str | None]
+
+
+def _too_large(geometry: ConvGeometry) -> str | None:
+    padded = prod(i + b + a for i, b, a in zip(geometry.input, geometry.padding, geometry.padding_end, strict=True))
+    largest = max(geometry.ic * padded, geometry.oc * prod(geometry.output), prod(geometry.weight_shape))
+    if largest >= LIMIT // 2:
+        return "a sample, or the weights, of 2**30 elements or more"
+    if geometry.groups > MAX_GRID:
+        return f"{geometry.groups} groups, more than {MAX_GRID}"
+    return None
+
+
+def _narrow_declines(verb: str, geometry: ConvGeometry, itemsize: int) -> str | None:
+    rows = (geometry.ic if verb == "conv_backward_input" else geometry.oc) // geometry.groups
+    if rows > narrow.MOST_ROWS[verb]:
+        return f"{rows} rows a group, more than {narrow.MOST_ROWS[verb]}"
+    return _too_large(geometry)
+
+
+def _tiles_decline(geometry: ConvGeometry, itemsize: int) -> str | None:
+    return _too_large(geometry)
+
+
+def _never(geometry: ConvGeometry, itemsize: int) -> str | None:
+    return None
+
+
+def _candidates(verb: str, by_pixels: Callable, by_tiles: Callable, simple: Callable) -> tuple[Candidate, ...]:
+    return (
+        Candidate("narrow", by_pixels, partial(_narrow_declines, verb)),
+        Candidate("tiles", by_tiles, _tiles_decline),
+        Candidate("naive", simple, _never),
+    )
+
+
+CANDIDATES = {
+    "conv_forward": _candidates(
+        "conv_forward",
+        partial(forward.conv_forward, way=narrow.by_pixels),
+        forward.conv_forward,
+        naive.conv_forward,
+    ),
+    "conv_backward_input": _candidates(
+        "conv_backward_input",
+        partial(backward_input.conv_backward_input, way=narrow.by_pixels),
+        backward_input.conv_backward_input,
+        naive.conv_backward_input,
+    ),
+    "conv_backward_weight": _candidates(
+        "conv_backward_weight",
+        partial(backward_weight.conv_backward_weight, way=narrow.parts_by_pixels),
+        backward_weight.conv_backward_weight,
+        naive.conv_backward_weight,
+    ),
+}
+
+
+def chosen(verb: str, geometry: ConvGeometry, itemsize: int) -> Candidate:
+    """Return the first candidate that does not decline; ``itemsize`` is that of the operands, bytes."""
+    return next(c for c in CANDIDATES[verb] if c.declines(geometry, itemsize) is None)
+
+
+def conv_forward(
+    x: DeviceArray, w: DeviceArray, b: DeviceArray | None, geometry: ConvGeometry, frozen: bool = False
+) -> DeviceArray:
+    return chosen("conv_forward", geometry, x.itemsize).run(x, w, b, geometry)
+
+
+def conv_backward_input(dy: DeviceArray, w: DeviceArray, b: DeviceArray | None, geometry: ConvGeometry) -> DeviceArray:
+    return chosen("conv_backward_input", geometry, dy.itemsize).run(dy, w, b, geometry)
+
+
+def conv_backward_weight(dy: DeviceArray, x: DeviceArray, geometry: ConvGeometry) -> DeviceArray:
+    return chosen("conv_backward_weight", geometry, dy.itemsize).run(dy, x, geometry)
 
 
 def explain(verb: str, geometry: ConvGeometry, dtype: str) -> str:
-    return f"{verb}: naive ({dtype}, {geometry.flops / 1e6:.4g} MFLOP)"
+    """Return one line for ``verb``: the kernel that runs, and why those before it do not."""
+    passed, itemsize = [], np.dtype(dtype).itemsize
+    for candidate in CANDIDATES[verb]:
+        reason = candidate.declines(geometry, itemsize)
+        if reason is None:
+            why = "; ".join(passed) or "first choice"
+            return f"{verb}: {candidate.name} (cuda, {dtype}, {geometry.flops / 1e6:.4g} MFLOP): {why}"
+        passed.append(f"not {candidate.name}: {reason}")
+    raise LookupError(verb)
 
 
 def explain_unit(geometry: ConvGeometry, pool_geometry: PoolGeometry, dtype: str) -> str:

@@ -9,7 +9,9 @@ import numpy as np
 
 from .scalars import reciprocal
 
-_SPLITS = tuple(f"{name}_{part}" for name in ("row_tiles", "image", "plane", "row") for part in ("size", "magic", "shift"))
+_SPLITS = tuple(
+    f"{name}_{part}" for name in ("row_tiles", "image", "plane", "row") for part in ("size", "magic", "shift")
+)
 
 PAD = 4  # elements after each row of shared memory: neighbours in k lie in other banks
 
@@ -40,7 +42,7 @@ def problem(**numbers: int) -> Problem:
 
 
 class Tile(NamedTuple):
-    """What a block computes: rows by columns, ``depth`` terms at a time; a thread has so many rows and columns of it."""
+    """What a block computes: rows by columns, ``depth`` terms at a time; a thread has so many rows and columns."""
 
     rows: int
     columns: int

@@ -1,4 +1,4 @@
-"""The product behind every convolution and linear layer: ``c = a b``, in tiles, with loaders that know what a and b are.
+"""The product behind convolutions and linear layers: ``c = a b``, in tiles, with loaders that know what a and b are.
 
 A block computes a tile of c. Slices of the depth come through registers into one of two stages of shared memory while
 the slice before is multiplied, so that one barrier a slice is enough. A thread multiplies rows by columns of its own,
@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import launch
-from .loaders import loader
 from .array import DeviceArray
+from .loaders import loader
 from .problem import PAD, Problem, Tile
 from .scalars import U, W, memory, quotient
 
@@ -30,13 +30,13 @@ class Form(NamedTuple):
     tile: Tile
     a: tuple  # loaders, see loaders.py
     b: tuple
-    c: str  # "rows", "images" or "pixels": what the columns of c are, see ``_offset``
+    c: str  # "rows", "images" or "pixels": what the columns of c are, see ``column_offset``
     width: int = 1  # columns of c stored together
     bias: str | None = None  # "rows" or "columns"
     activation: str | None = None
 
 
-def _offset(kind: str) -> Callable:
+def column_offset(kind: str) -> Callable:
     """Return where a column of c lies: in a matrix, in images without gaps, or at the pixels of a phase."""
     quotient_of = launch.inline(quotient)
 
@@ -57,7 +57,8 @@ def _offset(kind: str) -> Callable:
     return launch.inline(offset)
 
 
-def _finish(form: Form) -> Callable:
+def finisher(form: Any) -> Callable:
+    """Return ``finish(value, bias, row, column)`` for the bias and the activation of a form."""
     zero = np.dtype(form.dtype).type(0)
 
     def finish(value, bias, row, column):
@@ -76,7 +77,7 @@ def _finish(form: Form) -> Callable:
 def _store(form: Form, spread: Callable) -> Callable:
     """Return the function that writes a thread's sums to c."""
     tile, width, dtype = form.tile, form.width, np.dtype(form.dtype).type
-    offset, finish = _offset(form.c), _finish(form)
+    offset, finish = column_offset(form.c), finisher(form)
     write = memory(dtype, width).store
     bias_rows = form.bias == "rows"
 
@@ -130,7 +131,7 @@ def _multiply(form: Form, vector: int) -> Callable:
 
 @launch.factory
 def product(form: Form) -> Callable:
-    """Return the kernel ``(a, b, bias, c, table, problem)``; grid: tiles (rows of tiles side by side), groups, parts."""
+    """Return the kernel ``(a, b, bias, c, table, problem)``; grid: tiles (rows side by side), groups, parts."""
     tile, dtype = form.tile, np.dtype(form.dtype).type
     hoist_a, fetch_a, slot_a, put_a, held_a, origins_a, state_a = loader(form.a, tile.rows, tile, dtype)
     hoist_b, fetch_b, slot_b, put_b, held_b, origins_b, state_b = loader(form.b, tile.columns, tile, dtype)
@@ -175,12 +176,8 @@ def product(form: Form) -> Callable:
         column = U(tile_column * U(columns))
         k = U(part * p.part)
         end = U(min(U(k + p.part), p.depth))
-        hoist_a(
-            a, W(W(group) * W(p.a_group)), p.a_stride, p.a_image, table, p, row, p.rows, t, from_a, places_a
-        )
-        hoist_b(
-            b, W(W(group) * W(p.b_group)), p.b_stride, p.b_image, table, p, column, p.columns, t, from_b, places_b
-        )
+        hoist_a(a, W(W(group) * W(p.a_group)), p.a_stride, p.a_image, table, p, row, p.rows, t, from_a, places_a)
+        hoist_b(b, W(W(group) * W(p.b_group)), p.b_stride, p.b_image, table, p, column, p.columns, t, from_b, places_b)
         for i in range(thread_rows):
             for j in range(thread_columns):
                 sums[i, j] = zero

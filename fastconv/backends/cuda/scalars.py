@@ -43,11 +43,11 @@ def quotient(n: Any, magic: Any, shift: Any) -> Any:
 class Memory(NamedTuple):
     """Accesses to ``lanes`` neighbours together, 16 bytes aligned to 16 (a tuple), or to one number.
 
-    ``load(array, base, offset)`` and ``store(array, base, offset, value)`` are for shared memory and tables. Global memory
-    that no thread of the kernel writes is read by ``load_if(array, origin, offset, there)``: zeros where ``there`` is
-    false, without a branch, and nothing is read then. ``origin(array, index)`` is what it counts from, and is worked out
-    where it stands: as ``settle(number)``, it is a wall to compilers that would work a number out again in each turn of
-    a loop to save its register.
+    ``load(array, base, offset)`` and ``store(array, base, offset, value)`` are for shared memory and tables. Global
+    memory that no thread of the kernel writes is read by ``load_if(array, origin, offset, there)``: zeros where
+    ``there`` is false, without a branch, and nothing is read then. ``origin(array, index)`` is what it counts from, and
+    is worked out where it stands: as ``settle(number)``, it is a wall to compilers that would work a number out again
+    in each turn of a loop to save its register.
     """
 
     load: Callable
@@ -55,6 +55,7 @@ class Memory(NamedTuple):
     load_if: Callable
     origin: Callable
     settle: Callable
+    unit: int  # what an origin grows by from element to element
 
 
 def memory(dtype: type, lanes: int) -> Memory:
@@ -86,7 +87,7 @@ def _simulated(dtype: type, lanes: int) -> Memory:
     def settle(number: Any) -> Any:
         return number
 
-    return Memory(load, store, load_if, origin, settle)
+    return Memory(load, store, load_if, origin, settle, 1)
 
 
 @cache
@@ -182,4 +183,4 @@ def _compiled(dtype: str, lanes: int) -> Memory:
 
         return number(number), codegen
 
-    return Memory(load, store, load_if, origin, settle)
+    return Memory(load, store, load_if, origin, settle, size)

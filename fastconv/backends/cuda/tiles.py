@@ -51,11 +51,18 @@ def _pick(rows: int, columns: int, groups: int, tiles: tuple, processors: int) -
     return min(tiles, key=busiest)[0]
 
 
-def pick_parts(rows: int, columns: int, depth: int, groups: int, itemsize: int) -> tuple[Tile, int]:
-    """Return the tile and the terms of a part for a sum that may be cut: where tiles alone would keep few busy."""
+def pick_parts(rows: int, columns: int, depth: int, groups: int, itemsize: int) -> tuple[Tile, int, int]:
+    """Return the tile, the parts and the terms of a part, for a sum that is cut where its tiles would keep few busy."""
     tile = _pick(rows, columns, groups, candidates(itemsize), STANDARD)
     blocks = -(-rows // tile.rows) * -(-columns // tile.columns) * groups
-    most = max(1, _MOST_BYTES // max(1, rows * columns * groups * itemsize))
-    shortest = launch.tile(_SHORTEST, 16)
-    parts = max(1, min(_BLOCKS // blocks, most, depth // shortest))
-    return tile, -(-depth // (parts * tile.depth)) * tile.depth
+    return tile, *cut(depth, blocks, rows * columns * groups * itemsize, tile.depth)
+
+
+def cut(depth: int, blocks: int, nbytes: int, multiple: int) -> tuple[int, int]:
+    """Return how many parts a sum is cut into, and the terms of a part, a multiple of ``multiple``.
+
+    ``blocks`` and ``nbytes`` are those of one part.
+    """
+    parts = max(1, min(_BLOCKS // max(1, blocks), _MOST_BYTES // max(1, nbytes), depth // launch.tile(_SHORTEST, 64)))
+    part = -(-depth // (parts * multiple)) * multiple
+    return max(1, -(-depth // max(1, part))), part
