@@ -38,6 +38,9 @@ def problem(**numbers: int) -> Problem:
         size = max(1, numbers.pop(name, 1))
         magic, shift = reciprocal(size)
         numbers |= {f"{name}_size": size, f"{name}_magic": magic, f"{name}_shift": shift}
+    unknown = numbers.keys() - set(Problem._fields)
+    if unknown:
+        raise ValueError(f"no numbers of a problem: {sorted(unknown)}")
     return Problem(**{name: np.uint32(numbers.get(name, 0) & 0xFFFFFFFF) for name in Problem._fields})
 
 

@@ -1,6 +1,7 @@
 """The tiles that products come in, and the rule that picks one.
 
-A tile is picked by the work of the busiest multiprocessor: its blocks, times the area of a tile, over the tile's speed.
+A tile is picked by the work of the busiest multiprocessor: its blocks, times the area of a tile, over the tile's speed,
+and more where they have so few warps that arithmetic waits for memory.
 Every tile sums in the same order, so the choice, which knows the batch and the device, never changes a bit. Where a sum
 is cut into parts its tile and its parts are those of 132 multiprocessors on every device, for the same reason.
 """
@@ -29,6 +30,7 @@ _SIMULATED = ((Tile(8, 8, 4, 4, 2), 1.0), (Tile(4, 8, 4, 2, 2), 0.9))
 STANDARD = 132  # multiprocessors, where a choice must be the same everywhere
 _BLOCKS = 4 * STANDARD  # that parts of a sum shall make, if there are terms enough
 _SHORTEST = 256  # terms of a part
+_WARPS = 8  # of a multiprocessor, that hide its delays
 _MOST_BYTES = 64 << 20  # of parts before they are added
 
 
@@ -38,7 +40,8 @@ def candidates(itemsize: int) -> tuple[tuple[Tile, float], ...]:
 
 def pick(rows: int, columns: int, groups: int, itemsize: int) -> Tile:
     """Return the tile for so many rows and columns of each group."""
-    return _pick(rows, columns, groups, candidates(itemsize), launch.machine().processors)
+    processors = max(1, launch.machine().blocks // 8)  # launch.py counts eight blocks on each
+    return _pick(rows, columns, groups, candidates(itemsize), processors)
 
 
 @lru_cache(maxsize=4096)
@@ -46,7 +49,9 @@ def _pick(rows: int, columns: int, groups: int, tiles: tuple, processors: int) -
     def busiest(entry: tuple[Tile, float]) -> float:
         tile, speed = entry
         blocks = -(-rows // tile.rows) * -(-columns // tile.columns) * groups
-        return -(-blocks // processors) * tile.rows * tile.columns / speed
+        share = -(-blocks // processors)
+        idle = max(1.0, _WARPS * 32 / (share * tile.threads))
+        return share * tile.rows * tile.columns / speed * idle
 
     return min(tiles, key=busiest)[0]
 
