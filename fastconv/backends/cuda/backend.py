@@ -7,6 +7,7 @@ from . import (
     activation,
     array,
     dropout,
+    exchange,
     launch,
     linear,
     loss,
@@ -43,6 +44,8 @@ class CudaBackend(Backend):
     all_within = staticmethod(shape.all_within)
     synchronize = staticmethod(launch.synchronize)
     empty_cache = staticmethod(memory.empty_cache)
+    adopt = staticmethod(exchange.take_interface)
+    from_dlpack = staticmethod(exchange.take_dlpack)
 
     explain = staticmethod(plan.explain)
     explain_unit = staticmethod(plan.explain_unit)

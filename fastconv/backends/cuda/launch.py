@@ -37,7 +37,7 @@ class Machine:
 
         self.cuda, self.math = cuda, math
         self.stream = cuda.stream()
-        self.blocks = cuda.get_current_device().MULTIPROCESSOR_COUNT * _BLOCKS_A_PROCESSOR
+        self.processors = cuda.get_current_device().MULTIPROCESSOR_COUNT
         self.capability = cuda.get_current_device().compute_capability
 
     def compile(self, kernel: Callable) -> Any:
@@ -253,8 +253,8 @@ def threads() -> int:
 def elements(op: str, make: Callable, key: tuple, count: int, *arguments: Any) -> None:
     """Run a kernel that loops over ``count`` elements with the stride of its grid; nothing where there are none."""
     if count:
-        block = threads()
-        blocks(op, make, key, min(-(-count // block), machine().blocks), block, *arguments)
+        block, most = threads(), machine().processors * tile(_BLOCKS_A_PROCESSOR, 2)
+        blocks(op, make, key, min(-(-count // block), most), block, *arguments)
 
 
 def blocks(op: str, make: Callable, key: tuple, grid: Any, block: Any, *arguments: Any) -> None:

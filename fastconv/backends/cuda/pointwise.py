@@ -7,6 +7,7 @@ from functools import cache
 from math import pi, sqrt
 from typing import Any
 
+from ...errors import DeviceError, mismatch
 from . import elementwise, launch
 from .activation import sigmoid
 from .array import DeviceArray
@@ -209,10 +210,16 @@ KINDS = {
 }  # fmt: skip
 
 
+def _known(kind: str) -> Callable:
+    if kind not in KINDS:
+        raise DeviceError(mismatch("pointwise", f"a function that CUDA has a kernel for ({', '.join(KINDS)})", kind))
+    return KINDS[kind]
+
+
 @cache
 def _forward(kind: str) -> Callable:
     def make(number: type) -> Callable:
-        return launch.function(KINDS[kind], number)[0]
+        return launch.function(_known(kind), number)[0]
 
     make.__name__ = kind
     return make
@@ -221,7 +228,7 @@ def _forward(kind: str) -> Callable:
 @cache
 def _backward(kind: str) -> Callable:
     def make(number: type) -> Callable:
-        slope = launch.inline(launch.function(KINDS[kind], number)[1])
+        slope = launch.inline(launch.function(_known(kind), number)[1])
         return lambda dy, x, a, b: dy * slope(x, a, b)
 
     make.__name__ = f"{kind}_slope"

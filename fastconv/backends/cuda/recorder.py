@@ -60,8 +60,8 @@ class _Nowhere:
     def copy_to_device(self, *args: Any, **kwargs: Any) -> None:
         pass
 
-    def copy_to_host(self, *args: Any, **kwargs: Any) -> None:
-        pass
+    def copy_to_host(self, target: np.ndarray, stream: Any) -> None:
+        target[...] = 0
 
 
 class _Done:
@@ -75,7 +75,7 @@ class _Done:
 class Recorder(launch.Machine):
     """Stands in for a device (``launch.use``) and keeps each different launch. Arrays hold nothing: zeros come back."""
 
-    blocks = 1056
+    processors = 132
     capability = (9, 0)
 
     def __init__(self) -> None:

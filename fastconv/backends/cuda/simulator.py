@@ -22,7 +22,7 @@ class Simulator(launch.Machine):
     """numba's simulator: threads of Python in place of a device, for tests. Its launches are one at a time."""
 
     simulated = True
-    blocks = 2
+    processors = 1
     capability = (9, 0)
     _one_at_a_time = RLock()
 
