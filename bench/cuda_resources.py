@@ -1,18 +1,18 @@
 """What each CUDA kernel uses: registers, spilled registers, shared memory, as ptxas says, for sm_80 and sm_90.
 
 ``python -m bench.cuda_resources`` prints the table of docs/cuda.md. No GPU is needed: every verb is called on a machine
-that only notes which kernels it would start (fastconv/backends/cuda/recorder.py), and these are compiled.
+that only notes which kernels it would start (fastconv/backends/cuda/recorder.py), and these are compiled: once to PTX
+for sm_80, which is assembled for both.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from collections.abc import Iterator
 
 import numpy as np
 
-from fastconv.backends.cuda import launch, recorder
+from fastconv.backends.cuda import launch, naive, recorder
 from fastconv.backends.cuda.backend import CudaBackend
 from fastconv.backends.cuda.pointwise import KINDS
 from fastconv.geometry import conv_geometry, pool_geometry
@@ -143,6 +143,10 @@ def _convolutions(backend: CudaBackend, array) -> None:
         for b in (None, array(geometry.ic)):
             backend.conv_backward_input(dy, w, b, geometry)
         backend.conv_backward_weight(dy, x, geometry)
+    w, b = array(*geometry.weight_shape), array(geometry.oc)
+    for bias in (None, b):
+        naive.conv_forward(x, w, bias, geometry), naive.conv_backward_input(dy, w, bias, geometry)
+    naive.conv_backward_weight(dy, x, geometry)
     for n, i, o in ((64, 1024, 256), (64, 256, 10), (1, 1024, 256)):
         x, w, dy = array(n, i), array(o, i), array(n, o)
         backend.linear_forward(x, w, None), backend.linear_forward(x, w, array(o))
@@ -157,12 +161,6 @@ def recorded(dtypes: tuple[str, ...] = DTYPES) -> recorder.Recorder:
     return machine
 
 
-def usages(machine: recorder.Recorder, capability: tuple[int, int]) -> Iterator[tuple]:
-    """Compile each kernel; yield (launch, usage)."""
-    for launched, kernel in machine.kernels.items():
-        yield launched, recorder.usage(launched, kernel, capability)
-
-
 def text_of(key: tuple) -> str:
     """A kernel's key as text."""
     return " ".join(getattr(value, "__name__", str(value)).strip("_") for value in key)
@@ -170,21 +168,21 @@ def text_of(key: tuple) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("only", nargs="*", metavar="FACTORY", help="how names begin, as reduce. (default: all)")
     parser.add_argument("--all", action="store_true", help="a line for each kernel, not for each factory")
     options = parser.parse_args()
-    machine = recorded()
-    lines: dict[str, dict] = defaultdict(lambda: defaultdict(list))
-    for capability in CAPABILITIES:
-        for launched, used in usages(machine, capability):
+    machine, lines = recorded(), defaultdict(list)
+    for launched, kernel in machine.kernels.items():
+        if not options.only or launched.name.startswith(tuple(options.only)):
             name = f"{launched.name} {text_of(launched.key)}" if options.all else launched.name
-            lines[name][capability].append(used)
+            lines[name].append(recorder.usage(launched, kernel, CAPABILITIES))
     print("| kernel | variants | registers sm_80 | sm_90 | spilled bytes | stack | shared bytes |")
     print("|---|--:|--:|--:|--:|--:|--:|")
-    for name, by_capability in sorted(lines.items()):
-        every = [used for some in by_capability.values() for used in some]
-        registers = [_range([used.registers for used in by_capability[one]]) for one in CAPABILITIES]
-        rest = (max(getattr(used, field) for used in every) for field in ("spills", "stack", "shared"))
-        print(f"| {name} | {len(every) // 2} | {registers[0]} | {registers[1]} | " + " | ".join(map(str, rest)) + " |")
+    for name, variants in sorted(lines.items()):
+        registers = [_range([used[i].registers for used in variants]) for i in range(len(CAPABILITIES))]
+        every = [used for both in variants for used in both]
+        rest = [_range([getattr(used, field) for used in every]) for field in ("spills", "stack", "shared")]
+        print("| " + " | ".join([name, str(len(variants)), *registers, *rest]) + " |")
 
 
 def _range(values: list[int]) -> str:

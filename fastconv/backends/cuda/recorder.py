@@ -137,18 +137,24 @@ def ptxas() -> Path | None:
     return None
 
 
-def usage(recorded: Launch, kernel: Callable, capability: tuple[int, int]) -> Usage:
-    """Compile a kernel for a compute capability, as (9, 0), and return what it uses."""
+def usage(recorded: Launch, kernel: Callable, capabilities: Sequence[tuple[int, int]]) -> list[Usage]:
+    """Compile a kernel for the lowest of some compute capabilities, as (8, 0), assemble it for each of them, and return
+    what it uses there."""
     from numba import cuda
 
     bounds = getattr(kernel, "options", {}).get("launch_bounds")
-    ptx, _ = cuda.compile_ptx(kernel, recorded.types, cc=capability, launch_bounds=bounds)
+    ptx, _ = cuda.compile_ptx(kernel, recorded.types, cc=min(capabilities), launch_bounds=bounds)
     with TemporaryDirectory() as folder:
         source = Path(folder) / "kernel.ptx"
         source.write_text(ptx)
-        command = [str(ptxas()), "-arch=sm_{}{}".format(*capability), "-v", str(source), "-o", f"{folder}/kernel.cubin"]
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        return [_assembled(recorded.name, source, capability) for capability in capabilities]
+
+
+def _assembled(name: str, source: Path, capability: tuple[int, int]) -> Usage:
+    target = "-arch=sm_{}{}".format(*capability)
+    command = [str(ptxas()), target, "-v", str(source), "-o", str(source.with_suffix(".cubin"))]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
     if run.returncode:
-        raise DeviceError(mismatch(f"ptxas for {recorded.name}", "PTX that it takes", run.stderr.strip()))
-    found = {name: pattern.search(run.stderr) for name, pattern in _USED.items()}
-    return Usage(**{name: int(match[1]) if match else 0 for name, match in found.items()})
+        raise DeviceError(mismatch(f"ptxas for {name}", "PTX that it takes", run.stderr.strip()))
+    found = {field: pattern.search(run.stderr) for field, pattern in _USED.items()}
+    return Usage(**{field: int(match[1]) if match else 0 for field, match in found.items()})
