@@ -8,10 +8,11 @@ sooner.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,15 @@ class Machine:
         return self.cuda.event(timing=False)
 
     def start(self, compiled: Any, grid: Any, block: Any, arguments: Sequence[Any]) -> None:
-        compiled[grid, block, stream()](*arguments)
+        self.configured(compiled, grid, block, stream())(*arguments)
+
+    @lru_cache(maxsize=4096)  # noqa: B019: there is one machine
+    def configured(self, compiled: Any, grid: Any, block: Any, where: Any) -> Any:
+        from numba.cuda.core.errors import NumbaPerformanceWarning
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NumbaPerformanceWarning)  # small problems have small grids
+            return compiled[grid, block, where]
 
     def synchronize(self) -> None:
         stream().synchronize()
@@ -113,8 +122,7 @@ class Machine:
 
     def stream_number(self) -> int | None:
         """The stream as the CUDA array interface and DLPack count them: a handle, 1 for the default one."""
-        handle = getattr(stream().handle, "value", stream().handle)
-        return int(handle) if handle else 1
+        return int(stream()) or 1
 
 
 @cache
