@@ -95,7 +95,7 @@ class Machine:
     def start(self, compiled: Any, grid: Any, block: Any, arguments: Sequence[Any]) -> None:
         self.configured(compiled, grid, block, stream())(*arguments)
 
-    @lru_cache(maxsize=4096)  # noqa: B019: there is one machine
+    @lru_cache(maxsize=4096)  # noqa: B019
     def configured(self, compiled: Any, grid: Any, block: Any, where: Any) -> Any:
         from numba.cuda.core.errors import NumbaPerformanceWarning
 
