@@ -38,7 +38,7 @@ def conv_backward_input(
         some = replace(geometry, n=min(most, geometry.n - first))
         for what, start in _phases(some):
             rows = turned.part(start, (turned.size - start,))
-            way(what, rows, images(dy, first, some.n), b, images(dx, first, some.n), None, geometry.compute)
+            way(what, rows, images(dy, first, some.n), b, images(dx, first, some.n), None)
     return dx
 
 

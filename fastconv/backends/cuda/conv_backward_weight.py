@@ -49,11 +49,11 @@ def weight_numbers(geometry: ConvGeometry) -> dict[str, int]:
     }  # fmt: skip
 
 
-def parts_by_tiles(dy: DeviceArray, x: DeviceArray, geometry: ConvGeometry) -> DeviceArray:
+def parts_by_tiles(dy: DeviceArray, x: DeviceArray, geometry: ConvGeometry, compute: str = "float32") -> DeviceArray:
     """Return the parts by a product in tiles."""
     axes, numbers, groups = windows.forward_axes(geometry), weight_numbers(geometry), geometry.groups
     rows, columns, depth, size = (numbers[name] for name in ("rows", "columns", "depth", "c_part"))
-    tile, parts, part = tiles.pick_parts(rows, columns, depth, groups, x.itemsize)
+    tile, parts, part = tiles.pick_parts(rows, columns, depth, groups, x.itemsize, compute)
     sums, wide = empty((parts, size), x.dtype), 16 // x.itemsize
     plain, whole = windows.plain(axes), prod(geometry.output) % wide == 0
     form = Form(
@@ -62,7 +62,9 @@ def parts_by_tiles(dy: DeviceArray, x: DeviceArray, geometry: ConvGeometry) -> D
         a=("rows", wide if whole and windows.aligned(dy) else 1, True),
         b=("rows", wide if whole and windows.aligned(x) else 1, True) if plain else ("taps", windows.checked(axes)),
         c="rows",
-        width=wide if columns % wide == 0 and tile.thread_columns % wide == 0 else 1,
+        width=tiles.width(tile, compute, columns, x.itemsize),
+        compute=compute,
+        cores=tiles.cores(compute),
     )
     p = problem(**numbers, **windows.numbers(axes), part=part, row_tiles=-(-rows // tile.rows))
     table = windows.no_table() if plain else windows.table(axes, geometry.ic // groups)

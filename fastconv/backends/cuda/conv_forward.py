@@ -20,7 +20,7 @@ def conv_forward(
     for first in range(0, geometry.n, most):
         some = replace(geometry, n=min(most, geometry.n - first))
         what = _correlation(some)
-        way(what, w, images(x, first, some.n), b, images(y, first, some.n), activation, geometry.compute)
+        way(what, w, images(x, first, some.n), b, images(y, first, some.n), activation)
     return y
 
 

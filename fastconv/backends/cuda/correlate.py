@@ -35,17 +35,17 @@ class Correlation(NamedTuple):
         return problem(**self.numbers, **windows.numbers(self.axes), **more)
 
 
-# How a correlation runs: (correlation, a, b, bias, c, activation, compute)
-Way = Callable[[Correlation, DeviceArray, DeviceArray, "DeviceArray | None", DeviceArray, "str | None", str], None]
+# How a correlation runs: (correlation, a, b, bias, c, activation)
+Way = Callable[[Correlation, DeviceArray, DeviceArray, "DeviceArray | None", DeviceArray, "str | None"], None]
 
 
 def by_tiles(
     what: Correlation, a: DeviceArray, b: DeviceArray, bias: DeviceArray | None, c: DeviceArray,
-    activation: str | None, compute: str,
+    activation: str | None, compute: str = "float32",
 ) -> None:  # fmt: skip
     """Run a correlation as a product in tiles."""
     rows, depth, columns = (what.numbers[name] for name in ("rows", "depth", "columns"))
-    tile, wide = tiles.pick(rows, columns, what.groups, c.itemsize), 16 // c.itemsize
+    tile, wide = tiles.pick(rows, columns, what.groups, c.itemsize, compute), 16 // c.itemsize
     plain, whole = windows.plain(what.axes), what.pixels % wide == 0
     beside = rows if what.turned else depth
     width_a = wide if beside % wide == 0 and windows.aligned(a) else 1
@@ -57,9 +57,11 @@ def by_tiles(
         if plain
         else ("pixels", windows.checked(what.axes)),
         c="images" if what.dense else "pixels",
-        width=wide if what.dense and whole and tile.thread_columns % wide == 0 and windows.aligned(c) else 1,
+        width=tiles.width(tile, compute, what.pixels, c.itemsize) if what.dense and windows.aligned(c) else 1,
         bias=None if bias is None else "rows",
         activation=activation,
+        compute=compute,
+        cores=tiles.cores(compute),
     )
     p = what.problem(part=depth, row_tiles=-(-rows // tile.rows), a_stride=beside)
     table = windows.no_table() if plain else windows.table(what.axes, what.channels)

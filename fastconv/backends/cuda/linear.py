@@ -14,9 +14,10 @@ from .product import Form, run
 def linear_forward(
     x: DeviceArray, w: DeviceArray, b: DeviceArray | None, frozen: bool = False, compute: str = "float32"
 ) -> DeviceArray:
+    compute = compute if x.itemsize == 4 else "float32"
     (n, depth), outputs = x.shape, w.shape[0]
     y = empty((n, outputs), x.dtype)
-    tile = tiles.pick(n, outputs, 1, x.itemsize)
+    tile = tiles.pick(n, outputs, 1, x.itemsize, compute)
     a, b_ = ("rows", _width(depth, x), False), ("rows", _width(depth, w), False)
     strides = {"a_stride": depth, "b_stride": depth}
     _run("linear_forward", tile, (n, outputs, depth), a, b_, strides, (x, w, b, y), compute)
@@ -24,9 +25,10 @@ def linear_forward(
 
 
 def linear_backward_input(dy: DeviceArray, w: DeviceArray, compute: str = "float32") -> DeviceArray:
+    compute = compute if dy.itemsize == 4 else "float32"
     (n, depth), inputs = dy.shape, w.shape[1]
     dx = empty((n, inputs), dy.dtype)
-    tile = tiles.pick(n, inputs, 1, dy.itemsize)
+    tile = tiles.pick(n, inputs, 1, dy.itemsize, compute)
     a, b = ("rows", _width(depth, dy), False), ("columns", _width(inputs, w), False)
     strides = {"a_stride": depth, "b_stride": inputs}
     _run("linear_backward_input", tile, (n, inputs, depth), a, b, strides, (dy, w, None, dx), compute)
@@ -34,8 +36,9 @@ def linear_backward_input(dy: DeviceArray, w: DeviceArray, compute: str = "float
 
 
 def linear_backward_weight(dy: DeviceArray, x: DeviceArray, compute: str = "float32") -> DeviceArray:
+    compute = compute if x.itemsize == 4 else "float32"
     (depth, outputs), inputs = dy.shape, x.shape[1]
-    tile, parts, part = tiles.pick_parts(outputs, inputs, depth, 1, x.itemsize)
+    tile, parts, part = tiles.pick_parts(outputs, inputs, depth, 1, x.itemsize, compute)
     sums = empty((parts, outputs * inputs), x.dtype)
     a, b = ("columns", _width(outputs, dy), False), ("columns", _width(inputs, x), False)
     strides = {"a_stride": outputs, "b_stride": inputs, "part": part, "c_part": outputs * inputs}
@@ -55,9 +58,9 @@ def _run(
 ) -> None:  # fmt: skip
     rows, columns, depth = sizes
     left, right, bias, c = arrays
-    wide = 16 // c.itemsize
-    width = wide if columns % wide == 0 and tile.thread_columns % wide == 0 else 1
-    form = Form(c.dtype.name, tile, a, b, "rows", width, None if bias is None else "columns")
+    width = tiles.width(tile, compute, columns, c.itemsize)
+    biased = None if bias is None else "columns"
+    form = Form(c.dtype.name, tile, a, b, "rows", width, biased, None, compute, tiles.cores(compute))
     p = problem(
         rows=rows, columns=columns, depth=depth, row_tiles=-(-rows // tile.rows), c_stride=columns,
         **{"part": depth} | strides,

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import launch
-from .problem import PAD, Tile
+from .problem import Tile
 from .scalars import I, U, W, memory, quotient
 
 NOWHERE = 1 << 30  # the shift of a tap that reaches no position: what pads a table of taps
@@ -65,7 +65,7 @@ def _lanes(along: int, across: int, tile: Tile, width: int) -> _Lanes:
 def _along_depth(extent: int, tile: Tile, dtype: type, width: int) -> tuple[_Lanes, Callable, Callable]:
     """Return how threads lie, ``slot`` and ``put``: ``width`` neighbours in k go to as many rows of shared memory."""
     lanes, step, passes, exact = layout = _lanes(tile.depth, extent, tile, width)
-    pitch, store = extent + PAD, memory(dtype, 1).store
+    pitch, store = extent + tile.pad, memory(dtype, 1).store
 
     def slot(t):
         return U(U(t % U(lanes)) * U(width * pitch) + t // U(lanes))
@@ -82,7 +82,7 @@ def _along_depth(extent: int, tile: Tile, dtype: type, width: int) -> tuple[_Lan
 def _along_rows(extent: int, tile: Tile, dtype: type, width: int) -> tuple[_Lanes, Callable, Callable]:
     """Return how threads lie, ``slot`` and ``put``: ``width`` neighbours in r stay together."""
     lanes, step, passes, exact = layout = _lanes(extent, tile.depth, tile, width)
-    pitch, depth, store = extent + PAD, tile.depth, memory(dtype, width).store
+    pitch, depth, store = extent + tile.pad, tile.depth, memory(dtype, width).store
 
     def slot(t):
         return U(U(t // U(lanes)) * U(pitch) + U(t % U(lanes)) * U(width))

@@ -86,7 +86,7 @@ def narrow(form: Narrow) -> Callable:
 
 def by_pixels(
     what: Correlation, a: DeviceArray, b: DeviceArray, bias: DeviceArray | None, c: DeviceArray,
-    activation: str | None, compute: str,
+    activation: str | None,
 ) -> None:  # fmt: skip
     """Run a correlation of few rows."""
     rows, depth, columns = (what.numbers[name] for name in ("rows", "depth", "columns"))

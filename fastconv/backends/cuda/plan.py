@@ -4,6 +4,7 @@
   tile would be mostly empty.
 * ``tiles``: a product in tiles of shared memory, the tile picked by ``tiles.py``. Kernels of one position without
   stride and padding are plain products of matrices, read where they lie.
+* ``bf16``: those tiles with operands rounded to bfloat16, on tensor cores where there are any; in that compute mode.
 * ``naive``: a thread an output, in 64 bits: samples of 2**30 elements and more.
 
 The choice depends on the geometry without its batch, and on the numbers' size.
@@ -22,7 +23,7 @@ from ...geometry import ConvGeometry, PoolGeometry
 from . import conv_backward_input as backward_input
 from . import conv_backward_weight as backward_weight
 from . import conv_forward as forward
-from . import naive, narrow
+from . import correlate, naive, narrow
 from .array import DeviceArray
 from .launch import MAX_GRID
 from .scalars import LIMIT
@@ -57,36 +58,33 @@ def _tiles_decline(geometry: ConvGeometry, itemsize: int) -> str | None:
     return _too_large(geometry)
 
 
+def _bf16_declines(geometry: ConvGeometry, itemsize: int) -> str | None:
+    if geometry.compute != "bf16":
+        return f"compute mode {geometry.compute}"
+    if itemsize != 4:
+        return "float64 keeps its precision"
+    return _too_large(geometry)
+
+
 def _never(geometry: ConvGeometry, itemsize: int) -> str | None:
     return None
 
 
-def _candidates(verb: str, by_pixels: Callable, by_tiles: Callable, simple: Callable) -> tuple[Candidate, ...]:
+def _candidates(run: Callable, by_pixels: Callable, by_tiles: Callable) -> tuple[Candidate, ...]:
+    verb = run.__name__
     return (
-        Candidate("narrow", by_pixels, partial(_narrow_declines, verb)),
-        Candidate("tiles", by_tiles, _tiles_decline),
-        Candidate("naive", simple, _never),
+        Candidate("narrow", partial(run, way=by_pixels), partial(_narrow_declines, verb)),
+        Candidate("bf16", partial(run, way=partial(by_tiles, compute="bf16")), _bf16_declines),
+        Candidate("tiles", partial(run, way=by_tiles), _tiles_decline),
+        Candidate("naive", getattr(naive, verb), _never),
     )
 
 
 CANDIDATES = {
-    "conv_forward": _candidates(
-        "conv_forward",
-        partial(forward.conv_forward, way=narrow.by_pixels),
-        forward.conv_forward,
-        naive.conv_forward,
-    ),
-    "conv_backward_input": _candidates(
-        "conv_backward_input",
-        partial(backward_input.conv_backward_input, way=narrow.by_pixels),
-        backward_input.conv_backward_input,
-        naive.conv_backward_input,
-    ),
+    "conv_forward": _candidates(forward.conv_forward, narrow.by_pixels, correlate.by_tiles),
+    "conv_backward_input": _candidates(backward_input.conv_backward_input, narrow.by_pixels, correlate.by_tiles),
     "conv_backward_weight": _candidates(
-        "conv_backward_weight",
-        partial(backward_weight.conv_backward_weight, way=narrow.parts_by_pixels),
-        backward_weight.conv_backward_weight,
-        naive.conv_backward_weight,
+        backward_weight.conv_backward_weight, narrow.parts_by_pixels, backward_weight.parts_by_tiles
     ),
 }
 
@@ -118,7 +116,8 @@ def explain(verb: str, geometry: ConvGeometry, dtype: str) -> str:
         if reason is None:
             why = "; ".join(passed) or "first choice"
             return f"{verb}: {candidate.name} (cuda, {dtype}, {geometry.flops / 1e6:.4g} MFLOP): {why}"
-        passed.append(f"not {candidate.name}: {reason}")
+        if candidate.name != "bf16" or geometry.compute == "bf16":  # where it is not asked for it is not news
+            passed.append(f"not {candidate.name}: {reason}")
     raise LookupError(verb)
 
 

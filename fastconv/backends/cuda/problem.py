@@ -13,8 +13,6 @@ _SPLITS = tuple(
     f"{name}_{part}" for name in ("row_tiles", "image", "plane", "row") for part in ("size", "magic", "shift")
 )
 
-PAD = 4  # elements after each row of shared memory: neighbours in k lie in other banks
-
 # All are uint32. A sum runs over ``depth``, of which a block takes ``part``; strides and offsets count elements.
 Problem = namedtuple(
     "Problem",
@@ -52,6 +50,7 @@ class Tile(NamedTuple):
     depth: int
     thread_rows: int
     thread_columns: int
+    pad: int = 4  # elements after each row of shared memory: neighbours in k lie in other banks
 
     @property
     def threads(self) -> int:

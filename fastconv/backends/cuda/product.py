@@ -16,8 +16,9 @@ import numpy as np
 
 from . import launch
 from .array import DeviceArray
+from .layouts import Layout, layout
 from .loaders import loader
-from .problem import PAD, Problem, Tile
+from .problem import Problem, Tile
 from .scalars import U, W, memory, quotient
 
 cuda: Any = None  # put here by launch
@@ -34,6 +35,8 @@ class Form(NamedTuple):
     width: int = 1  # columns of c stored together
     bias: str | None = None  # "rows" or "columns"
     activation: str | None = None
+    compute: str = "float32"
+    cores: bool = False  # tensor cores, see layouts.py
 
 
 def column_offset(kind: str) -> Callable:
@@ -74,21 +77,20 @@ def finisher(form: Any) -> Callable:
     return launch.inline(finish)
 
 
-def _store(form: Form, spread: Callable) -> Callable:
-    """Return the function that writes a thread's sums to c."""
+def _store(form: Form, where: Layout) -> Callable:
+    """Return the function that writes a thread's sums to c, from its first row and column on."""
     tile, width, dtype = form.tile, form.width, np.dtype(form.dtype).type
-    offset, finish = column_offset(form.c), finisher(form)
-    write = memory(dtype, width).store
-    bias_rows = form.bias == "rows"
+    offset, finish, write = column_offset(form.c), finisher(form), memory(dtype, width).store
+    row_step, column_step, bias_rows = where.row_step, where.column_step, form.bias == "rows"
 
-    def store(c, bias, p, base, group, first_row, first_column, ty, tx, sums):
+    def store(c, bias, p, base, group, first_row, first_column, sums):
         ready = cuda.local.array(width, dtype)
         for j in range(0, tile.thread_columns, width):
-            column = U(first_column + spread(j, tx, tile.columns, tile.thread_columns))
+            column = U(first_column + column_step(j))
             if column < p.columns:
                 at = W(base + offset(p, column))
                 for i in range(tile.thread_rows):
-                    row = U(first_row + spread(i, ty, tile.rows, tile.thread_rows))
+                    row = U(first_row + row_step(i))
                     if row < p.rows:
                         index = W(at + W(row) * W(p.c_stride))
                         place = W(group * p.rows + row) if bias_rows else W(row)
@@ -105,54 +107,22 @@ def _store(form: Form, spread: Callable) -> Callable:
     return launch.inline(store)
 
 
-def _multiply(form: Form, vector: int) -> Callable:
-    """Return the function that adds the product of one column of a and one row of b to a thread's sums."""
-    tile, dtype = form.tile, np.dtype(form.dtype).type
-    thread_rows, thread_columns = tile.thread_rows, tile.thread_columns
-    step_a, step_b = vector * (tile.rows // thread_rows), vector * (tile.columns // thread_columns)
-    pitch_a, pitch_b = tile.rows + PAD, tile.columns + PAD
-    load = memory(dtype, vector).load
-
-    def multiply(slices_a, slices_b, at_a, at_b, k, left, right, sums):
-        for i in range(0, thread_rows, vector):
-            values = load(slices_a, at_a, U(k * pitch_a + i // vector * step_a))
-            for v in range(vector):
-                left[i + v] = values[v]
-        for j in range(0, thread_columns, vector):
-            values = load(slices_b, at_b, U(k * pitch_b + j // vector * step_b))
-            for v in range(vector):
-                right[j + v] = values[v]
-        for i in range(thread_rows):
-            for j in range(thread_columns):
-                sums[i, j] += left[i] * right[j]
-
-    return launch.inline(multiply)
-
-
 @launch.factory
 def product(form: Form) -> Callable:
     """Return the kernel ``(a, b, bias, c, table, problem)``; grid: tiles (rows side by side), groups, parts."""
     tile, dtype = form.tile, np.dtype(form.dtype).type
     hoist_a, fetch_a, slot_a, put_a, held_a, origins_a, state_a = loader(form.a, tile.rows, tile, dtype)
     hoist_b, fetch_b, slot_b, put_b, held_b, origins_b, state_b = loader(form.b, tile.columns, tile, dtype)
-    vector = min(16 // np.dtype(dtype).itemsize, tile.thread_rows, tile.thread_columns)
-    rows, columns, depth, thread_rows, thread_columns = tile
-    pitch_a, pitch_b = rows + PAD, columns + PAD
+    rows, columns, depth, thread_rows, thread_columns, pad = tile
+    pitch_a, pitch_b = rows + pad, columns + pad
     size_a, size_b = depth * pitch_a, depth * pitch_b
     both_a, both_b = 2 * size_a, 2 * size_b
     alignment = None if launch.machine().simulated else 16
-    across = columns // thread_columns  # threads along the columns, and of a warp
-    lanes = min(8, across)
-    down = max(1, min(32 // lanes, tile.threads // across))
-    warp, warps = lanes * down, across // lanes
     whole, zero = np.int32, dtype(0)
-    quotient_of, multiply, settle = launch.inline(quotient), _multiply(form, vector), memory(dtype, 1).settle
-
-    def spread(i, place, extent, each):
-        """Row or column i of a thread: in runs of 16 bytes, those of neighbours side by side."""
-        return U(U(i // vector * (vector * (extent // each)) + i % vector) + U(place * U(vector)))
-
-    store = _store(form, launch.inline(spread))
+    quotient_of, settle = launch.inline(quotient), memory(dtype, 1).settle
+    where = layout(dtype, tile, form.compute, form.cores)
+    place, start, multiply, terms, operand = where.place, where.start, where.multiply, where.terms, where.operand
+    store = _store(form, where)
 
     def kernel(a, b, bias, c, table, p):
         slices_a = cuda.shared.array(both_a, dtype, alignment)
@@ -164,13 +134,10 @@ def product(form: Form) -> Callable:
         places_a = cuda.local.array(state_a, whole)
         places_b = cuda.local.array(state_b, whole)
         sums = cuda.local.array((thread_rows, thread_columns), dtype)
-        left = cuda.local.array(thread_rows, dtype)
-        right = cuda.local.array(thread_columns, dtype)
+        left = cuda.local.array(thread_rows, operand)
+        right = cuda.local.array(thread_columns, operand)
         t, block = U(cuda.threadIdx.x), U(cuda.blockIdx.x)
         group, part = U(cuda.blockIdx.y), U(cuda.blockIdx.z)
-        lane, number = U(t % U(warp)), U(t // U(warp))
-        tx = U(lane % U(lanes) + U(number % U(warps)) * U(lanes))
-        ty = U(lane // U(lanes) + U(number // U(warps)) * U(down))
         tile_column = quotient_of(block, p.row_tiles_magic, p.row_tiles_shift)
         row = U(U(block - U(tile_column * p.row_tiles_size)) * U(rows))
         column = U(tile_column * U(columns))
@@ -182,7 +149,8 @@ def product(form: Form) -> Callable:
             for j in range(thread_columns):
                 sums[i, j] = zero
         to_a, to_b = settle(slot_a(t)), settle(slot_b(t))
-        at_a, at_b = settle(U(ty * U(vector))), settle(U(tx * U(vector)))
+        at_a, at_b = start(t)
+        at_a, at_b = settle(at_a), settle(at_b)
         if k < end:
             fetch_a(a, p.a_stride, p.a_image, table, p, k, end, t, from_a, places_a, held_of_a)
             fetch_b(b, p.b_stride, p.b_image, table, p, k, end, t, from_b, places_b, held_of_b)
@@ -197,17 +165,17 @@ def product(form: Form) -> Callable:
                 fetch_b(b, p.b_stride, p.b_image, table, p, k, end, t, from_b, places_b, held_of_b)
             slice_a, slice_b = U(at_a + U(stage * U(size_a))), U(at_b + U(stage * U(size_b)))
             last = U(slice_a + U(size_a))
-            while slice_a < last:  # two at a time: four and more spill registers
-                multiply(slices_a, slices_b, slice_a, slice_b, 0, left, right, sums)
-                multiply(slices_a, slices_b, slice_a, slice_b, 1, left, right, sums)
-                slice_a, slice_b = U(slice_a + U(2 * pitch_a)), U(slice_b + U(2 * pitch_b))
+            while slice_a < last:
+                multiply(slices_a, slices_b, slice_a, slice_b, left, right, sums)
+                slice_a, slice_b = U(slice_a + U(terms * pitch_a)), U(slice_b + U(terms * pitch_b))
             stage = U(U(1) - stage)
             if k < end:
                 put_a(slices_a, U(to_a + U(stage * U(size_a))), t, held_of_a)
                 put_b(slices_b, U(to_b + U(stage * U(size_b))), t, held_of_b)
             cuda.syncthreads()
         to = W(W(group) * W(p.c_group) + W(part) * W(p.c_part))
-        store(c, bias, p, to, group, row, column, ty, tx, sums)
+        first_row, first_column = place(t)
+        store(c, bias, p, to, group, U(row + first_row), U(column + first_column), sums)
 
     kernel.options = {"launch_bounds": (tile.threads, max(1, 512 // tile.threads))}
     return kernel

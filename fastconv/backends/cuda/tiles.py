@@ -26,6 +26,10 @@ _TILES = {
     ),
     8: ((Tile(64, 64, 8, 4, 4), 1.0), (Tile(32, 64, 8, 4, 4), 0.9), (Tile(64, 32, 8, 4, 4), 0.9)),
 }
+_CORES = {  # on tensor cores
+    "bf16": ((Tile(128, 128, 16, 8, 8), 1.0), (Tile(64, 64, 16, 4, 8), 0.7), (Tile(32, 128, 16, 4, 8), 0.6)),
+    "tf32": ((Tile(128, 128, 16, 8, 8, 8), 1.0), (Tile(64, 64, 16, 4, 8, 8), 0.7), (Tile(32, 128, 16, 4, 8, 8), 0.6)),
+}
 _SIMULATED = ((Tile(8, 8, 4, 4, 2), 1.0), (Tile(4, 8, 4, 2, 2), 0.9))
 STANDARD = 132  # multiprocessors, where a choice must be the same everywhere
 _BLOCKS = 4 * STANDARD  # that parts of a sum shall make, if there are terms enough
@@ -34,14 +38,22 @@ _WARPS = 8  # of a multiprocessor, that hide its delays
 _MOST_BYTES = 64 << 20  # of parts before they are added
 
 
-def candidates(itemsize: int) -> tuple[tuple[Tile, float], ...]:
-    return _SIMULATED if launch.machine().simulated else _TILES[itemsize]
+def cores(compute: str) -> bool:
+    """Whether products of a compute mode run on tensor cores here."""
+    here = launch.machine()
+    return compute != "float32" and not here.simulated and here.capability >= (8, 0)
 
 
-def pick(rows: int, columns: int, groups: int, itemsize: int) -> Tile:
+def candidates(itemsize: int, compute: str = "float32") -> tuple[tuple[Tile, float], ...]:
+    if launch.machine().simulated:
+        return _SIMULATED
+    return _CORES[compute] if cores(compute) else _TILES[itemsize]
+
+
+def pick(rows: int, columns: int, groups: int, itemsize: int, compute: str = "float32") -> Tile:
     """Return the tile for so many rows and columns of each group."""
     processors = max(1, launch.machine().blocks // 8)  # launch.py counts eight blocks on each
-    return _pick(rows, columns, groups, candidates(itemsize), processors)
+    return _pick(rows, columns, groups, candidates(itemsize, compute), processors)
 
 
 @lru_cache(maxsize=4096)
@@ -56,9 +68,11 @@ def _pick(rows: int, columns: int, groups: int, tiles: tuple, processors: int) -
     return min(tiles, key=busiest)[0]
 
 
-def pick_parts(rows: int, columns: int, depth: int, groups: int, itemsize: int) -> tuple[Tile, int, int]:
+def pick_parts(
+    rows: int, columns: int, depth: int, groups: int, itemsize: int, compute: str = "float32"
+) -> tuple[Tile, int, int]:
     """Return the tile, the parts and the terms of a part, for a sum that is cut where its tiles would keep few busy."""
-    tile = _pick(rows, columns, groups, candidates(itemsize), STANDARD)
+    tile = _pick(rows, columns, groups, candidates(itemsize, compute), STANDARD)
     blocks = -(-rows // tile.rows) * -(-columns // tile.columns) * groups
     return tile, *cut(depth, blocks, rows * columns * groups * itemsize, tile.depth)
 
@@ -71,3 +85,9 @@ def cut(depth: int, blocks: int, nbytes: int, multiple: int) -> tuple[int, int]:
     parts = max(1, min(_BLOCKS // max(1, blocks), _MOST_BYTES // max(1, nbytes), depth // launch.tile(_SHORTEST, 64)))
     part = -(-depth // (parts * multiple)) * multiple
     return max(1, -(-depth // max(1, part))), part
+
+
+def width(form_tile: Tile, compute: str, neighbours: int, itemsize: int) -> int:
+    """Return how many columns of c, of ``neighbours`` side by side, a thread may store together."""
+    most = 2 if cores(compute) else min(16 // itemsize, form_tile.thread_columns)
+    return most if neighbours % most == 0 else 1
