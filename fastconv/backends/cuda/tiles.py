@@ -52,8 +52,7 @@ def candidates(itemsize: int, compute: str = "float32") -> tuple[tuple[Tile, flo
 
 def pick(rows: int, columns: int, groups: int, itemsize: int, compute: str = "float32") -> Tile:
     """Return the tile for so many rows and columns of each group."""
-    processors = max(1, launch.machine().blocks // 8)  # launch.py counts eight blocks on each
-    return _pick(rows, columns, groups, candidates(itemsize, compute), processors)
+    return _pick(rows, columns, groups, candidates(itemsize, compute), launch.machine().processors)
 
 
 @lru_cache(maxsize=4096)
