@@ -38,6 +38,7 @@ class CudaBackend(Backend):
     owns = staticmethod(array.owns)
     from_numpy = staticmethod(array.from_numpy)
     to_numpy = staticmethod(array.to_numpy)
+    empty = staticmethod(array.empty)
     usable = staticmethod(array.usable)
     steppable = staticmethod(array.steppable)
     may_share_memory = staticmethod(array.may_share_memory)

@@ -12,7 +12,7 @@ from .product import Form, run
 
 
 def linear_forward(
-    x: DeviceArray, w: DeviceArray, b: DeviceArray | None, frozen: bool = False, compute: str = "float32"
+    x: DeviceArray, w: DeviceArray, b: DeviceArray | None, frozen: bool | dict = False, compute: str = "float32"
 ) -> DeviceArray:
     compute = compute if x.itemsize == 4 else "float32"
     (n, depth), outputs = x.shape, w.shape[0]

@@ -118,7 +118,7 @@ def backward_weight(number: type) -> Callable:
 
 
 def conv_forward(
-    x: DeviceArray, w: DeviceArray, b: DeviceArray | None, geometry: ConvGeometry, frozen: bool = False
+    x: DeviceArray, w: DeviceArray, b: DeviceArray | None, geometry: ConvGeometry, frozen: bool | dict = False
 ) -> DeviceArray:
     y, key = empty(geometry.output_shape, x.dtype), (x.dtype.type, b is not None)
     arguments = y, x, w, x if b is None else b, y.size, _sizes(geometry)

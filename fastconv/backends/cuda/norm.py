@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from . import elementwise, launch, reduce
+from .activation import relu_backward
 from .array import DeviceArray, empty_like
 
 cuda: Any = None
@@ -87,10 +88,10 @@ def moved(c: int, at: int, dc: int, dl: int, channels: int, length: int) -> tupl
 
 
 @launch.factory
-def normalised(number: type, weighted: bool, shifted: bool) -> Callable:
-    steps, move = launch.inline(steps_of), launch.inline(moved)
+def normalised(number: type, weighted: bool, shifted: bool, added: bool, rectified: bool) -> Callable:
+    steps, move, zero = launch.inline(steps_of), launch.inline(moved), number(0)
 
-    def kernel(y, x, mean, rstd, weight, bias, count, channels, length):
+    def kernel(y, x, mean, rstd, weight, bias, residual, count, channels, length):
         i, step = cuda.grid(1), cuda.gridsize(1)
         dc, dl = steps(step, channels, length)
         c, at = steps(i, channels, length)
@@ -100,6 +101,10 @@ def normalised(number: type, weighted: bool, shifted: bool) -> Callable:
                 value *= weight[c]
             if shifted:
                 value += bias[c]
+            if added:
+                value += residual[i]
+            if rectified and value <= zero:  # NaN stays NaN
+                value = zero
             y[i] = value
             i += step
             c, at = move(c, at, dc, dl, channels, length)
@@ -130,12 +135,13 @@ def normalised_gradient(number: type, weighted: bool, training: bool) -> Callabl
 
 
 def batch_norm_forward(
-    x: DeviceArray, mean: DeviceArray, rstd: DeviceArray, weight: DeviceArray | None, bias: DeviceArray | None
-) -> DeviceArray:
-    y, (_, channels, length) = empty_like(x), x.shape
-    key = x.dtype.type, weight is not None, bias is not None
-    per_channel = mean, rstd, weight or mean, bias or mean
-    launch.elements("batch_norm", normalised, key, x.size, y, x, *per_channel, x.size, channels, length)
+    x: DeviceArray, mean: DeviceArray, rstd: DeviceArray, weight: DeviceArray | None, bias: DeviceArray | None,
+    activation: str | None = None, residual: DeviceArray | None = None, out: DeviceArray | None = None,
+) -> DeviceArray:  # fmt: skip
+    y, (_, channels, length) = empty_like(x) if out is None else out, x.shape
+    key = x.dtype.type, weight is not None, bias is not None, residual is not None, activation == "relu"
+    arrays = mean, rstd, weight or mean, bias or mean, x if residual is None else residual
+    launch.elements("batch_norm", normalised, key, x.size, y, x, *arrays, x.size, channels, length)
     return y
 
 
@@ -148,9 +154,11 @@ _BOTH_SUMS = reduce.Terms(_times_normalised, reduce.value)
 
 def batch_norm_backward(
     dy: DeviceArray, x: DeviceArray, mean: DeviceArray, rstd: DeviceArray, weight: DeviceArray | None, training: bool,
-    needs: Sequence[bool] = (True, True, True),
+    needs: Sequence[bool] = (True, True, True), bias: DeviceArray | None = None, activation: str | None = None,
 ) -> tuple[DeviceArray | None, ...]:  # fmt: skip
     op, number = "batch_norm_backward", x.dtype.type
+    if activation == "relu":
+        dy = relu_backward(dy, batch_norm_forward(x, mean, rstd, weight, bias))
     n, channels, length = x.shape
     dx = dweight = dbias = None
     if needs[1] or needs[2] or (training and needs[0]):

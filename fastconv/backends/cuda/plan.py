@@ -95,7 +95,7 @@ def chosen(verb: str, geometry: ConvGeometry, itemsize: int) -> Candidate:
 
 
 def conv_forward(
-    x: DeviceArray, w: DeviceArray, b: DeviceArray | None, geometry: ConvGeometry, frozen: bool = False
+    x: DeviceArray, w: DeviceArray, b: DeviceArray | None, geometry: ConvGeometry, frozen: bool | dict = False
 ) -> DeviceArray:
     return chosen("conv_forward", geometry, x.itemsize).run(x, w, b, geometry)
 

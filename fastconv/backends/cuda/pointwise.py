@@ -203,10 +203,65 @@ def _power(number: type) -> tuple[Callable, Callable]:
     return (lambda x, a, b: math.pow(x, a)), slope
 
 
+def _to_whole(number: type, rule: Callable) -> tuple[Callable, Callable]:
+    """``rule(x, below)``: the whole number for x, from the one at or below it."""
+    zero, one, whole = number(0), number(1), number(2.0 ** (23 if number(0).itemsize == 4 else 52))
+    chosen = launch.inline(rule)
+
+    def f(x, a, b):
+        if not math.fabs(x) < whole:  # all of them whole, infinity or NaN
+            return x
+        toward_zero = number(int(x))
+        return number(chosen(x, toward_zero - one if toward_zero > x else toward_zero))
+
+    return f, lambda x, a, b: zero
+
+
+def _below(x, below):
+    return below
+
+
+def _above(x, below):
+    return below if below == x else below + 1
+
+
+def _nearest(x, below):
+    distance = x - below
+    if distance == 0.5:
+        return below if int(below) % 2 == 0 else below + 1
+    return below if distance < 0.5 else below + 1
+
+
+def _floor(number: type) -> tuple[Callable, Callable]:
+    return _to_whole(number, _below)
+
+
+def _ceil(number: type) -> tuple[Callable, Callable]:
+    return _to_whole(number, _above)
+
+
+def _round(number: type) -> tuple[Callable, Callable]:
+    return _to_whole(number, _nearest)
+
+
+def _sign(number: type) -> tuple[Callable, Callable]:
+    zero = number(0)
+    return launch.function(_abs, number)[1], lambda x, a, b: zero
+
+
+def _sin(number: type) -> tuple[Callable, Callable]:
+    return (lambda x, a, b: math.sin(x)), (lambda x, a, b: math.cos(x))
+
+
+def _cos(number: type) -> tuple[Callable, Callable]:
+    return (lambda x, a, b: math.cos(x)), (lambda x, a, b: -math.sin(x))
+
+
 KINDS = {
     "elu": _elu, "gelu": _gelu, "gelu_tanh": _gelu_tanh, "silu": _silu, "mish": _mish, "hardswish": _hardswish,
     "hardsigmoid": _hardsigmoid, "softplus": _softplus, "softsign": _softsign, "clip": _clip, "hardtanh": _hardtanh,
     "exp": _exp, "log": _log, "sqrt": _sqrt, "abs": _abs, "reciprocal": _reciprocal, "erf": _erf, "power": _power,
+    "floor": _floor, "ceil": _ceil, "round": _round, "sign": _sign, "sin": _sin, "cos": _cos,
 }  # fmt: skip
 
 

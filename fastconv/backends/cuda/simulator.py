@@ -198,9 +198,8 @@ class _SimulatedMath:
     """``math`` inside a simulated kernel: results have the dtype of the argument, and infinities are no errors."""
 
     inf, nan = math.inf, math.nan
-    exp, expm1, log, log1p, sqrt, tanh = (
-        staticmethod(f) for f in (np.exp, np.expm1, np.log, np.log1p, np.sqrt, np.tanh)
-    )
+    exp, expm1, log, log1p, sqrt = (staticmethod(f) for f in (np.exp, np.expm1, np.log, np.log1p, np.sqrt))
+    sin, cos, tanh = (staticmethod(f) for f in (np.sin, np.cos, np.tanh))
     fabs, floor, isnan = (staticmethod(f) for f in (np.fabs, np.floor, np.isnan))
     pow = staticmethod(operator.pow)
 

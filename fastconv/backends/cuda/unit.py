@@ -10,22 +10,32 @@ from .activation import relu_forward
 from .array import DeviceArray
 from .norm import bias_backward
 from .plan import conv_backward_input, conv_backward_weight, conv_forward
+from .shape import add
 
 NO_GRADIENT = 255
 
 
 def conv_act_forward(
-    x: DeviceArray, w: DeviceArray, b: DeviceArray | None, geometry: ConvGeometry, activation: str | None
-) -> DeviceArray:
-    z = conv_forward(x, w, b, geometry)
-    return relu_forward(z) if activation == "relu" else z
+    x: DeviceArray, w: DeviceArray, b: DeviceArray | None, geometry: ConvGeometry, activation: str | None,
+    residual: DeviceArray | None = None, frozen: bool | dict = False, out: DeviceArray | None = None,
+) -> DeviceArray:  # fmt: skip
+    y = conv_forward(x, w, b, geometry, frozen)
+    if residual is not None:
+        y = add(y, residual)
+    if activation == "relu":
+        y = relu_forward(y)
+    if out is None:
+        return y
+    out[...] = y
+    return out
 
 
 def conv_act_pool_forward(
     x: DeviceArray, w: DeviceArray, b: DeviceArray | None, geometry: ConvGeometry, activation: str | None,
-    pool_geometry: PoolGeometry,
+    pool_geometry: PoolGeometry, frozen: bool | dict = False,
 ) -> tuple[DeviceArray, DeviceArray]:  # fmt: skip
-    y, where = pool.max_pool_forward(conv_act_forward(x, w, b, geometry, activation), pool_geometry)
+    z = conv_act_forward(x, w, b, geometry, activation, None, frozen)
+    y, where = pool.max_pool_forward(z, pool_geometry)
     return y, pool.to_places(y, where, pool_geometry, activation == "relu", NO_GRADIENT)
 
 
