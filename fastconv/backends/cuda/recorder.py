@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 import re
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -137,13 +139,27 @@ def ptxas() -> Path | None:
     return None
 
 
+@contextmanager
+def _pretended(capability: tuple[int, int]) -> Iterator[None]:
+    """Let numba compile what it replaces built-in functions with: it asks the device for its capability then."""
+    from numba.cuda import dispatcher
+
+    asked = dispatcher.get_current_device
+    dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=capability)
+    try:
+        yield
+    finally:
+        dispatcher.get_current_device = asked
+
+
 def usage(recorded: Launch, kernel: Callable, capabilities: Sequence[tuple[int, int]]) -> list[Usage]:
     """Compile a kernel for the lowest of some compute capabilities, as (8, 0), assemble it for each of them, and return
     what it uses there."""
     from numba import cuda
 
     bounds = getattr(kernel, "options", {}).get("launch_bounds")
-    ptx, _ = cuda.compile_ptx(kernel, recorded.types, cc=min(capabilities), launch_bounds=bounds)
+    with _pretended(min(capabilities)):
+        ptx, _ = cuda.compile_ptx(kernel, recorded.types, cc=min(capabilities), launch_bounds=bounds)
     with TemporaryDirectory() as folder:
         source = Path(folder) / "kernel.ptx"
         source.write_text(ptx)
