@@ -47,6 +47,16 @@ def fuse() -> bool:
     return _choice("FASTCONV_FUSE", ("0", "1"), "1") == "1"
 
 
+def cuda_sync() -> bool:
+    """FASTCONV_SYNC=1: wait after each kernel on a GPU, so that a fault is reported with its operation's name."""
+    return _choice("FASTCONV_SYNC", ("0", "1"), "0") == "1"
+
+
+def cuda_simulated() -> bool:
+    """NUMBA_ENABLE_CUDASIM=1, numba's own variable: kernels for GPUs run in its simulator, for tests."""
+    return os.environ.get("NUMBA_ENABLE_CUDASIM", "0").strip() not in ("", "0")
+
+
 def num_threads() -> int:
     """FASTCONV_NUM_THREADS, or the processors that this process may use (affinity and cgroup limits counted in)."""
     value = os.environ.get("FASTCONV_NUM_THREADS", "").strip()

@@ -29,7 +29,7 @@ def collect() -> dict[str, Any]:
         },
         "threads": config.num_threads(),
         "isa": _isa(),
-        "backends": {name: _backend(name) for name in ("cpu", "reference")},
+        "backends": {name: _backend(name) for name in ("cpu", "cuda", "reference")},
         "packages": {name: _version(name) for name in _PACKAGES},
         "data": {source.name: _place(source) for source in mnist.SOURCES.values()} | {"digits": "embedded"},
         "cache": str(config.cache_dir()),

@@ -72,6 +72,26 @@ def interpolating_taps(
     return AxisTaps(index.clip(0, size - 1), weight)
 
 
+def padding_sources(size: int, before: int, after: int, mode: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return which element each position of a padded axis copies, and whether it copies any.
+
+    Negative widths crop what was padded; a circular axis is cropped before it is wrapped, as in PyTorch.
+    """
+    first, last = (max(-before, 0), size - max(-after, 0)) if mode == "circular" else (0, size)
+    position = np.arange(-before, size + after)
+    copies = np.ones(len(position), dtype=bool)
+    if mode == "constant":
+        copies = (position >= 0) & (position < size)
+        position = np.where(copies, position, 0)
+    elif mode == "reflect":
+        position = size - 1 - np.abs(size - 1 - np.abs(position))
+    elif mode == "replicate":
+        position = np.clip(position, 0, size - 1)
+    else:
+        position = first + (position - first) % max(last - first, 1)
+    return position, copies
+
+
 def _axis(size: int, output: int, scale: float, mode: str, align_corners: bool, antialias: bool) -> AxisTaps:
     """torch's coordinates; ``scale`` is input pixels an output pixel."""
     o = np.arange(output, dtype=np.float64)

@@ -99,7 +99,7 @@ def walk(root: Node | Leaf, dy: Array, retain_graph: bool) -> dict[Leaf, Array]:
                 heappush(heap, (source.order, source))
             else:  # a leaf's gradient belongs to its user alone
                 backend = host if type(dx) is np.ndarray else backends.of(dx)
-                if backend.may_share_memory(dx, gradient):
+                if type(dx) is type(gradient) and backend.may_share_memory(dx, gradient):
                     dx = backend.scale(dx, 1.0)
             pending[source] = dx
         if not retain_graph:

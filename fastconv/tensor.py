@@ -182,7 +182,7 @@ class Tensor:
         if isinstance(data, Tensor):
             data = data.data
         elif isinstance(data, np.ndarray) or not any(backend.owns(data) for backend in backends.loaded()):
-            data = _host_array(data)
+            data = _foreign(data) if hasattr(data, "__cuda_array_interface__") else _host_array(data)
         _check_differentiable(data, requires_grad)
         self.data: Any = data
         self.grad: Any = None
@@ -223,6 +223,8 @@ class Tensor:
         return self.data if isinstance(self.data, np.ndarray) else backends.of(self.data).to_numpy(self.data)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if not isinstance(self.data, np.ndarray):
+            raise DeviceError(mismatch("array", "a Tensor on the cpu (.numpy() copies one from a device)", self.device))
         return np.array(self.numpy(), dtype) if copy else np.asarray(self.numpy(), dtype)
 
     def item(self) -> float:
@@ -350,6 +352,11 @@ def float_dtype(op: str, dtype: Any) -> np.dtype:
     if wanted is None or wanted not in (_FLOAT32, _FLOAT64):  # np.float64 == None
         raise DTypeError(mismatch(op, "dtype float32 or float64", repr(dtype) if wanted is None else wanted))
     return wanted
+
+
+def _foreign(data: Any) -> Array:
+    """Return another package's array on a GPU as one of ours, without a copy where it is dense."""
+    return backends.get("cuda").adopt(data)
 
 
 def _host_array(data: Any) -> np.ndarray:

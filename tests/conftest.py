@@ -13,7 +13,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # cases, oracle and layouts, whatever pytest's import mode
 
+from on_numpy import OnNumpy
+
 from fastconv import backends, config
+from fastconv.config import cuda_simulated as simulated
+from fastconv.geometry import ConvGeometry
 
 try:
     from hypothesis import HealthCheck, settings
@@ -28,7 +32,9 @@ else:
     }
     settings.register_profile("default", max_examples=25, **common)
     settings.register_profile("ci", max_examples=100, print_blob=True, **common)
-    settings.load_profile("ci" if os.environ.get("CI") else "default")
+    settings.register_profile("simulator", max_examples=3, **common)
+    profile = "ci" if os.environ.get("CI") else "default"
+    settings.load_profile("simulator" if simulated() else profile)
 
 _MISSING = "not-built"
 
@@ -62,11 +68,76 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
         yield request.param
 
 
-@pytest.fixture(params=["reference", *_isas()], ids=lambda name: name if name == "reference" else f"cpu_{name}")
-def backend(request: pytest.FixtureRequest) -> Iterator[backends.Backend]:
-    """Run the test for every backend, and for each instruction set of the compiled one."""
-    if request.param == "reference":
-        yield backends.get("reference")
+@contextmanager
+def _chosen(name: str) -> Iterator[backends.Backend]:
+    if name in DEVICES:
+        yield OnNumpy(backends.get(name))
+    elif name == "reference":
+        yield backends.get(name)
     else:
-        with _capped(request.param) as cpu:
+        with _capped(name) as cpu:
             yield cpu
+
+
+DEVICES = ("cuda",)  # backends whose arrays are their own
+NUMPY = ("reference", *_isas())
+
+
+def _label(name: str) -> str:
+    return name if name in ("reference", *DEVICES) else f"cpu_{name}"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--gpu", action="store_true", help="run the backends' tests on a GPU too")
+    parser.addoption("--all-kernels", action="store_true", help="compile every CUDA kernel, not one of each factory")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Choose the backends: the devices join with --gpu, and in numba's simulator of a GPU they are alone."""
+    if "backend" in metafunc.fixturenames:
+        chosen = DEVICES if simulated() else NUMPY
+        if metafunc.config.getoption("--gpu"):
+            chosen = (*NUMPY, *DEVICES)
+        metafunc.parametrize("backend", chosen, ids=_label, indirect=True)
+
+
+MOST_SIMULATED = 20_000  # multiplications of a test, at 10 us each, where a GPU is simulated
+
+
+def _multiplications(item: pytest.Item) -> int:
+    """Count those of a convolution or a linear layer among a test's parameters."""
+    given = getattr(item, "callspec", None)
+    given = given.params if given else {}
+    geometry = getattr(given.get("case"), "geometry", given.get("geometry"))
+    name = given.get("name")
+    cases = getattr(item.module, "CASES", None)
+    if isinstance(cases, dict) and name in cases and hasattr(item.module, "problem"):
+        geometry = item.module.problem(name, "float32")[0]
+    if isinstance(geometry, ConvGeometry):
+        return geometry.flops // 2
+    if "i" in given and "o" in given:
+        return given.get("n", given.get("batch", 1)) * given["i"] * given["o"]
+    return 0
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In the simulator leave out what takes it seconds, and tests of other backends."""
+    if not simulated():
+        return
+    kept = [item for item in items if _multiplications(item) <= MOST_SIMULATED]
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest) -> Iterator[backends.Backend]:
+    """Run the test for every backend, called with NumPy arrays, and for each instruction set of the compiled one."""
+    with _chosen(request.param) as chosen:
+        yield chosen
+
+
+@pytest.fixture(params=NUMPY, ids=_label)
+def numpy_backend(request: pytest.FixtureRequest) -> Iterator[backends.Backend]:
+    """The backends whose arrays are NumPy's."""
+    with _chosen(request.param) as chosen:
+        yield chosen

@@ -13,7 +13,7 @@ from .. import config
 from ..errors import DeviceError, mismatch
 from .base import Backend
 
-_CLASSES = {"cpu": "CpuBackend", "reference": "ReferenceBackend"}
+_CLASSES = {"cpu": "CpuBackend", "cuda": "CudaBackend", "reference": "ReferenceBackend"}
 _instances: dict[str, Backend] = {}
 _numpy_backend: ContextVar[Backend | None] = ContextVar("fastconv_numpy_backend", default=None)
 

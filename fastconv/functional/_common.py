@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import backends
 from ..arguments import integer
 from ..errors import ArgumentError, DTypeError, ShapeError, mismatch
 from ..geometry import check_same_shape
@@ -128,8 +129,11 @@ def check_gradient(op: str, shape: Sequence[int], dy: Any, name: str = "dy") -> 
 
 def host_array(op: str, name: str, value: Any) -> np.ndarray:
     """Return ``value``, a Tensor, an array or a nested sequence, as a NumPy array."""
+    value = bare(value)
+    if not isinstance(value, np.ndarray) and any(backend.owns(value) for backend in backends.loaded()):
+        return backends.of(value).to_numpy(value)
     try:
-        return np.asarray(bare(value))
+        return np.asarray(value)
     except ValueError:
         raise ShapeError(mismatch(op, f"{name} to be an array", "a ragged sequence")) from None
 

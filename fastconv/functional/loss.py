@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import backends
 from ..arguments import integer, number
 from ..backends.base import Array, Backend
 from ..errors import ArgumentError, DataError, ShapeError, mismatch
@@ -73,15 +74,14 @@ def _labels(backend: Backend, op: str, input_shape: Sequence[int], target: Any, 
     if labels.dtype == np.uint64:
         labels = np.minimum(labels, np.uint64(2**63 - 1))  # which no class has, while some above it wrap to any
     rows = np.array(labels, np.int64, order="C").reshape(n, labels.size // n if n else prod(expected[1:]))
-    rows = backend.from_numpy(rows)
-    if not backend.all_within(rows, 0, channels):
-        values = backend.to_numpy(rows).reshape(expected)
+    if not backends.for_numpy().all_within(rows, 0, channels):  # here, where a device need not be waited for
+        values = rows.reshape(expected)
         bad = ((values < 0) | (values >= channels)) & (values != ignore_index)
         if bad.any():
             where = tuple(int(i) for i in np.argwhere(bad)[0])
             allowed = f"target in [0, {channels}) or ignore_index {ignore_index}"
             raise DataError(mismatch(op, allowed, f"{values[where]} at position {where}"))
-    return rows
+    return backend.from_numpy(rows)
 
 
 def _lifted(op: str, shape: Sequence[int]) -> tuple[int, int, int]:

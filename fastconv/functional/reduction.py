@@ -51,7 +51,7 @@ def _larger(op: str, input: Any, other: Any, sign: float) -> Any:
 
 
 def _sign(backend: Backend, a: Array) -> Array:
-    return backend.pointwise_backward("abs", backend.from_numpy(np.ones_like(backend.to_numpy(a))), a)
+    return backend.pointwise_backward("abs", backend.from_numpy(np.ones(a.shape, a.dtype)), a)
 
 
 def amax(input: Any, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
+from .. import backends
 from ..arguments import integer
 from ..backends.base import Array
 from ..errors import DataError, ShapeError, mismatch
@@ -173,9 +174,9 @@ def _unpool(rank: int) -> Callable:
         check_same_shape(op, "input", x.shape, "indices", where.shape)
         geometry, full = _unpool_geometry(op, rank, x.shape, kernel_size, stride, padding, output_size)
         plane = prod(full[2:])
-        at = backend.from_numpy(where)
-        if not backend.all_within(at, 0, plane):
+        if not backends.for_numpy().all_within(where, 0, plane):
             raise DataError(mismatch(op, f"indices in [0, {plane})", f"{where.min()} to {where.max()}"))
+        at = backend.from_numpy(where)
         shape, lifted = x.shape, lift_shape(op, x.shape, rank)
         at = backend.reshape(at, lifted)
         y = backend.max_pool_backward(backend.reshape(x, lifted), at, geometry)

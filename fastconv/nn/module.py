@@ -292,15 +292,14 @@ class Module:
         return self
 
     def to(self, target: Any) -> Module:
-        """Move to a device (``'cpu'``, ...) or convert to a dtype, in place; integer buffers keep their dtype."""
-        to_device = isinstance(target, str) and target not in ("float32", "float64")
+        """Move to a device (``'cpu'``, ``'cuda'``) or convert to a dtype, in place; integer buffers stay."""
         for module in self.modules():
             for name, parameter in module._own("parameter"):
                 if parameter.grad is not None:
                     parameter.grad = converted(parameter.grad, target)
                 _replace(module, name, parameter, converted(parameter.data, target))
             for name, buffer in list(module._own("buffer")):
-                if to_device or buffer.dtype.kind == "f":
+                if buffer.dtype.kind == "f":
                     _replace(module, name, buffer, converted(buffer, target))
         return self
 

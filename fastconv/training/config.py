@@ -81,7 +81,7 @@ class Config:
     seed: int = _option(0, "seed of weights, order and shifts: the same seed, the same bits", least=0)
     dtype: str = _option("float32", "arithmetic", ("float32", "float64"))
     compute: str = _option(compute_mode(), "numbers that float32 operands are multiplied in", COMPUTE)
-    device: str = _option("cpu", "device", ("cpu",))
+    device: str = _option("cpu", "where the network is trained", ("cpu", "cuda"))
     threads: int | None = _option(None, "threads (default: as many as this process may use)", least=1)
     output: str | None = _option(None, "folder for the results (default: a new one, runs/DATASET-MODEL)")
     quiet: bool = _option(False, "print results only")

@@ -63,8 +63,9 @@ def load_model(path: str | os.PathLike[str]) -> tuple[nn.Module, About]:
 
 
 def outputs(
-    model: nn.Module, batches: Iterable[tuple[np.ndarray, np.ndarray]], stop: Callable[[], bool] = lambda: False
-) -> np.ndarray | None:
+    model: nn.Module, batches: Iterable[tuple[np.ndarray, np.ndarray]], stop: Callable[[], bool] = lambda: False,
+    device: str = "cpu",
+) -> np.ndarray | None:  # fmt: skip
     """Return the model's outputs (N, classes) for all batches, in inference mode; None where ``stop`` said so."""
     was_training = model.training
     model.eval()
@@ -74,7 +75,7 @@ def outputs(
             for x, _ in batches:
                 if stop():
                     return None
-                collected.append(model(tensor(x)).numpy())
+                collected.append(model(tensor(x, device=device)).numpy())
             return np.concatenate(collected)
     finally:
         model.train(was_training)

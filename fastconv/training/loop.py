@@ -17,7 +17,7 @@ from .. import models, optim, random
 from ..data import Dataset, Loader
 from ..errors import ArgumentError, CheckpointError, mismatch
 from ..precision import compute
-from ..tensor import Tensor, tensor
+from ..tensor import Tensor, converted, tensor
 from . import inference
 from .config import Config
 from .progress import Progress
@@ -39,7 +39,7 @@ class Run:
         self.batches = Loader(train, config.batch_size, shift=shift, seed=config.seed, **scale)
         self.test_batches = Loader(dataset.test, _TEST_BATCH, shuffle=False, **scale)
         self.model = models.create(config.model, **config.model_arguments(len(dataset.classes)))
-        self.model.to(config.dtype)
+        self.model.to(config.dtype).to(config.device)
         self.loss = criterion(config.loss, len(dataset.classes))
         self.optimizer = _optimizer(config, self.model.parameters())
         self.schedule = _schedule(config, self.optimizer, len(self.batches))
@@ -108,7 +108,7 @@ class Run:
 
     def step(self, x: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
         """Make one step of gradient descent on a batch; return its loss, and how many it had right before the step."""
-        output = self.model(tensor(x))
+        output = self.model(tensor(x, device=self.config.device))
         loss = self.loss(output, labels)
         self.optimizer.zero_grad()
         loss.backward()
@@ -137,7 +137,7 @@ class Run:
     def _test_epoch(self, progress: Progress, stop: Callable[[], bool]) -> bool:
         from .report import epoch_line
 
-        outputs = inference.outputs(self.model, self.test_batches.epoch(0), stop)
+        outputs = inference.outputs(self.model, self.test_batches.epoch(0), stop, self.config.device)
         if outputs is None:
             return False
         self.test_outputs = outputs
@@ -175,7 +175,7 @@ def criterion(name: str, classes: int) -> Callable[[Tensor, np.ndarray], Tensor]
         return F.cross_entropy
 
     def half_sse(output: Tensor, labels: np.ndarray) -> Tensor:
-        target = np.eye(classes, dtype=output.dtype)[labels]
+        target = converted(np.eye(classes, dtype=output.dtype)[labels], output.device)
         return F.mse_loss(output, target, reduction="sum") * 0.5
 
     return half_sse

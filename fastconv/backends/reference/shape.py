@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ...resampling import padding_sources
 from .wide import narrow, widen
 
 
@@ -59,31 +60,11 @@ def cat(arrays: Sequence[np.ndarray], axis: int, out: np.ndarray | None = None) 
     return np.concatenate(arrays, axis=axis, out=out)
 
 
-def _sources(size: int, before: int, after: int, mode: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return which element each position of a padded axis copies, and whether it copies any.
-
-    Negative widths crop what was padded; a circular axis is cropped before it is wrapped, as in PyTorch.
-    """
-    first, last = (max(-before, 0), size - max(-after, 0)) if mode == "circular" else (0, size)
-    position = np.arange(-before, size + after)
-    copies = np.ones(len(position), dtype=bool)
-    if mode == "constant":
-        copies = (position >= 0) & (position < size)
-        position = np.where(copies, position, 0)
-    elif mode == "reflect":
-        position = size - 1 - np.abs(size - 1 - np.abs(position))
-    elif mode == "replicate":
-        position = np.clip(position, 0, size - 1)
-    else:
-        position = first + (position - first) % max(last - first, 1)
-    return position, copies
-
-
 def pad_forward(x: np.ndarray, widths: Sequence[tuple[int, int]], mode: str, value: float) -> np.ndarray:
     y = x.copy()
     for axis, (before, after) in enumerate(widths):
         if before or after:
-            source, copies = _sources(y.shape[axis], before, after, mode)
+            source, copies = padding_sources(y.shape[axis], before, after, mode)
             moved = np.full((len(source), *np.delete(y.shape, axis)), value, dtype=x.dtype)
             moved[copies] = np.moveaxis(y, axis, 0)[source[copies]]
             y = np.moveaxis(moved, 0, axis)
@@ -94,7 +75,7 @@ def pad_backward(dy: np.ndarray, shape: Sequence[int], widths: Sequence[tuple[in
     dx = widen(dy)
     for axis, (before, after) in enumerate(widths):
         if before or after:
-            source, copies = _sources(shape[axis], before, after, mode)
+            source, copies = padding_sources(shape[axis], before, after, mode)
             gathered = np.zeros((shape[axis], *np.delete(dx.shape, axis)))
             np.add.at(gathered, source[copies], np.moveaxis(dx, axis, 0)[copies])
             dx = np.moveaxis(gathered, 0, axis)

@@ -1,0 +1,331 @@
+"""The CUDA backend on a GPU: the tests, then every kind of kernel against PyTorch (cuDNN) in the same process.
+
+    python -m bench.gpu                    # the tests with --gpu, then all groups
+    python -m bench.gpu conv lenet         # groups: conv pool norm elements optimiser lenet
+    python -m bench.gpu --no-tests --compute-sanitizer
+
+float32 with TF32 off on both sides. Each result is verified against PyTorch's before it is timed; sides take turns, the
+best of the rounds counts. Prints geometric means of the ratio (above 1: faster than PyTorch), and of the share of the
+bandwidth of a copy where memory is the limit; all figures go to bench/results/gpu.json. ``--torch cpu`` under
+NUMBA_ENABLE_CUDASIM=1 tries the script itself, with little ``--work``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from math import prod
+from pathlib import Path
+from statistics import geometric_mean
+from typing import Any, NamedTuple
+
+import torch
+
+import fastconv
+from fastconv import backends, nn, optim
+from fastconv.geometry import conv_geometry, pool_geometry
+
+from . import machine
+
+SHAPES = Path(__file__).parent / "shapes"
+BOUND = 1e-4  # relative norm error
+ROUNDS = 5
+
+
+class Case(NamedTuple):
+    """Something that both sides do; ``amount`` in FLOPs, or in bytes where memory is the limit."""
+
+    group: str
+    name: str
+    amount: float
+    bytes_bound: bool
+    ours: Callable[[], Any]
+    theirs: Callable[[], Any]
+
+
+class Bench:
+    """Both sides' arrays, and how they are waited for."""
+
+    def __init__(self, where: str, work: float) -> None:
+        self.where, self.work, self.backend = where, work, backends.get("cuda")
+        self.generator = torch.Generator(where).manual_seed(0)
+
+    def pair(self, *shape: int) -> tuple[torch.Tensor, Any]:
+        """Return random numbers as PyTorch's and as ours, the same memory."""
+        values = torch.randn(*shape, device=self.where, generator=self.generator)
+        return values, self.backend.from_dlpack(values)
+
+    def layers(self, file: str) -> Iterator[dict[str, Any]]:
+        """Yield what a file of bench/shapes lists; small where the script itself is tried, and only a few."""
+        found = json.loads((SHAPES / file).read_text())
+        for layer in found if self.where == "cuda" else found[::15]:
+            if self.where != "cuda":
+                layer |= {key: [min(size, 4) for size in layer[key]] for key in ("shape",) if key in layer}
+                if "kernel" in layer:
+                    channels, groups = layer["channels"], layer.get("groups", 1)
+                    layer["channels"] = [2 * groups] * 2 if isinstance(channels, list) else 2
+                    layer["input"] = [k + 2 for k in layer["kernel"]]
+            yield layer
+
+    def wait(self) -> None:
+        self.backend.synchronize()
+        if self.where == "cuda":
+            torch.cuda.synchronize()
+
+    def error(self, ours: Any, theirs: torch.Tensor) -> float:
+        self.wait()
+        difference = torch.from_dlpack(ours).double().reshape(-1) - theirs.detach().double().reshape(-1)
+        return float(difference.norm() / theirs.detach().double().norm().clamp_min(1e-30))
+
+    def seconds(self, call: Callable[[], Any], least: float) -> float:
+        """Return the time of a call, the mean over as many as take ``least`` seconds."""
+        count = 1
+        while True:
+            self.wait()
+            began = time.perf_counter()
+            for _ in range(count):
+                call()
+            self.wait()
+            taken = time.perf_counter() - began
+            if taken >= least:
+                return taken / count
+            count = max(count + 1, int(count * min(10.0, 1.2 * least / max(taken, 1e-9))))
+
+
+def _conv_gradient(which: int, dy: Any, x: Any, w: Any, *options: Any) -> torch.Tensor:
+    mask = [which == i for i in range(3)]
+    return torch.ops.aten.convolution_backward(dy, x, w, None, *options, mask)[which]
+
+
+def conv(bench: Bench) -> Iterator[Case]:
+    b = bench.backend
+    for layer in bench.layers("conv.json"):
+        rank, (ic, oc), groups = len(layer["input"]), layer["channels"], layer["groups"]
+        options = {name: layer[name] for name in ("stride", "padding", "groups")}
+        w_shape = oc, ic // groups, *layer["kernel"]
+        one = conv_geometry("conv", rank, (1, ic, *layer["input"]), w_shape, **options)
+        if one.flops > 8 * bench.work:
+            continue
+        n = max(1, round(bench.work / one.flops))
+        g = conv_geometry("conv", rank, (n, ic, *layer["input"]), w_shape, **options)
+        (x, our_x), (w, our_w) = bench.pair(n, ic, *layer["input"]), bench.pair(*w_shape)
+        dy, our_dy = bench.pair(n, oc, *g.output[3 - rank :])
+        our_x, our_w = our_x.reshape(g.input_shape), our_w.reshape(g.weight_shape)
+        our_dy, name = our_dy.reshape(g.output_shape), f"{layer['net']} {layer['layer']}"
+        forward = getattr(torch.nn.functional, f"conv{rank}d")
+        common = layer["stride"], layer["padding"], [1] * rank, False, [0] * rank, groups
+        for what, ours, theirs in (
+            ("forward", partial(b.conv_forward, our_x, our_w, None, g), partial(forward, x, w, **options)),
+            ("input gradient", partial(b.conv_backward_input, our_dy, our_w, None, g),
+             partial(_conv_gradient, 0, dy, x, w, *common)),
+            ("weight gradient", partial(b.conv_backward_weight, our_dy, our_x, g),
+             partial(_conv_gradient, 1, dy, x, w, *common)),
+        ):  # fmt: skip
+            yield Case("conv", f"{name} {what}", g.flops, False, ours, theirs)
+
+
+def _first(call: Callable) -> Any:
+    """The first of what ``call`` returns, or all of it."""
+    result = call()
+    return result[0] if isinstance(result, tuple) else result
+
+
+def _gradient(y: torch.Tensor, leaf: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
+    return torch.autograd.grad(y, leaf, dy, retain_graph=True)[0]
+
+
+def pool(bench: Bench) -> Iterator[Case]:
+    for layer in bench.layers("pool.json"):
+        rank, channels = len(layer["input"]), layer["channels"]
+        options = {"kernel_size": layer["kernel"], "stride": layer["stride"], "padding": layer["padding"]}
+        n = max(1, round(bench.work / 100 / channels / prod(layer["input"])))
+        g = pool_geometry("pool", rank, (n, channels, *layer["input"]), **options)
+        x, ours = bench.pair(n, channels, *layer["input"])
+        leaf, ours = x.clone().requires_grad_(), ours.reshape(g.input_shape)
+        dy, our_dy = bench.pair(n, channels, *g.output[3 - rank :])
+        our_dy, name = our_dy.reshape(g.output_shape), f"{layer['net']} {layer['layer']}"
+        moved = 4 * (x.numel() + dy.numel())
+        for kind in ("max", "avg"):
+            theirs = partial(getattr(torch.nn.functional, f"{kind}_pool{rank}d"), **options)
+            forward = partial(getattr(bench.backend, f"{kind}_pool_forward"), ours, g)
+            backward = getattr(bench.backend, f"{kind}_pool_backward")
+            kept = (forward()[1],) if kind == "max" else ()
+            yield Case("pool", f"{name} {kind}", moved, True, partial(_first, forward), partial(theirs, x))
+            yield Case("pool", f"{name} {kind} gradient", moved, True, partial(backward, our_dy, *kept, g),
+                       partial(_gradient, theirs(leaf), leaf, dy))  # fmt: skip
+
+
+def _shapes(bench: Bench) -> Iterator[tuple[str, tuple[int, ...]]]:
+    for entry in bench.layers("elementwise.json"):
+        shape = entry.get("shape", ())
+        if len(shape) > 2:
+            scale = max(1, round(bench.work / 100 / prod(shape)))
+            yield f"{entry['net']} {entry['layer']}", (shape[0] * scale, *shape[1:])
+
+
+def norm(bench: Bench) -> Iterator[Case]:
+    b, f = bench.backend, torch.nn.functional
+    for name, shape in _shapes(bench):
+        (x, ours), (dy, our_dy) = bench.pair(*shape), bench.pair(*shape)
+        (w, our_w), (s, our_s) = bench.pair(shape[1]), bench.pair(shape[1])
+        ours, our_dy = (a.reshape((shape[0], shape[1], prod(shape[2:]))) for a in (ours, our_dy))
+        leaf = x.clone().requires_grad_()
+        y = f.batch_norm(leaf, None, None, w, s, True)
+
+        def forward(ours=ours, our_w=our_w, our_s=our_s) -> Any:
+            mean, variance = b.batch_norm_statistics(ours)
+            return b.batch_norm_forward(ours, mean, b.reciprocal_root(variance, 1e-5), our_w, our_s)
+
+        mean, variance = b.batch_norm_statistics(ours)
+        rstd = b.reciprocal_root(variance, 1e-5)
+        yield Case("norm", f"{name} batch norm", 12 * x.numel(), True, forward,
+                   lambda x=x, w=w, s=s: f.batch_norm(x, None, None, w, s, True))  # fmt: skip
+        yield Case(
+            "norm", f"{name} batch norm gradient", 20 * x.numel(), True,
+            lambda a=(our_dy, ours, mean, rstd, our_w): b.batch_norm_backward(*a, True)[0],
+            lambda y=y, leaf=leaf, dy=dy: torch.autograd.grad(y, leaf, dy, retain_graph=True)[0],
+        )  # fmt: skip
+
+
+def elements(bench: Bench) -> Iterator[Case]:
+    b = bench.backend
+    for name, shape in _shapes(bench):
+        (x, ours), (z, our_z) = bench.pair(*shape), bench.pair(*shape)
+        n = x.numel()
+        yield Case("elements", f"{name} scale", 8 * n, True, lambda a=ours: b.scale(a, 2.0), lambda x=x: x * 2.0)
+        yield Case("elements", f"{name} relu", 8 * n, True, lambda a=ours: b.relu_forward(a), lambda x=x: x.relu())
+        yield Case("elements", f"{name} add", 12 * n, True, lambda a=ours, c=our_z: b.add(a, c),
+                   lambda x=x, z=z: x + z)  # fmt: skip
+        yield Case("elements", f"{name} gelu", 8 * n, True, lambda a=ours: b.pointwise_forward("gelu", a),
+                   lambda x=x: torch.nn.functional.gelu(x))  # fmt: skip
+        yield Case("elements", f"{name} sum", 4 * n, True, lambda a=ours: b.sum(a), lambda x=x: x.sum())
+
+
+def optimiser(bench: Bench) -> Iterator[Case]:
+    for entry in json.loads((SHAPES / "elementwise.json").read_text()):
+        shapes = entry.get("parameters")
+        if not shapes or (bench.where != "cuda" and sum(map(prod, shapes)) > 1000):
+            continue
+        for kind, moved in (("SGD", 20), ("Adam", 28)):
+            options = {"lr": 1e-3, **({"momentum": 0.9} if kind == "SGD" else {})}
+            theirs = [torch.zeros(*shape, device=bench.where, requires_grad=True) for shape in shapes]
+            ours = [fastconv.Tensor(bench.backend.from_dlpack(p.detach().clone()), requires_grad=True) for p in theirs]
+            for p, q in zip(ours, theirs, strict=True):
+                q.grad, p.grad = bench.pair(*q.shape)
+            their_step = getattr(torch.optim, kind)(theirs, **options).step
+            our_step = getattr(optim, kind)(ours, **options).step
+            amount = moved * sum(map(prod, shapes))
+            name = f"{entry['net']} {entry['layer']} {kind}"
+            yield Case(
+                "optimiser", name, amount, True, lambda step=our_step, p=ours: (step(), p[0].data)[1],
+                lambda step=their_step, p=theirs: (step(), p[0])[1],
+            )  # fmt: skip
+
+
+def lenet(bench: Bench) -> Iterator[Case]:
+    layers = (("Conv2d", 1, 32, 5), ("ReLU",), ("MaxPool2d", 2), ("Conv2d", 32, 64, 5), ("ReLU",), ("MaxPool2d", 2),
+              ("Flatten",), ("Linear", 1024, 256), ("ReLU",), ("Linear", 256, 10))  # fmt: skip
+    for batch in (64, 512, 4096) if bench.where == "cuda" else (1,):
+        x, our_x = bench.pair(batch, 1, 28, 28)
+        labels = torch.randint(0, 10, (batch,), device=bench.where, generator=bench.generator)
+        theirs = torch.nn.Sequential(*(getattr(torch.nn, kind)(*rest) for kind, *rest in layers)).to(bench.where)
+        ours = nn.Sequential(*(getattr(nn, kind)(*rest) for kind, *rest in layers))
+        ours.load_state_dict({key: value.cpu().numpy() for key, value in theirs.state_dict().items()})
+        ours.to("cuda")
+        their_step = torch.optim.SGD(theirs.parameters(), lr=0.0)
+        our_step, host_labels = optim.SGD(ours.parameters(), lr=0.0), labels.cpu().numpy()
+
+        def us(ours=ours, our_x=our_x, our_step=our_step, host_labels=host_labels) -> Any:
+            loss = fastconv.functional.cross_entropy(ours(fastconv.Tensor(our_x)), host_labels)
+            our_step.zero_grad()
+            loss.backward()
+            our_step.step()
+            return loss.data
+
+        def them(theirs=theirs, x=x, labels=labels, their_step=their_step) -> Any:
+            loss = torch.nn.functional.cross_entropy(theirs(x), labels)
+            their_step.zero_grad()
+            loss.backward()
+            their_step.step()
+            return loss
+
+        yield Case("lenet", f"training step, batch {batch}", batch, False, us, them)
+
+
+GROUPS = {"conv": conv, "pool": pool, "norm": norm, "elements": elements, "optimiser": optimiser, "lenet": lenet}
+
+
+def tests(sanitizer: bool) -> dict[str, Any]:
+    """Run the device's tests, perhaps a part of them under compute-sanitizer; return what they printed last."""
+    pytest = [sys.executable, "-m", "pytest", "--gpu", "-q", "-k", "cuda", "tests/backends"]
+    runs = {"tests": pytest}
+    if sanitizer:
+        runs["compute-sanitizer"] = ["compute-sanitizer", "--error-exitcode", "9", *pytest[:-1],
+                                     "tests/backends/test_contract_pool.py"]  # fmt: skip
+    found = {}
+    for name, command in runs.items():
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        found[name] = {"code": run.returncode, "end": run.stdout.splitlines()[-12:]}
+        print(f"{name}: exit code {run.returncode}", *found[name]["end"][-3:], sep="\n  ", flush=True)
+    return found
+
+
+def measured(bench: Bench, case: Case, least: float) -> dict[str, Any]:
+    """Verify a case, then time both sides in turn."""
+    error = bench.error(case.ours(), case.theirs())
+    entry = {"group": case.group, "name": case.name, "amount": case.amount, "error": error}
+    if not error <= BOUND:
+        return {**entry, "wrong": True}
+    times: dict[str, list[float]] = {"ours": [], "theirs": []}
+    for _ in range(ROUNDS):
+        for side in times:
+            times[side].append(bench.seconds(getattr(case, side), least))
+    best = {side: min(samples) for side, samples in times.items()}
+    return {**entry, **times, "ratio": best["theirs"] / best["ours"], "rate": case.amount / best["ours"],
+            "bytes_bound": case.bytes_bound}  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of {', '.join(GROUPS)}; default: all")
+    parser.add_argument("--no-tests", action="store_true", help="only measure")
+    parser.add_argument("--compute-sanitizer", action="store_true", help="run some tests under it too")
+    parser.add_argument(
+        "--work", type=float, default=2e10, help="FLOPs of a convolution; others have 1/100 as many elements"
+    )
+    parser.add_argument("--least", type=float, default=0.01, help="seconds of a sample")
+    parser.add_argument("--torch", default="cuda", choices=("cuda", "cpu"), help="where PyTorch works")
+    machine.add_results_option(parser)
+    options = parser.parse_args()
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = True
+    result: dict[str, Any] = {"tests": None if options.no_tests else tests(options.compute_sanitizer)}
+    bench, entries = Bench(options.torch, options.work), []
+    values = bench.pair(max(1, int(options.work / 100)))[0]
+    copied = 8 * values.numel() / min(bench.seconds(values.clone, options.least) for _ in range(ROUNDS))
+    for name in options.groups or GROUPS:
+        own = [measured(bench, case, options.least) for case in GROUPS[name](bench)]
+        entries += own
+        ratios = [entry["ratio"] for entry in own if "ratio" in entry]
+        shares = [entry["rate"] / copied for entry in own if entry.get("bytes_bound")]
+        line = f"{name:<10} {len(own):>4} cases, {sum('wrong' in entry for entry in own)} wrong"
+        if ratios:
+            line += f"; against PyTorch {geometric_mean(ratios):.2f}x, least {min(ratios):.2f}x"
+        if shares:
+            line += f"; {100 * geometric_mean(shares):.0f} % of a copy's bandwidth"
+        print(line, flush=True)
+        for entry in own:
+            if "wrong" in entry:
+                print(f"  wrong: {entry['name']}, relative error {entry['error']:.3g}")
+    device = torch.cuda.get_device_name() if options.torch == "cuda" else "numba's simulator"
+    path = machine.save("gpu", {"device": device, "copy": copied, **result, "cases": entries}, options.results)
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

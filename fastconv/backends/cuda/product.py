@@ -1,0 +1,191 @@
+"""The product behind convolutions and linear layers: ``c = a b``, in tiles, with loaders that know what a and b are.
+
+A block computes a tile of c. Slices of the depth come through registers into one of two stages of shared memory while
+the slice before is multiplied, so that one barrier a slice is enough. A thread multiplies rows by columns of its own,
+read 16 bytes at a time. Every element is one sum over k in rising order, whatever the tile: the same bits for every
+tile, batch and place in it. Where the depth is cut into parts (the third axis of the grid), each part writes a c of
+its own and ``sum_parts`` adds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import launch
+from .array import DeviceArray
+from .layouts import Layout, layout
+from .loaders import loader
+from .problem import Problem, Tile
+from .scalars import U, W, memory, quotient
+
+cuda: Any = None  # put here by launch
+
+
+class Form(NamedTuple):
+    """What a product is compiled for."""
+
+    dtype: str
+    tile: Tile
+    a: tuple  # loaders, see loaders.py
+    b: tuple
+    c: str  # "rows", "images" or "pixels": what the columns of c are, see ``column_offset``
+    width: int = 1  # columns of c stored together
+    bias: str | None = None  # "rows" or "columns"
+    activation: str | None = None
+    compute: str = "float32"
+    cores: bool = False  # tensor cores, see layouts.py
+
+
+def column_offset(kind: str) -> Callable:
+    """Return where a column of c lies: in a matrix, in images without gaps, or at the pixels of a phase."""
+    quotient_of = launch.inline(quotient)
+
+    def offset(p, column):
+        if kind == "rows":
+            return W(column)
+        n = quotient_of(column, p.image_magic, p.image_shift)
+        rest = U(column - U(n * p.image_size))
+        at = W(n) * W(p.c_image)
+        if kind == "images":
+            return W(at + W(rest))
+        z = quotient_of(rest, p.plane_magic, p.plane_shift)
+        rest = U(rest - U(z * p.plane_size))
+        y = quotient_of(rest, p.row_magic, p.row_shift)
+        x = U(rest - U(y * p.row_size))
+        return W(at + W(U(p.c_start + U(z * p.c_plane) + U(y * p.c_row) + U(x * p.c_step))))
+
+    return launch.inline(offset)
+
+
+def finisher(form: Any) -> Callable:
+    """Return ``finish(value, bias, row, column)`` for the bias and the activation of a form."""
+    zero = np.dtype(form.dtype).type(0)
+
+    def finish(value, bias, row, column):
+        """The value of c at a row and a column of its group: bias added, activation applied."""
+        if form.bias == "rows":
+            value += bias[row]
+        elif form.bias == "columns":
+            value += bias[column]
+        if form.activation == "relu" and value < zero:
+            value = zero
+        return value
+
+    return launch.inline(finish)
+
+
+def _store(form: Form, where: Layout) -> Callable:
+    """Return the function that writes a thread's sums to c, from its first row and column on."""
+    tile, width, dtype = form.tile, form.width, np.dtype(form.dtype).type
+    offset, finish, write = column_offset(form.c), finisher(form), memory(dtype, width).store
+    row_step, column_step, bias_rows = where.row_step, where.column_step, form.bias == "rows"
+
+    def store(c, bias, p, base, group, first_row, first_column, sums):
+        ready = cuda.local.array(width, dtype)
+        for j in range(0, tile.thread_columns, width):
+            column = U(first_column + column_step(j))
+            if column < p.columns:
+                at = W(base + offset(p, column))
+                for i in range(tile.thread_rows):
+                    row = U(first_row + row_step(i))
+                    if row < p.rows:
+                        index = W(at + W(row) * W(p.c_stride))
+                        place = W(group * p.rows + row) if bias_rows else W(row)
+                        if width == 1:
+                            c[index] = finish(sums[i, j], bias, place, column)
+                        else:
+                            for v in range(width):
+                                ready[v] = finish(sums[i, j + v], bias, place, U(column + U(v)))
+                            if width == 4:
+                                write(c, index, U(0), (ready[0], ready[1], ready[2], ready[3]))
+                            else:
+                                write(c, index, U(0), (ready[0], ready[1]))
+
+    return launch.inline(store)
+
+
+@launch.factory
+def product(form: Form) -> Callable:
+    """Return the kernel ``(a, b, bias, c, table, problem)``; grid: tiles (rows side by side), groups, parts."""
+    tile, dtype = form.tile, np.dtype(form.dtype).type
+    hoist_a, fetch_a, slot_a, put_a, held_a, origins_a, state_a = loader(form.a, tile.rows, tile, dtype)
+    hoist_b, fetch_b, slot_b, put_b, held_b, origins_b, state_b = loader(form.b, tile.columns, tile, dtype)
+    rows, columns, depth, thread_rows, thread_columns, pad = tile
+    pitch_a, pitch_b = rows + pad, columns + pad
+    size_a, size_b = depth * pitch_a, depth * pitch_b
+    both_a, both_b = 2 * size_a, 2 * size_b
+    alignment = None if launch.machine().simulated else 16
+    whole, zero = np.int32, dtype(0)
+    quotient_of, settle = launch.inline(quotient), memory(dtype, 1).settle
+    where = layout(dtype, tile, form.compute, form.cores)
+    place, start, multiply, terms, operand = where.place, where.start, where.multiply, where.terms, where.operand
+    store = _store(form, where)
+
+    def kernel(a, b, bias, c, table, p):
+        slices_a = cuda.shared.array(both_a, dtype, alignment)
+        slices_b = cuda.shared.array(both_b, dtype, alignment)
+        held_of_a = cuda.local.array(held_a, dtype)
+        held_of_b = cuda.local.array(held_b, dtype)
+        from_a = cuda.local.array(origins_a, W)
+        from_b = cuda.local.array(origins_b, W)
+        places_a = cuda.local.array(state_a, whole)
+        places_b = cuda.local.array(state_b, whole)
+        sums = cuda.local.array((thread_rows, thread_columns), dtype)
+        left = cuda.local.array(thread_rows, operand)
+        right = cuda.local.array(thread_columns, operand)
+        t, block = U(cuda.threadIdx.x), U(cuda.blockIdx.x)
+        group, part = U(cuda.blockIdx.y), U(cuda.blockIdx.z)
+        tile_column = quotient_of(block, p.row_tiles_magic, p.row_tiles_shift)
+        row = U(U(block - U(tile_column * p.row_tiles_size)) * U(rows))
+        column = U(tile_column * U(columns))
+        k = U(part * p.part)
+        end = U(min(U(k + p.part), p.depth))
+        hoist_a(a, W(W(group) * W(p.a_group)), p.a_stride, p.a_image, table, p, row, p.rows, t, from_a, places_a)
+        hoist_b(b, W(W(group) * W(p.b_group)), p.b_stride, p.b_image, table, p, column, p.columns, t, from_b, places_b)
+        for i in range(thread_rows):
+            for j in range(thread_columns):
+                sums[i, j] = zero
+        to_a, to_b = settle(slot_a(t)), settle(slot_b(t))
+        at_a, at_b = start(t)
+        at_a, at_b = settle(at_a), settle(at_b)
+        if k < end:
+            fetch_a(a, p.a_stride, p.a_image, table, p, k, end, t, from_a, places_a, held_of_a)
+            fetch_b(b, p.b_stride, p.b_image, table, p, k, end, t, from_b, places_b, held_of_b)
+            put_a(slices_a, to_a, t, held_of_a)
+            put_b(slices_b, to_b, t, held_of_b)
+        cuda.syncthreads()
+        stage = U(0)
+        while k < end:
+            k = U(k + U(depth))
+            if k < end:
+                fetch_a(a, p.a_stride, p.a_image, table, p, k, end, t, from_a, places_a, held_of_a)
+                fetch_b(b, p.b_stride, p.b_image, table, p, k, end, t, from_b, places_b, held_of_b)
+            slice_a, slice_b = U(at_a + U(stage * U(size_a))), U(at_b + U(stage * U(size_b)))
+            last = U(slice_a + U(size_a))
+            while slice_a < last:
+                multiply(slices_a, slices_b, slice_a, slice_b, left, right, sums)
+                slice_a, slice_b = U(slice_a + U(terms * pitch_a)), U(slice_b + U(terms * pitch_b))
+            stage = U(U(1) - stage)
+            if k < end:
+                put_a(slices_a, U(to_a + U(stage * U(size_a))), t, held_of_a)
+                put_b(slices_b, U(to_b + U(stage * U(size_b))), t, held_of_b)
+            cuda.syncthreads()
+        to = W(W(group) * W(p.c_group) + W(part) * W(p.c_part))
+        first_row, first_column = place(t)
+        store(c, bias, p, to, group, U(row + first_row), U(column + first_column), sums)
+
+    kernel.options = {"launch_bounds": (tile.threads, max(1, 512 // tile.threads))}
+    return kernel
+
+
+def run(
+    op: str, form: Form, p: Problem, groups: int, a: DeviceArray, b: DeviceArray, bias: DeviceArray | None,
+    c: DeviceArray, table: DeviceArray, parts: int = 1,
+) -> None:  # fmt: skip
+    """Start a product; nothing where c is empty."""
+    if p.rows and p.columns:
+        grid = (int(p.row_tiles_size) * -(-int(p.columns) // form.tile.columns), groups, parts)
+        launch.blocks(op, product, (form,), grid, form.tile.threads, a, b, c if bias is None else bias, c, table, p)

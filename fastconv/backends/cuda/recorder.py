@@ -1,0 +1,176 @@
+"""A machine without a device: it notes which kernels would be started, and compiles them to PTX and machine code.
+
+What a kernel costs in registers and shared memory is known so where there is no GPU.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...errors import DeviceError, mismatch
+from . import launch
+
+_USED = {
+    "registers": re.compile(r"Used (\d+) registers"),
+    "stack": re.compile(r"(\d+) bytes stack frame"),
+    "spills": re.compile(r"(\d+) bytes spill stores"),
+    "shared": re.compile(r"(\d+) bytes smem"),
+}
+
+
+class Launch(NamedTuple):
+    """A kernel, as its factory and key, with the types of its arguments."""
+
+    name: str
+    key: tuple
+    types: tuple
+
+
+class Usage(NamedTuple):
+    """What ptxas says of a kernel: registers a thread, bytes of stack and of spilled registers, bytes a block."""
+
+    registers: int
+    stack: int
+    spills: int
+    shared: int
+
+
+class _Nowhere:
+    """Memory that is not there."""
+
+    def __init__(self, dtype: np.dtype | None = None) -> None:
+        self.dtype = dtype
+
+    def __getitem__(self, key: Any) -> _Nowhere:
+        return self
+
+    def view(self, dtype: np.dtype) -> _Nowhere:
+        return _Nowhere(np.dtype(dtype))
+
+    def copy_to_device(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def copy_to_host(self, target: np.ndarray, stream: Any) -> None:
+        target[...] = 0
+
+
+class _Done:
+    def synchronize(self) -> None:
+        pass
+
+    def record(self, stream: Any) -> None:
+        pass
+
+
+class Recorder(launch.Machine):
+    """Stands in for a device (``launch.use``) and keeps each different launch. Arrays hold nothing: zeros come back."""
+
+    processors = 132
+    capability = (9, 0)
+
+    def __init__(self) -> None:
+        if find_spec("numba_cuda") is None:
+            raise DeviceError(mismatch("cuda", "numba-cuda", "no such package"))
+        from numba import cuda
+
+        self.cuda, self.math, self.stream = cuda, math, _Done()
+        self.kernels: dict[Launch, Callable] = {}
+        self._origins: dict[Callable, tuple[str, tuple]] = {}
+
+    def compile(self, kernel: Callable) -> Callable:
+        return kernel
+
+    def note(self, make: Callable, key: tuple, kernel: Callable) -> None:
+        """Remember where a kernel comes from."""
+        self._origins[kernel] = f"{make.__module__.rpartition('.')[2]}.{make.__name__}", key
+
+    def allocate(self, nbytes: int) -> _Nowhere:
+        return _Nowhere()
+
+    def address(self, memory: Any) -> int:
+        return 0
+
+    def free_memory(self) -> int | None:
+        return None
+
+    def pinned(self, nbytes: int) -> np.ndarray:
+        return np.zeros(nbytes, np.uint8)
+
+    def event(self) -> _Done:
+        return _Done()
+
+    def start(self, compiled: Any, grid: Any, block: Any, arguments: Sequence[Any]) -> None:
+        name, key = self._origins[compiled]
+        self.kernels[Launch(name, key, tuple(map(_type, arguments)))] = compiled
+
+    def synchronize(self) -> None:
+        pass
+
+
+def _type(argument: Any) -> Any:
+    """Return numba's type of a kernel's argument."""
+    import numba
+    from numba.cuda import types
+
+    if isinstance(argument, _Nowhere):
+        return types.Array(numba.from_dtype(argument.dtype), 1, "C")
+    return numba.typeof(argument)
+
+
+@cache
+def ptxas() -> Path | None:
+    """Return the assembler of the installed CUDA packages, or None."""
+    found = find_spec("nvidia")
+    for folder in found.submodule_search_locations if found else ():
+        for path in sorted(Path(folder).glob("cu1*/bin/ptxas")) + sorted(Path(folder).glob("cuda_nvcc/bin/ptxas")):
+            return path
+    return None
+
+
+@contextmanager
+def _pretended(capability: tuple[int, int]) -> Iterator[None]:
+    """Let numba compile what it replaces built-in functions with: it asks the device for its capability then."""
+    from numba.cuda import dispatcher
+
+    asked = dispatcher.get_current_device
+    dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=capability)
+    try:
+        yield
+    finally:
+        dispatcher.get_current_device = asked
+
+
+def usage(recorded: Launch, kernel: Callable, capabilities: Sequence[tuple[int, int]]) -> list[Usage]:
+    """Compile a kernel for the lowest of some compute capabilities, as (8, 0), assemble it for each of them, and return
+    what it uses there."""
+    from numba import cuda
+
+    bounds = getattr(kernel, "options", {}).get("launch_bounds")
+    with _pretended(min(capabilities)):
+        ptx, _ = cuda.compile_ptx(kernel, recorded.types, cc=min(capabilities), launch_bounds=bounds)
+    with TemporaryDirectory() as folder:
+        source = Path(folder) / "kernel.ptx"
+        source.write_text(ptx)
+        return [_assembled(recorded.name, source, capability) for capability in capabilities]
+
+
+def _assembled(name: str, source: Path, capability: tuple[int, int]) -> Usage:
+    target = "-arch=sm_{}{}".format(*capability)
+    command = [str(ptxas()), target, "-v", str(source), "-o", str(source.with_suffix(".cubin"))]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    if run.returncode:
+        raise DeviceError(mismatch(f"ptxas for {name}", "PTX that it takes", run.stderr.strip()))
+    found = {field: pattern.search(run.stderr) for field, pattern in _USED.items()}
+    return Usage(**{field: int(match[1]) if match else 0 for field, match in found.items()})

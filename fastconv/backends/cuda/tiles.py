@@ -1,0 +1,92 @@
+"""The tiles that products come in, and the rule that picks one.
+
+A tile is picked by the work of the busiest multiprocessor: its blocks, times the area of a tile, over the tile's speed,
+and more where they have so few warps that arithmetic waits for memory.
+Every tile sums in the same order, so the choice, which knows the batch and the device, never changes a bit. Where a sum
+is cut into parts its tile and its parts are those of 132 multiprocessors on every device, for the same reason.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from . import launch
+from .problem import Tile
+
+# Speed: multiplications for each value read from shared memory, and blocks on a multiprocessor to hide its delays,
+# relative to the first tile; estimates from counts, not yet measured.
+_TILES = {
+    4: (
+        (Tile(128, 128, 8, 8, 8), 1.0),
+        (Tile(64, 128, 8, 8, 8), 0.95),
+        (Tile(128, 64, 8, 8, 8), 0.95),
+        (Tile(64, 64, 8, 8, 4), 0.8),
+        (Tile(32, 128, 8, 8, 4), 0.75),
+        (Tile(128, 32, 8, 8, 4), 0.75),
+    ),
+    8: ((Tile(64, 64, 8, 4, 4), 1.0), (Tile(32, 64, 8, 4, 4), 0.9), (Tile(64, 32, 8, 4, 4), 0.9)),
+}
+_CORES = {  # on tensor cores
+    "bf16": ((Tile(128, 128, 16, 8, 8), 1.0), (Tile(64, 64, 16, 4, 8), 0.7), (Tile(32, 128, 16, 4, 8), 0.6)),
+    "tf32": ((Tile(128, 128, 16, 8, 8, 8), 1.0), (Tile(64, 64, 16, 4, 8, 8), 0.7), (Tile(32, 128, 16, 4, 8, 8), 0.6)),
+}
+_SIMULATED = ((Tile(8, 8, 4, 4, 2), 1.0), (Tile(4, 8, 4, 2, 2), 0.9))
+STANDARD = 132  # multiprocessors, where a choice must be the same everywhere
+_BLOCKS = 4 * STANDARD  # that parts of a sum shall make, if there are terms enough
+_SHORTEST = 256  # terms of a part
+_WARPS = 8  # of a multiprocessor, that hide its delays
+_MOST_BYTES = 64 << 20  # of parts before they are added
+
+
+def cores(compute: str) -> bool:
+    """Whether products of a compute mode run on tensor cores here."""
+    here = launch.machine()
+    return compute != "float32" and not here.simulated and here.capability >= (8, 0)
+
+
+def candidates(itemsize: int, compute: str = "float32") -> tuple[tuple[Tile, float], ...]:
+    if launch.machine().simulated:
+        return _SIMULATED
+    return _CORES[compute] if cores(compute) else _TILES[itemsize]
+
+
+def pick(rows: int, columns: int, groups: int, itemsize: int, compute: str = "float32") -> Tile:
+    """Return the tile for so many rows and columns of each group."""
+    return _pick(rows, columns, groups, candidates(itemsize, compute), launch.machine().processors)
+
+
+@lru_cache(maxsize=4096)
+def _pick(rows: int, columns: int, groups: int, tiles: tuple, processors: int) -> Tile:
+    def busiest(entry: tuple[Tile, float]) -> float:
+        tile, speed = entry
+        blocks = -(-rows // tile.rows) * -(-columns // tile.columns) * groups
+        share = max(1, -(-blocks // processors))  # 1: of nothing
+        idle = max(1.0, _WARPS * 32 / (share * tile.threads))
+        return share * tile.rows * tile.columns / speed * idle
+
+    return min(tiles, key=busiest)[0]
+
+
+def pick_parts(
+    rows: int, columns: int, depth: int, groups: int, itemsize: int, compute: str = "float32"
+) -> tuple[Tile, int, int]:
+    """Return the tile, the parts and the terms of a part, for a sum that is cut where its tiles would keep few busy."""
+    tile = _pick(rows, columns, groups, candidates(itemsize, compute), STANDARD)
+    blocks = -(-rows // tile.rows) * -(-columns // tile.columns) * groups
+    return tile, *cut(depth, blocks, rows * columns * groups * itemsize, tile.depth)
+
+
+def cut(depth: int, blocks: int, nbytes: int, multiple: int) -> tuple[int, int]:
+    """Return how many parts a sum is cut into, and the terms of a part, a multiple of ``multiple``.
+
+    ``blocks`` and ``nbytes`` are those of one part.
+    """
+    parts = max(1, min(_BLOCKS // max(1, blocks), _MOST_BYTES // max(1, nbytes), depth // launch.tile(_SHORTEST, 64)))
+    part = -(-depth // (parts * multiple)) * multiple
+    return max(1, -(-depth // max(1, part))), part
+
+
+def width(form_tile: Tile, compute: str, neighbours: int, itemsize: int) -> int:
+    """Return how many columns of c, of ``neighbours`` side by side, a thread may store together."""
+    most = 2 if cores(compute) else min(16 // itemsize, form_tile.thread_columns)
+    return most if neighbours % most == 0 else 1
