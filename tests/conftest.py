@@ -13,6 +13,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # cases, oracle and layouts, whatever pytest's import mode
 
+from on_numpy import OnNumpy
+
 from fastconv import backends, config
 
 try:
@@ -62,11 +64,34 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
         yield request.param
 
 
-@pytest.fixture(params=["reference", *_isas()], ids=lambda name: name if name == "reference" else f"cpu_{name}")
-def backend(request: pytest.FixtureRequest) -> Iterator[backends.Backend]:
-    """Run the test for every backend, and for each instruction set of the compiled one."""
-    if request.param == "reference":
-        yield backends.get("reference")
+@contextmanager
+def _chosen(name: str) -> Iterator[backends.Backend]:
+    if name in DEVICES:
+        yield OnNumpy(backends.get(name))
+    elif name == "reference":
+        yield backends.get(name)
     else:
-        with _capped(request.param) as cpu:
+        with _capped(name) as cpu:
             yield cpu
+
+
+DEVICES: tuple[str, ...] = ()  # backends whose arrays are their own
+NUMPY = ("reference", *_isas())
+
+
+def _label(name: str) -> str:
+    return name if name in ("reference", *DEVICES) else f"cpu_{name}"
+
+
+@pytest.fixture(params=[*NUMPY, *DEVICES], ids=_label)
+def backend(request: pytest.FixtureRequest) -> Iterator[backends.Backend]:
+    """Run the test for every backend, called with NumPy arrays, and for each instruction set of the compiled one."""
+    with _chosen(request.param) as chosen:
+        yield chosen
+
+
+@pytest.fixture(params=NUMPY, ids=_label)
+def numpy_backend(request: pytest.FixtureRequest) -> Iterator[backends.Backend]:
+    """The backends whose arrays are NumPy's."""
+    with _chosen(request.param) as chosen:
+        yield chosen
