@@ -59,7 +59,7 @@ def cat(arrays: Sequence[np.ndarray], axis: int) -> np.ndarray:
     return np.concatenate(arrays, axis=axis)
 
 
-def _sources(size: int, before: int, after: int, mode: str) -> tuple[np.ndarray, np.ndarray]:
+def sources(size: int, before: int, after: int, mode: str) -> tuple[np.ndarray, np.ndarray]:
     """Return which element each position of a padded axis copies, and whether it copies any.
 
     Negative widths crop what was padded; a circular axis is cropped before it is wrapped, as in PyTorch.
@@ -83,7 +83,7 @@ def pad_forward(x: np.ndarray, widths: Sequence[tuple[int, int]], mode: str, val
     y = x.copy()
     for axis, (before, after) in enumerate(widths):
         if before or after:
-            source, copies = _sources(y.shape[axis], before, after, mode)
+            source, copies = sources(y.shape[axis], before, after, mode)
             moved = np.full((len(source), *np.delete(y.shape, axis)), value, dtype=x.dtype)
             moved[copies] = np.moveaxis(y, axis, 0)[source[copies]]
             y = np.moveaxis(moved, 0, axis)
@@ -94,7 +94,7 @@ def pad_backward(dy: np.ndarray, shape: Sequence[int], widths: Sequence[tuple[in
     dx = widen(dy)
     for axis, (before, after) in enumerate(widths):
         if before or after:
-            source, copies = _sources(shape[axis], before, after, mode)
+            source, copies = sources(shape[axis], before, after, mode)
             gathered = np.zeros((shape[axis], *np.delete(dx.shape, axis)))
             np.add.at(gathered, source[copies], np.moveaxis(dx, axis, 0)[copies])
             dx = np.moveaxis(gathered, 0, axis)
