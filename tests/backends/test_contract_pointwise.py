@@ -48,7 +48,8 @@ def kind_of(name: str) -> str:
 
 def problem(name: str, shape: tuple[int, ...], dtype: str) -> tuple[np.ndarray, np.ndarray]:
     x = 2 * distinct((shape, "x"), shape, dtype)
-    return np.abs(x) if name in POSITIVE else x, normal((shape, "dy"), shape, dtype)
+    x = np.asarray(np.abs(x) if name in POSITIVE else x)
+    return x, np.asarray(normal((shape, "dy"), shape, dtype))
 
 
 def compute(backend, kind: str, x: np.ndarray, dy: np.ndarray, a: float = 0.0, b: float = 0.0):
