@@ -56,13 +56,19 @@ class Formats:
         def step(x: Any, make: Callable, call: Callable) -> Any:
             leaf = make(x)
             y = call(leaf)
-            y.backward(ones(y))
+            y.backward(like(y))
             return leaf.grad
 
-        def ones(y: Any) -> Any:
-            key = (type(y), tuple(y.shape), y.stride() if hasattr(y, "stride") else y.data.strides)
+        def like(y: Any) -> Any:
+            """One dy for both sides, in y's own memory order."""
+            key = (type(y), y.dtype, tuple(y.shape), y.stride() if isinstance(y, torch.Tensor) else y.data.strides)
             if key not in kept:
-                kept[key] = torch.ones_like(y) if isinstance(y, torch.Tensor) else np.ones_like(y.data)
+                values = np.random.default_rng(1).standard_normal(y.shape, dtype=np.float32)
+                if isinstance(y, torch.Tensor):
+                    kept[key] = torch.empty_like(y).copy_(torch.from_numpy(values))
+                else:
+                    kept[key] = np.empty_like(y.data)
+                    kept[key][...] = values
             return kept[key]
 
         kept: dict = {}
