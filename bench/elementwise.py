@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from pathlib import Path
 from statistics import geometric_mean
@@ -258,9 +258,17 @@ def measure(sides: Sides, rounds: int, turn: float) -> Paired:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Operations that memory limits, fastconv and PyTorch in turn.")
-    parser.add_argument("--operations", nargs="+", choices=OPERATIONS, default=list(OPERATIONS))
-    parser.add_argument("--nets", nargs="+", help="only these networks (head: softmax and cross-entropy)")
+    run("elementwise", "Operations that memory limits, fastconv and PyTorch in turn.", SHAPES, OPERATIONS, cases)
+
+
+def run(
+    name: str, says: str, shapes: Path, operations: Sequence[str],
+    cases: Callable[[dict[str, Any], list[str], type], Iterator[Case]],
+) -> None:  # fmt: skip
+    """The command line of this script and of its siblings: verify and time the cases of each shape, print and save."""
+    parser = argparse.ArgumentParser(description=says)
+    parser.add_argument("--operations", nargs="+", choices=operations, default=list(operations))
+    parser.add_argument("--nets", nargs="+", help="only the shapes of these networks")
     parser.add_argument("--threads", type=int, default=fastconv.get_num_threads())
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--turn", type=float, default=0.04, help="seconds a turn")
@@ -269,7 +277,7 @@ def main() -> None:
     fastconv.set_num_threads(options.threads)
     torch.set_num_threads(options.threads)
     torch.set_flush_denormal(True)
-    layers = json.loads(SHAPES.read_text(encoding="utf-8"))
+    layers = json.loads(shapes.read_text(encoding="utf-8"))
     rows = []
     for layer in tqdm([m for m in layers if not options.nets or m["net"] in options.nets], unit="shape"):
         few = {**layer, "shape": [min(2, layer["shape"][0]), *layer["shape"][1:]]} if "shape" in layer else layer
@@ -288,7 +296,7 @@ def main() -> None:
                 "gigabytes_per_second": {s: bytes_moved / result.median(s) / 1e9 for s in result.samples},
                 "seconds": result.samples,
             })  # fmt: skip
-    machine.save(f"elementwise_t{options.threads}", {"rows": rows}, options.results)
+    machine.save(f"{name}_t{options.threads}", {"rows": rows}, options.results)
     report(rows)
 
 

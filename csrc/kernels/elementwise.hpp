@@ -41,11 +41,16 @@ static inline void map_rows(const fc_map* a, F f) {
     }
 }
 
-// Streams where every row of y starts at a vector's boundary.
+// Whether every row of y starts at a vector's boundary, and is to be stored past the caches.
+template <class V>
+static inline bool streams(const fc_map* a) {
+    constexpr uintptr_t bytes = V::width * sizeof(typename V::T);
+    return a->stream && reinterpret_cast<uintptr_t>(a->y) % bytes == 0 && (a->rows == 1 || a->count % V::width == 0);
+}
+
 template <class V, int N, class F>
 static inline void map(const fc_map* a, F f) {
-    constexpr uintptr_t bytes = V::width * sizeof(typename V::T);
-    if (a->stream && reinterpret_cast<uintptr_t>(a->y) % bytes == 0 && (a->rows == 1 || a->count % V::width == 0)) {
+    if (streams<V>(a)) {
         map_rows<V, N, true>(a, f);
         V::fence();
     } else {
@@ -75,6 +80,9 @@ FC_MAP(multiply, 2, V::mul(r[0], r[1]))
 FC_MAP(divide, 2, V::div(r[0], r[1]))
 FC_MAP(scale, 1, V::mul(r[0], s0))
 FC_MAP(add_relu, 2, activated<V>(V::add(r[0], r[1]), true))
+FC_MAP(maximum, 2, V::select(V::ordered(r[0]), V::max(r[0], r[1]), r[0]))  // NaN where either is
+// 1 where an element is the maximum r[1] of its kind, else 0; where that is NaN, a NaN is.
+FC_MAP(matches, 2, V::select(V::equal(r[0], r[1]), one, V::select(V::ordered(r[0]), zero, one)))
 
 // ------------------------------------------------------------ activations: forward x, backward dy and y or x
 

@@ -1,6 +1,8 @@
 // Exponentials and logarithms on vectors: argument reduction and a Taylor series, its remainder below half an ulp on
 // the reduced range. Results that would be subnormal are 0 where the caller flushes them.
 #pragma once
+#include <limits>
+
 #include "simd/unroll.hpp"
 
 namespace fastconv {
@@ -14,13 +16,13 @@ template <>
 struct MathConstants<float> {
     static constexpr float lowest = -104.0f, highest = 89.0f, normal = -87.33654f, saturated = 10.0f;
     static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
-    static constexpr int exp_terms = 7, log_terms = 8;
+    static constexpr int exp_terms = 7, log1p_terms = 8, log_terms = 5;
 };
 template <>
 struct MathConstants<double> {
     static constexpr double lowest = -746.0, highest = 710.0, normal = -708.39641853226408, saturated = 20.0;
     static constexpr double ln2_high = 6.93145751953125e-1, ln2_low = 1.42860682030941723212e-6;
-    static constexpr int exp_terms = 13, log_terms = 16;
+    static constexpr int exp_terms = 13, log1p_terms = 16, log_terms = 11;
 };
 
 template <class T>
@@ -28,17 +30,24 @@ static constexpr T inverse_factorial(int k) {
     return k < 2 ? T(1) : inverse_factorial<double>(k - 1) / k;
 }
 
-// x = n ln 2 + r with |r| <= ln 2 / 2: sets n, returns exp(r) - 1, accurate relative to itself.
+// exp(r) - 1 for |r| <= ln 2 / 2, accurate relative to itself.
+template <class V>
+static inline typename V::Reg expm1_series(typename V::Reg r) {
+    using T = typename V::T;
+    constexpr int terms = MathConstants<T>::exp_terms;
+    typename V::Reg p = V::set1(inverse_factorial<T>(terms));
+    FC_UNROLL
+    for (int k = terms - 1; k >= 2; --k) p = V::fma(p, r, V::set1(inverse_factorial<T>(k)));
+    return V::fma(V::mul(r, r), p, r);
+}
+
+// x = n ln 2 + r with |r| <= ln 2 / 2: sets n, returns exp(r) - 1.
 template <class V>
 static inline typename V::Reg reduced_expm1(typename V::Reg x, typename V::Reg& n) {
     using T = typename V::T;
     using C = MathConstants<T>;
     n = V::round(V::mul(x, V::set1(T(1.44269504088896340736))));
-    const typename V::Reg r = V::fma(n, V::set1(-C::ln2_low), V::fma(n, V::set1(-C::ln2_high), x));
-    typename V::Reg p = V::set1(inverse_factorial<T>(C::exp_terms));
-    FC_UNROLL
-    for (int k = C::exp_terms - 1; k >= 2; --k) p = V::fma(p, r, V::set1(inverse_factorial<T>(k)));
-    return V::fma(V::mul(r, r), p, r);
+    return expm1_series<V>(V::fma(n, V::set1(-C::ln2_low), V::fma(n, V::set1(-C::ln2_high), x)));
 }
 
 template <class V>
@@ -88,7 +97,7 @@ static inline typename V::Reg sigmoid(typename V::Reg x) {
 template <class V>
 static inline typename V::Reg log1p(typename V::Reg u) {
     using T = typename V::T;
-    constexpr int terms = MathConstants<T>::log_terms;
+    constexpr int terms = MathConstants<T>::log1p_terms;
     const typename V::Reg s = V::div(u, V::add(V::set1(T(2)), u)), z = V::mul(s, s), twice = V::add(s, s);
     typename V::Reg p = V::set1(T(1) / T(2 * terms + 1));
     FC_UNROLL
@@ -96,13 +105,29 @@ static inline typename V::Reg log1p(typename V::Reg u) {
     return V::fma(V::mul(twice, z), p, twice);
 }
 
-// log(a) for finite a >= 1.
+// log(a): NaN below 0, minus infinity of 0. With a = 2^e (1 + f), 1 + f within sqrt(2) of 1, and s = f / (2 + f), it is
+// e ln 2 + f - f^2 / 2 + s (f^2 / 2 + 2/3 s^2 + 2/5 s^4 + ...), whose largest terms are exact.
 template <class V>
 static inline typename V::Reg log(typename V::Reg a) {
     using T = typename V::T;
-    const typename V::Reg e = V::exponent(a);
-    const typename V::Reg mantissa = V::ldexp(a, V::sub(V::zero(), e));
-    return V::fma(e, V::set1(T(0.693147180559945309417)), log1p<V>(V::sub(mantissa, V::set1(T(1)))));
+    using Reg = typename V::Reg;
+    using C = MathConstants<T>;
+    const Reg zero = V::zero(), half = V::set1(T(0.5)), infinity = V::set1(std::numeric_limits<T>::infinity());
+    Reg e = V::exponent(a);
+    const Reg some = V::round(V::mul(e, half));  // 2^-e alone may not be a normal number
+    Reg m = V::ldexp(V::ldexp(a, V::sub(zero, some)), V::sub(some, e));
+    const typename V::Mask large = V::greater(m, V::set1(T(1.41421356237309504880)));
+    m = V::select(large, V::mul(m, half), m);
+    e = V::select(large, V::add(e, V::set1(T(1))), e);
+    const Reg f = V::sub(m, V::set1(T(1))), s = V::div(f, V::add(V::set1(T(2)), f)), z = V::mul(s, s);
+    Reg p = V::set1(T(2) / T(2 * C::log_terms + 1));
+    FC_UNROLL
+    for (int k = C::log_terms - 1; k >= 1; --k) p = V::fma(p, z, V::set1(T(2) / T(2 * k + 1)));
+    const Reg square = V::mul(half, V::mul(f, f));
+    const Reg rest = V::fma(e, V::set1(C::ln2_low), V::mul(s, V::fma(p, z, square)));
+    const Reg y = V::fma(e, V::set1(C::ln2_high), V::sub(f, V::sub(square, rest)));
+    const Reg outside = V::select(V::equal(a, zero), V::sub(zero, infinity), V::set1(std::numeric_limits<T>::quiet_NaN()));
+    return V::select(V::greater(a, zero), V::select(V::equal(a, infinity), a, y), outside);
 }
 
 // log(1 + exp(x)), which never overflows.

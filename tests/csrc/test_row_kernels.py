@@ -22,7 +22,7 @@ def struct(**fields):
     return type("Arguments", (ctypes.Structure,), {"_fields_": list(fields.items())})
 
 
-Map = struct(y=POINTER, x=POINTER * 5, step=SIZE * 5, rows=SIZE, count=SIZE, scalar=REAL * 2, stream=FLAG)
+Map = struct(y=POINTER, x=POINTER * 5, step=SIZE * 5, rows=SIZE, count=SIZE, scalar=REAL * 2, stream=FLAG, kind=FLAG)
 Transpose = struct(dst=POINTER, src=POINTER, rows=SIZE, columns=SIZE, ld=SIZE, sj=SIZE)
 Masked = struct(y=POINTER, x=POINTER, mask=POINTER, count=SIZE, factor=REAL)
 RandomMask = struct(mask=POINTER, first=SIZE, count=SIZE, key=WORD * 2, threshold=WORD)

@@ -10,6 +10,7 @@
 #include "fastconv/optim.h"
 #include "fastconv/pairs.h"
 #include "fastconv/pool.h"
+#include "fastconv/resample.h"
 #include "fastconv/unit.h"
 #include "fastconv/winograd.h"
 

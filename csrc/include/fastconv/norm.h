@@ -42,3 +42,18 @@ typedef struct fc_normalise {
     int32_t stream, relu;
     const void* bias; /* or NULL */
 } fc_normalise;
+
+/* Local response normalisation: scale = k + alpha * (the sum of x^2 over channels c - before to c - before + size - 1,
+ * those that exist), y = x * scale^-beta. Backward `y` is the gradient, from dy, x and scale, and the window the one of
+ * the adjoint. A matrix is (channels, positions), or (positions, channels) in the kernels named *_rows; its rows are ld
+ * elements apart. `terms`: room for (channels + size) * width elements, and a vector. */
+typedef struct fc_local_response {
+    void* y;
+    void* scale;
+    const void* x;
+    const void* dy;
+    void* terms;
+    int64_t channels, positions, size, before;
+    int64_t ldy, ldscale, ldx, lddy;
+    double alpha, beta, k;
+} fc_local_response;

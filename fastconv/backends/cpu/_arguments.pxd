@@ -147,7 +147,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         int64_t step[5]
         int64_t rows, count
         double scalar[2]
-        int32_t stream
+        int32_t stream, kind
 
     ctypedef struct fc_masked:
         void* y
@@ -359,3 +359,28 @@ cdef extern from "fastconv/kernels.h" nogil:
         int64_t row, column, index_row, index_column, plane
         int64_t rows, columns, count
         int32_t form, relu
+
+    ctypedef struct fc_local_response:
+        void* y
+        void* scale
+        const void* x
+        const void* dy
+        void* terms
+        int64_t channels, positions, size, before
+        int64_t ldy, ldscale, ldx, lddy
+        double alpha, beta, k
+
+    ctypedef struct fc_weighted_rows:
+        void* y
+        const void* x
+        const int64_t* start
+        const int64_t* row
+        const void* weight
+        int64_t outputs, columns, ldy, ldx
+        int32_t accumulate
+
+    enum:
+        FC_POINTWISE_elu, FC_POINTWISE_gelu, FC_POINTWISE_gelu_tanh, FC_POINTWISE_silu, FC_POINTWISE_mish
+        FC_POINTWISE_hardswish, FC_POINTWISE_hardsigmoid, FC_POINTWISE_softplus, FC_POINTWISE_softsign
+        FC_POINTWISE_clip, FC_POINTWISE_hardtanh, FC_POINTWISE_exp, FC_POINTWISE_log, FC_POINTWISE_sqrt
+        FC_POINTWISE_abs, FC_POINTWISE_reciprocal, FC_POINTWISE_erf, FC_POINTWISE_power

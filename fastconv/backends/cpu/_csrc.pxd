@@ -40,6 +40,10 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*divide)(const fc_map*) noexcept nogil
         void (*scale)(const fc_map*) noexcept nogil
         void (*add_relu)(const fc_map*) noexcept nogil
+        void (*maximum)(const fc_map*) noexcept nogil
+        void (*matches)(const fc_map*) noexcept nogil
+        void (*pointwise_forward)(const fc_map*) noexcept nogil
+        void (*pointwise_backward)(const fc_map*) noexcept nogil
         void (*relu_forward)(const fc_map*) noexcept nogil
         void (*relu_backward)(const fc_map*) noexcept nogil
         void (*leaky_relu_forward)(const fc_map*) noexcept nogil
@@ -73,6 +77,13 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*gradient_rows)(const fc_reduce*) noexcept nogil
         void (*normalise_rows)(const fc_normalise*) noexcept nogil
         void (*normalise_gradient_rows)(const fc_normalise*) noexcept nogil
+        void (*max_rows)(const fc_reduce*) noexcept nogil
+        void (*min_rows)(const fc_reduce*) noexcept nogil
+        void (*lrn_forward)(const fc_local_response*) noexcept nogil
+        void (*lrn_forward_rows)(const fc_local_response*) noexcept nogil
+        void (*lrn_backward)(const fc_local_response*) noexcept nogil
+        void (*lrn_backward_rows)(const fc_local_response*) noexcept nogil
+        void (*weighted_rows)(const fc_weighted_rows*) noexcept nogil
         void (*pool_windows)(const fc_pool_windows*) noexcept nogil
         void (*conv_pool)(const fc_conv_pool*) noexcept nogil
         void (*unpool_windows)(const fc_unpool_windows*) noexcept nogil

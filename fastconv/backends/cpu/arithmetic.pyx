@@ -53,6 +53,11 @@ def divide(a, b):
     return binary(table(a).divide, a, b)
 
 
+def maximum(a, b):
+    """The larger; NaN where either is."""
+    return binary(table(a).maximum, a, b)
+
+
 def scale(a, double factor):
     """a * factor."""
     return run_map(table(a).scale, (a,), 0, factor)

@@ -12,15 +12,19 @@ from . import (
     activation,
     arithmetic,
     arrays,
-    copying,
+    copies,
     dropout,
+    local_response_norm,
     loss,
     moments,
     norm,
     optim,
+    pad,
     plan,
+    pointwise,
     pool,
     reduce,
+    resample,
     running,
     runtime,
     softmax,
@@ -75,7 +79,14 @@ class CpuBackend(ReferenceBackend):
     def empty(self, shape: Sequence[int], dtype: Any) -> Array:
         return runtime.empty(tuple(shape), dtype, "channels_last")
 
-    cat = staticmethod(copying.cat)
+    def pointwise_forward(self, kind: str, x: Array, a: float = 0.0, b: float = 0.0) -> Array:
+        known = pointwise.has_kernel(kind, a)
+        return (pointwise if known else super()).pointwise_forward(kind, x, a, b)
+
+    def pointwise_backward(self, kind: str, dy: Array, x: Array, a: float = 0.0, b: float = 0.0) -> Array:
+        known = pointwise.has_kernel(kind, a)
+        return (pointwise if known else super()).pointwise_backward(kind, dy, x, a, b)
+
     reshape = staticmethod(arrays.reshape)
     broadcast_to = staticmethod(arrays.broadcast_to)
     usable = staticmethod(arrays.usable)
@@ -88,6 +99,7 @@ class CpuBackend(ReferenceBackend):
     multiply = staticmethod(arithmetic.multiply)
     divide = staticmethod(arithmetic.divide)
     scale = staticmethod(arithmetic.scale)
+    maximum = staticmethod(arithmetic.maximum)
     accumulate = staticmethod(arithmetic.accumulate)
 
     sgd_step = staticmethod(optim.sgd_step)
@@ -112,7 +124,24 @@ class CpuBackend(ReferenceBackend):
     bce_with_logits_forward = staticmethod(loss.bce_with_logits_forward)
     bce_with_logits_backward = staticmethod(loss.bce_with_logits_backward)
 
+    cat = staticmethod(copies.cat)
+
+    def pad_forward(self, x: Array, widths: Sequence[tuple[int, int]], mode: str, value: float) -> Array:
+        y = pad.pad_forward(x, widths, mode, value)
+        return super().pad_forward(x, widths, mode, value) if y is None else y
+
+    def pad_backward(self, dy: Array, shape: Sequence[int], widths: Sequence[tuple[int, int]], mode: str) -> Array:
+        dx = pad.pad_backward(dy, shape, widths, mode)
+        return super().pad_backward(dy, shape, widths, mode) if dx is None else dx
+
+    resample_forward = staticmethod(resample.resample_forward)
+    resample_backward = staticmethod(resample.resample_backward)
+
+    local_response_norm_forward = staticmethod(local_response_norm.local_response_norm_forward)
+    local_response_norm_backward = staticmethod(local_response_norm.local_response_norm_backward)
+
     sum = staticmethod(reduce.sum_)
+    extremes = staticmethod(reduce.extremes)
     bias_backward = staticmethod(reduce.bias_backward)
 
     batch_norm_statistics = staticmethod(moments.batch_norm_statistics)

@@ -7,7 +7,7 @@ from fastconv.backends.cpu._csrc cimport fc_kernels
 from fastconv.backends.cpu.arrays cimport View
 
 cdef enum:
-    MOST_MATRICES = 3
+    MOST_MATRICES = 4
 
 
 cdef struct Matrix:
@@ -20,15 +20,17 @@ cdef struct Tile:
     int64_t outer, first, count     # sample (0 if positions are samples), first position, positions
     char* matrix[MOST_MATRICES]
     int64_t ld[MOST_MATRICES]
+    char* scratch
 
 
 cdef struct Positions:
     const fc_kernels* kernels
     void (*compute)(Positions*, const Tile*) noexcept nogil
     const void* arguments           # of `compute`
-    Matrix matrix[MOST_MATRICES]    # all are read, but for the first if `writes`
-    int matrices, itemsize
-    bint writes, by_sample, failed
+    Matrix matrix[MOST_MATRICES]    # the first `writes` are written, the others read
+    int matrices, writes, itemsize
+    int64_t scratch                 # bytes of scratch memory that `compute` gets
+    bint by_sample, failed
     bint rows                       # a position's channels lie side by side: the kernels `*_rows`, in place
     int64_t outer, inner, channels
     int64_t tile, tiles, share      # positions a tile; tiles; tiles a task

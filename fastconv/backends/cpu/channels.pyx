@@ -38,7 +38,7 @@ cdef void use_positions(Positions* p, int64_t n, int64_t channels, int64_t lengt
     p.tile = max(<int64_t> 1, tile)
     p.tiles = p.outer * ((p.inner + p.tile - 1) // p.tile)
     p.share = max(<int64_t> 1, TASK_BYTES // max(<int64_t> 1, min(p.tile, p.inner) * channels * itemsize))
-    p.failed = False
+    p.failed, p.scratch = False, 0
 
 
 cdef void use_matrix(Positions* p, Matrix* matrix, cnp.ndarray array):
@@ -70,7 +70,7 @@ cdef void copy_tile(const Positions* p, const Matrix* matrix, char* at, char* bu
 cdef void run_tiles(void* context, int64_t index) noexcept nogil:
     cdef Positions* p = <Positions*> context
     cdef int64_t bytes = p.tile * p.channels * p.itemsize, across = (p.inner + p.tile - 1) // p.tile, tile, count, at
-    cdef char* memory = <char*> workspace(p.matrices * bytes)
+    cdef char* memory = <char*> workspace(p.matrices * bytes + p.scratch)
     cdef char* place[MOST_MATRICES]
     cdef char* source[MOST_MATRICES]
     cdef Matrix* matrix
@@ -79,6 +79,7 @@ cdef void run_tiles(void* context, int64_t index) noexcept nogil:
     if memory == NULL:
         p.failed = True
         return
+    here.scratch = memory + p.matrices * bytes
     for tile in range(index * p.share, min(p.tiles, (index + 1) * p.share)):
         here.outer, here.first = tile // across, tile % across * p.tile
         here.count = count = min(p.tile, p.inner - here.first)
@@ -88,11 +89,12 @@ cdef void run_tiles(void* context, int64_t index) noexcept nogil:
             source[k] = matrix.view.data + at * p.itemsize
             place[k] = source[k] if matrix.in_place else memory + k * bytes
             here.matrix[k], here.ld[k] = place[k], row_stride(p, matrix)
-            if not matrix.in_place and not (k == 0 and p.writes):
+            if not matrix.in_place and k >= p.writes:
                 copy_tile(p, matrix, source[k], place[k], count, False)
         p.compute(p, &here)
-        if p.writes and not p.matrix[0].in_place:
-            copy_tile(p, &p.matrix[0], source[0], place[0], count, True)
+        for k in range(p.writes):
+            if not p.matrix[k].in_place:
+                copy_tile(p, &p.matrix[k], source[k], place[k], count, True)
 
 
 cdef int run_positions(Positions* p) except -1:
@@ -116,7 +118,7 @@ cdef cnp.ndarray over_channels(compute_tile compute, cnp.ndarray a, cnp.ndarray 
     cdef cnp.ndarray y = empty_in_order_of(a if b is None else b)
     cdef Positions p
     use_positions(&p, a.shape[0], a.shape[1], a.shape[2], <int> cnp.PyArray_ITEMSIZE(a))
-    p.compute, p.arguments, p.writes = compute, NULL, True
+    p.compute, p.arguments, p.writes = compute, NULL, 1
     use_matrix(&p, &p.matrix[0], y)
     use_matrix(&p, &p.matrix[1], a)
     p.matrices = 2

@@ -10,7 +10,7 @@ from libc.stdlib cimport free, malloc
 
 from fastconv.backends.cpu.arrays cimport View, view
 from fastconv.backends.cpu.conv_tiles cimport Correlation, correlate, kept_weights, plain_ending
-from fastconv.backends.cpu.copying cimport copy_into
+from fastconv.backends.cpu.copies cimport copy_into
 from fastconv.backends.cpu.elementwise cimport run_map, table
 from fastconv.backends.cpu.grouped cimport grouped_correlate, kept_blocks
 from fastconv.backends.cpu.tiles cimport set_forward_axes, set_pairs

@@ -9,7 +9,8 @@ from fastconv.backends.cpu._csrc cimport fc_map, fc_kernels
 ctypedef void (*map_kernel)(const fc_map*) noexcept nogil
 
 # y = kernel(inputs...), inputs that broadcast to inputs[leader], in its memory order.
-cdef object run_map(map_kernel kernel, tuple inputs, int leader, double scalar=*, object into=*)
+cdef object run_map(map_kernel kernel, tuple inputs, int leader, double scalar=*, object into=*,
+                    double second=*, int kind=*)
 
 # Elements a task, for work whose bits do not depend on how it is cut.
 cdef int64_t chunk_of(int64_t count) noexcept nogil

@@ -283,7 +283,8 @@ cdef void cut_blocks(Run* run) noexcept nogil:
             run.repeats = run.input[k].stride[run.axes - (1 if run.across > 1 else 2)] == 0
 
 
-cdef object run_map(map_kernel kernel, tuple inputs, int leader, double scalar=0.0, object into=None):
+cdef object run_map(map_kernel kernel, tuple inputs, int leader, double scalar=0.0, object into=None,
+                    double second=0.0, int kind=0):
     """Return kernel(inputs...), arrays of one dtype that broadcast to the leader's shape. ``into``: a dense array to
     write to, whose shape counts then, else a new one."""
     cdef cnp.ndarray y = empty_in_order_of(inputs[leader]) if into is None else into
@@ -299,7 +300,8 @@ cdef object run_map(map_kernel kernel, tuple inputs, int leader, double scalar=0
     run.kernels = kernels(run.itemsize)
     run.call.y = cnp.PyArray_DATA(y)
     run.call.scalar[0] = scalar
-    run.call.scalar[1] = 0.0
+    run.call.scalar[1] = second
+    run.call.kind = kind
     run.call.stream = into is None and (run.inputs + 1) * run.count * run.itemsize >= STREAM_BYTES
     for k in range(run.inputs):
         x = arrays[k]

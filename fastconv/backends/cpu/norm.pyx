@@ -6,7 +6,7 @@ import numpy as np
 
 from fastconv.backends.cpu._csrc cimport fc_normalise, fc_reduce
 from fastconv.backends.cpu.arrays cimport View, view
-from fastconv.backends.cpu.copying cimport copy_into
+from fastconv.backends.cpu.copies cimport copy_into
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.elementwise cimport empty_in_order_of, run_map, table
 from fastconv.backends.cpu.rows cimport in_kernel_layout, lies_as, normalise_channels, reduce_channels

@@ -10,7 +10,7 @@ cimport numpy as cnp
 import numpy as np
 
 from fastconv.backends.cpu.arrays cimport view
-from fastconv.backends.cpu.copying cimport copy_into
+from fastconv.backends.cpu.copies cimport copy_into
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.pool_boxes cimport Pool, run, side_by_side
 from fastconv.backends.cpu.pool_windows cimport Axes, free_windows, list_inputs, list_outputs

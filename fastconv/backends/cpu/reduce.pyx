@@ -1,4 +1,4 @@
-"""Sums: of the gradient of a bias, and over any axes of any array."""
+"""Sums of the gradient of a bias, and sums and extremes over any axes of any array."""
 
 cimport numpy as cnp
 from libc.stdint cimport int64_t
@@ -8,6 +8,8 @@ import numpy as np
 from fastconv.backends.cpu._csrc cimport fc_reduce
 from fastconv.backends.cpu.arrays cimport View, view
 from fastconv.backends.cpu.dispatch cimport kernels
+from fastconv.backends.cpu.elementwise cimport run_map, table
+from fastconv.backends.cpu.extremes cimport best_middle
 from fastconv.backends.cpu.rows cimport in_kernel_layout, reduce_channels
 from fastconv.backends.cpu.runtime cimport empty
 
@@ -53,19 +55,45 @@ def sum_(a, axis=None, bint keepdims=False):
     shape = kept if keepdims else tuple([size for i, size in enumerate(a.shape) if i not in axes])
     if a.size == 0:
         return np.zeros(shape, a.dtype)
-    total = np.ascontiguousarray(a).reshape(a.shape)
-    end = a.ndim
-    for first in range(a.ndim - 1, -2, -1):  # neighbouring axes are summed as one, the last ones first
+    total = over_axes(np.ascontiguousarray(a).reshape(a.shape), axes, sum_middle).reshape(shape)
+    return total.copy() if np.shares_memory(total, a) else total
+
+
+def extremes(cnp.ndarray a, axis, bint largest):
+    """The largest or smallest over ``axis``, axes of size 1, and a mask of those that equal it."""
+    cdef tuple order = tuple(np.argsort([-abs(stride) for stride in (<object> a).strides], kind="stable").tolist())
+    moved = np.ascontiguousarray(a.transpose(order)).reshape([a.shape[i] for i in order])
+    best = over_axes(moved, {order.index(i) for i in axis}, largest_middle if largest else smallest_middle)
+    best = best.transpose([order.index(i) for i in range(a.ndim)])
+    if np.shares_memory(best, a):
+        best = best.copy()
+    return best, run_map(table(a).matches, (a, best), 0)
+
+
+ctypedef cnp.ndarray (*fold_middle)(cnp.ndarray a)
+
+
+cdef object over_axes(object total, set axes, fold_middle fold):
+    """Fold ``axes`` of a C-contiguous array to size 1; neighbours at once, the last ones first."""
+    cdef int first, end = total.ndim
+    for first in range(total.ndim - 1, -2, -1):
         if first >= 0 and first in axes:
             continue
         if end > first + 1 and first + 1 in axes:
             sizes = total.shape
             before, count, after = product(sizes[:first + 1]), product(sizes[first + 1:end]), product(sizes[end:])
-            total = sum_middle(total.reshape(before, count, after))
+            total = fold(total.reshape(before, count, after))
             total = total.reshape(sizes[:first + 1] + (1,) * (end - first - 1) + sizes[end:])
         end = first
-    total = total.reshape(shape)
-    return total.copy() if np.shares_memory(total, a) else total
+    return total
+
+
+cdef cnp.ndarray largest_middle(cnp.ndarray a):
+    return best_middle(a, True)
+
+
+cdef cnp.ndarray smallest_middle(cnp.ndarray a):
+    return best_middle(a, False)
 
 
 cdef int64_t product(sizes) except -1:

@@ -42,13 +42,15 @@ def _gelu_slope(x: Wide, a: float, b: float) -> Wide:
     return 0.5 * _erfc(-x * _HALF_ROOT) + x * np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
 
 
-def _gelu_inner(x: Wide) -> Wide:
-    return math.sqrt(2 / math.pi) * (x + _CUBIC * x**3)
+def _gelu_twice(x: Wide) -> Wide:
+    """(1 + tanh(u)) / 2 is the sigmoid of 2 u, which keeps its digits where the sum loses them."""
+    return 2 * math.sqrt(2 / math.pi) * x * (1 + _CUBIC * x * x)
 
 
 def _gelu_tanh_slope(x: Wide, a: float, b: float) -> Wide:
-    t = np.tanh(_gelu_inner(x))
-    return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * math.sqrt(2 / math.pi) * (1 + 3 * _CUBIC * x * x)
+    u = _gelu_twice(x)
+    rise = 2 * math.sqrt(2 / math.pi) * x * (1 + 3 * _CUBIC * x * x)
+    return stable_sigmoid(u) * (1 + rise * stable_sigmoid(-u))
 
 
 def _silu_slope(x: Wide, a: float, b: float) -> Wide:
@@ -68,7 +70,7 @@ def _inside(x: Wide, low: float, high: float) -> Wide:
 POINTWISE = {
     "elu": Function(_elu, _elu_slope),
     "gelu": Function(lambda x, a, b: x * 0.5 * _erfc(-x * _HALF_ROOT), _gelu_slope),
-    "gelu_tanh": Function(lambda x, a, b: 0.5 * x * (1 + np.tanh(_gelu_inner(x))), _gelu_tanh_slope),
+    "gelu_tanh": Function(lambda x, a, b: x * stable_sigmoid(_gelu_twice(x)), _gelu_tanh_slope),
     "silu": Function(lambda x, a, b: x * stable_sigmoid(x), _silu_slope),
     "mish": Function(lambda x, a, b: x * np.tanh(_softplus(x)), _mish_slope),
     "hardswish": Function(

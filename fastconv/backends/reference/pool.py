@@ -98,6 +98,5 @@ def avg_pool_backward(dy: np.ndarray, geometry: PoolGeometry) -> np.ndarray:
 
 
 def max_unpool_backward(dy: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    n, c = indices.shape[:2]
-    flat = np.take_along_axis(dy.reshape(n, c, -1), indices.reshape(n, c, -1), axis=2)
-    return flat.reshape(indices.shape)
+    planes, places = ((*a.shape[:2], prod(a.shape[2:])) for a in (dy, indices))
+    return np.take_along_axis(dy.reshape(planes), indices.reshape(places), axis=2).reshape(indices.shape)

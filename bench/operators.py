@@ -1,0 +1,122 @@
+"""Functions of one variable, interpolation, local responses, extremes and copies against PyTorch, as bench.elementwise.
+
+    python -m bench.operators
+    python -m bench.operators --operations gelu interpolate --nets u_net
+
+fastconv gets both memory formats, in turn: the operation's name says which. The shapes are in
+bench/shapes/operators.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import fastconv
+from fastconv import functional
+
+from .elementwise import Arrays, Case, as_torch, channels_last, run
+
+SHAPES = Path(__file__).parent / "shapes" / "operators.json"
+FUNCTIONS = ("gelu", "silu", "mish", "hardswish", "elu", "softplus", "exp", "erf", "abs")
+MODES = {"nearest": {"scale_factor": 2, "mode": "nearest"}, "bilinear": {"scale_factor": 2, "mode": "bilinear"},
+         "bilinear to half": {"scale_factor": 0.5, "mode": "bilinear"}}  # fmt: skip
+OPERATIONS = (*FUNCTIONS, "interpolate", "local_response_norm", "amax", "cat", "pad", "group_norm")
+
+
+Call = Callable[[Any], Any]
+
+
+class Formats:
+    """One array in each memory format, for both sides, and what to time on it."""
+
+    def __init__(self, arrays: Arrays) -> None:
+        self.values = arrays.rng.standard_normal(arrays.shape, dtype=np.float32)
+        self.peer = arrays.peer
+
+    def cases(
+        self, name: str, passes: float, ours: Callable[[Any], Any], theirs: Callable[[Any], Any]
+    ) -> Iterator[Case]:
+        for layout in ("NCHW", "channels-last"):
+            x = channels_last(self.values) if layout == "channels-last" else self.values
+            t = as_torch(self.values.astype(self.peer), layout)
+            yield f"{name}, {layout}", passes, {
+                "fastconv": lambda x=x: ours(x), layout: lambda t=t: theirs(t)
+            }  # fmt: skip
+
+    def gradients(
+        self, name: str, passes: float, ours: Callable[[Any], Any], theirs: Callable[[Any], Any]
+    ) -> Iterator[Case]:
+        """Forward and backward together, through both tapes."""
+
+        def step(x: Any, make: Callable, call: Callable) -> Any:
+            leaf = make(x)
+            y = call(leaf)
+            y.backward(like(y))
+            return leaf.grad
+
+        def like(y: Any) -> Any:
+            """One dy for both sides, in y's own memory order."""
+            key = (type(y), y.dtype, tuple(y.shape), y.stride() if isinstance(y, torch.Tensor) else y.data.strides)
+            if key not in kept:
+                values = np.random.default_rng(1).standard_normal(y.shape, dtype=np.float32)
+                if isinstance(y, torch.Tensor):
+                    kept[key] = torch.empty_like(y).copy_(torch.from_numpy(values))
+                else:
+                    kept[key] = np.empty_like(y.data)
+                    kept[key][...] = values
+            return kept[key]
+
+        kept: dict = {}
+        yield from self.cases(
+            f"{name} and its gradient", passes,
+            lambda x: step(x, lambda a: fastconv.Tensor(a, requires_grad=True), ours),
+            lambda t: step(t, lambda a: a.detach().requires_grad_(), theirs),
+        )  # fmt: skip
+
+
+def operation(name: str, arrays: Arrays) -> Iterator[Case]:
+    both, peer = Formats(arrays), torch.nn.functional
+    if name in FUNCTIONS:
+        ours, theirs = getattr(functional, name), getattr(peer, name, None) or getattr(torch, name)
+        yield from both.cases(name, 2, ours, theirs)
+        if name in ("gelu", "silu", "hardswish"):
+            yield from both.gradients(name, 5, ours, theirs)
+    elif name == "interpolate":
+        for mode, options in MODES.items():
+            passes = 1 + options["scale_factor"] ** 2
+            ours, theirs = (lambda a, f=f, o=options: f.interpolate(a, **o) for f in (functional, peer))
+            yield from both.cases(mode, passes, ours, theirs)
+            yield from both.gradients(mode, 2 * passes, ours, theirs)
+    elif name == "local_response_norm":
+        ours, theirs = (lambda a, f=f: f.local_response_norm(a, 5) for f in (functional, peer))
+        yield from both.cases(name, 2, ours, theirs)
+        yield from both.gradients(name, 5, ours, theirs)
+    elif name == "amax":
+        yield from both.cases("amax over space", 1, lambda a: functional.amax(a, (2, 3)), lambda t: t.amax((2, 3)))
+    elif name == "cat":
+        yield from both.cases("cat of channels", 4, lambda a: functional.cat([a, a], 1), lambda t: torch.cat([t, t], 1))
+    elif name == "pad":
+        for mode in ("constant", "reflect"):
+            ours, theirs = (lambda a, f=f, m=mode: f.pad(a, (1, 1, 1, 1), m) for f in (functional, peer))
+            yield from both.cases(f"pad {mode}", 2, ours, theirs)
+    elif name == "group_norm":
+        ours, theirs = (lambda a, f=f: f.group_norm(a, 32) for f in (functional, peer))
+        yield from both.cases(name, 3, ours, theirs)
+        yield from both.gradients(name, 8, ours, theirs)
+
+
+def cases(layer: dict[str, Any], operations: list[str], peer: type) -> Iterator[Case]:
+    for name in operations:
+        yield from operation(name, Arrays(layer["shape"], peer))
+
+
+if __name__ == "__main__":
+    run(
+        "operators", "Functions of one variable, interpolation, local responses, extremes and copies against PyTorch.",
+        SHAPES, OPERATIONS, cases,
+    )  # fmt: skip
