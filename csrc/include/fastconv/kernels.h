@@ -10,6 +10,7 @@
 #include "fastconv/optim.h"
 #include "fastconv/pairs.h"
 #include "fastconv/pool.h"
+#include "fastconv/stump.h"
 #include "fastconv/unit.h"
 #include "fastconv/winograd.h"
 

@@ -359,3 +359,15 @@ cdef extern from "fastconv/kernels.h" nogil:
         int64_t row, column, index_row, index_column, plane
         int64_t rows, columns, count
         int32_t form, relu
+
+    int FC_BINS
+
+    ctypedef struct fc_stump:
+        double* score
+        int64_t* bin
+        const uint8_t* bins
+        const double* weight
+        const int64_t* start
+        double* sums
+        int64_t classes
+        int32_t gini
