@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 _MODULES = (
     "backends", "boost", "config", "data", "detection", "errors", "geometry", "graph", "init", "inspection", "models",
-    "nn", "optim", "plots", "random", "rbm", "training", "tuning",
+    "nn", "optim", "plots", "random", "rbm", "sklearn", "training", "tuning",
 )  # fmt: skip
 _NAMES = {
     "Parameter": "nn",

@@ -274,6 +274,11 @@ def _answers(learner: Any, X: np.ndarray) -> np.ndarray:
 def _matrix(op: str, X: Any) -> np.ndarray:
     """Return X (N, F), finite, in a dtype whose numbers float64 holds exactly."""
     X = np.asarray(X)
+    if X.dtype.kind == "O" and X.ndim == 2:
+        try:
+            X = X.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise DataError(mismatch(op, "X of numbers", error)) from None
     if X.ndim != 2 or X.dtype.kind not in "biuf":
         raise ShapeError(mismatch(op, "X (N, F) of numbers", f"{X.dtype} {X.shape}"))
     if X.dtype.kind == "f" and not np.isfinite(X).all():
@@ -301,7 +306,7 @@ def _training_set(op: str, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray, np.n
         raise ShapeError(mismatch(op, "X (N, F) with N and F at least 1", X.shape))
     if y.shape != X.shape[:1]:
         raise ShapeError(mismatch(op, f"y ({len(X)},)", y.shape))
-    if y.dtype.kind == "f" and (y != np.round(y)).any():
+    if y.dtype.kind == "f" and not (np.isfinite(y) & (y == np.round(y))).all():
         raise DataError(mismatch(op, "y of class labels", "numbers that are not whole"))
     return X, *np.unique(y, return_inverse=True)
 

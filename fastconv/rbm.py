@@ -207,7 +207,7 @@ class BernoulliRBM(Estimator):
             raise ShapeError(mismatch(f"BernoulliRBM.{op}", "X (N, n_features) of numbers", f"{X.dtype} {X.shape}"))
         X = np.ascontiguousarray(X, dtype)
         if X.size and not (X.min() >= 0 and X.max() <= 1):
-            found = f"{X.min()} to {X.max()}"
+            found = "NaN" if np.isnan(X).any() else f"{X.min()} to {X.max()}"
             raise DataError(mismatch(f"BernoulliRBM.{op}", "X with values from 0 to 1", found))
         if start:
             self._begin(X.shape[1], dtype)

@@ -55,6 +55,7 @@ ALLOWED = {
     "estimator": {"errors"},
     "rbm": {"errors", "arguments", "estimator", "nn", "backends"},
     "boost": {"errors", "arguments", "estimator", "backends"},
+    "sklearn": {"errors", "arguments", "random", "init", "functional", "nn", "models", "training"},
     "tuning": {*SEAMS, "tensor", "functional", "nn", "data", "backends", "backends/cpu"},
     "info": {"errors", "config", "backends", "backends/cpu", "data", "fastconv"},
     "cli": {"errors", "info", "training", "fastconv"},
@@ -66,7 +67,7 @@ LAZY = {
     "numba": ("backends/cuda",),
     "matplotlib": ("plots.py",),
     "PIL": ("data/images.py",),
-    "sklearn": ("data/digits/make.py", "estimator.py"),
+    "sklearn": ("data/digits/make.py", "estimator.py", "sklearn.py"),
     "safetensors": ("training", "interop"),
     "tqdm": ("data/download.py", "training/progress.py"),
 }

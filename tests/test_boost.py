@@ -182,7 +182,7 @@ def test_a_threshold_between_neighbouring_floats():
     assert DecisionStump().fit(huge, [0, 1]).threshold_ == 0
 
 
-@pytest.mark.parametrize("dtype", ["bool", "uint8", "int64", "float16", "float32", "float64", ">f4"])
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int64", "float16", "float32", "float64", ">f4", "object"])
 def test_every_kind_of_number(dtype):
     X = np.array([[0, 1], [0, 0], [1, 1], [1, 0]]).astype(dtype)
     np.testing.assert_array_equal(DecisionStump().fit(X, list("abab")).predict(X), list("abab"))
@@ -263,6 +263,8 @@ X2 = np.zeros((2, 1))
         ({}, X2, [0, 0], None, DataError, "two classes"),
         ({}, X2, [0.5, 1], None, DataError, "labels"),
         ({}, X2, [np.nan, 1], None, DataError, "labels"),
+        ({}, X2, [np.inf, 1], None, DataError, "labels"),
+        ({}, np.array([[1], [{}]], object), [0, 1], None, DataError, "numbers"),
         ({}, X2, [0, 1], None, ArgumentError, "error below 0.5"),
         ({"n_estimators": 0}, X2, [0, 1], None, ArgumentError, "n_estimators"),
         ({"learning_rate": 0.0}, X2, [0, 1], None, ArgumentError, "learning_rate"),
