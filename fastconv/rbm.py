@@ -15,15 +15,12 @@ import numpy as np
 from . import backends
 from .arguments import integer, number
 from .errors import ArgumentError, DataError, ShapeError, mismatch
+from .estimator import Estimator
 
 _LEARNT = "components_"
-_NAMES = (
-    "n_components", "learning_rate", "batch_size", "n_iter", "n_gibbs", "persistent", "momentum", "weight_decay",
-    "statistics", "dtype", "random_state", "say",
-)  # fmt: skip
 
 
-class BernoulliRBM:
+class BernoulliRBM(Estimator):
     """A Bernoulli-Bernoulli restricted Boltzmann machine.
 
     Args:
@@ -53,6 +50,8 @@ class BernoulliRBM:
     [[1.0, 1.0, 0.0, 0.0]]
     """
 
+    _estimator_type = "transformer"
+
     def __init__(
         self, n_components: int = 256, *, learning_rate: float = 0.01, batch_size: int = 10, n_iter: int = 10,
         n_gibbs: int = 1, persistent: bool = False, momentum: float = 0.0, weight_decay: float = 0.0,
@@ -66,18 +65,6 @@ class BernoulliRBM:
         self.statistics, self.dtype, self.random_state, self.say = statistics, dtype, random_state, say
 
     # -------------------------------------------------------------------------------- scikit-learn's way
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
-        return {name: getattr(self, name) for name in _NAMES}
-
-    def set_params(self, **params: Any) -> BernoulliRBM:
-        """Set arguments of the constructor and return the machine."""
-        for name, value in params.items():
-            if name not in _NAMES:
-                raise ArgumentError(mismatch("BernoulliRBM", f"a parameter of {', '.join(_NAMES)}", repr(name)))
-            setattr(self, name, value)
-        return self
 
     def fit(self, X: Any, y: Any = None) -> BernoulliRBM:
         """Learn from X (N, n_features), values in [0, 1], anew; ``y`` is ignored.
@@ -220,7 +207,7 @@ class BernoulliRBM:
             raise ShapeError(mismatch(f"BernoulliRBM.{op}", "X (N, n_features) of numbers", f"{X.dtype} {X.shape}"))
         X = np.ascontiguousarray(X, dtype)
         if X.size and not (X.min() >= 0 and X.max() <= 1):
-            found = f"{X.min()} to {X.max()}"
+            found = "NaN" if np.isnan(X).any() else f"{X.min()} to {X.max()}"
             raise DataError(mismatch(f"BernoulliRBM.{op}", "X with values from 0 to 1", found))
         if start:
             self._begin(X.shape[1], dtype)
@@ -246,7 +233,7 @@ class BernoulliRBM:
 
     def _begin(self, features: int, dtype: np.dtype) -> None:
         self._draw = np.random.Generator(np.random.SFC64((self.random_state, 1)))
-        self.dtype_ = dtype
+        self.dtype_, self.n_features_in_ = dtype, features
         self.components_ = self._draw.normal(0, 0.01, (self.n_components, features)).astype(dtype)
         self.intercept_hidden_, self.intercept_visible_ = np.zeros(self.n_components, dtype), np.zeros(features, dtype)
         self._parameters = (self.components_, self.intercept_hidden_, self.intercept_visible_)

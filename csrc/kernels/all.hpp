@@ -29,6 +29,7 @@
 #include "kernels/resample.hpp"
 #include "kernels/softmax.hpp"
 #include "kernels/softmax_rows.hpp"
+#include "kernels/stump.hpp"
 #include "kernels/unit.hpp"
 #include "kernels/winograd.hpp"
 #include "kernels/winograd_unit.hpp"

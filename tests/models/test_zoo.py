@@ -19,8 +19,9 @@ COUNTS = {
     "densenet201": 20_013_928, "googlenet": 13_004_888, "r3d_18": 33_371_472,
 }  # fmt: skip
 OTHERS = {
-    "alexnet_2012": 60_965_224, "cifar_net": 269_722, "fcn": 134_489_759, "grid_detector": 246_424, "lenet5": 61_706,
-    "nin_cifar": 966_986, "nin_imagenet": 7_595_176, "tutorial": 317_066, "unet2d": 31_030_658, "unet3d": 19_075_523,
+    "alexnet_2012": 60_965_224, "cifar_net": 269_722, "deep_network": 235_146, "fcn": 134_489_759,
+    "grid_detector": 246_424, "lenet5": 61_706, "logistic_regression": 7_850, "nin_cifar": 966_986,
+    "nin_imagenet": 7_595_176, "tutorial": 317_066, "unet2d": 31_030_658, "unet3d": 19_075_523,
     "volume_classifier": 307_986,
 }  # fmt: skip
 

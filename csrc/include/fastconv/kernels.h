@@ -11,6 +11,7 @@
 #include "fastconv/pairs.h"
 #include "fastconv/pool.h"
 #include "fastconv/resample.h"
+#include "fastconv/stump.h"
 #include "fastconv/unit.h"
 #include "fastconv/winograd.h"
 

@@ -204,6 +204,18 @@ class Elements(Arrays):
         """x * factor where the mask is True, else 0. Its own backward."""
         raise self._missing("dropout_apply")
 
+    # ----------------------------------------------------------------------------------------- stumps
+
+    def best_splits(self, bins: Array, weight: Array, start: Sequence[int], criterion: str) -> tuple[Array, Array]:
+        """bins uint8 (F, N), weight float64 (N,), samples of class k from start[k] to start[k + 1] -> score float64
+        (F,), bin int64 (F,): where each feature is best split into ``bins <= bin`` and the rest.
+
+        The score is what both sides are worth: with weights w of the classes in it a side is worth sum(w**2) / sum(w)
+        for ``"gini"`` and max(w) for ``"error"``. Bins without weight count as empty; of equal scores the first
+        bin is taken; where all weight lies in one bin, bin is -1 and score 0.
+        """
+        raise self._missing("best_splits")
+
     # ------------------------------------------------------------------------------------ optimisation
 
     def steppable(self, params: Sequence[object], grads: Sequence[object]) -> bool:

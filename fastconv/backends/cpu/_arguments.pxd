@@ -384,3 +384,15 @@ cdef extern from "fastconv/kernels.h" nogil:
         FC_POINTWISE_hardswish, FC_POINTWISE_hardsigmoid, FC_POINTWISE_softplus, FC_POINTWISE_softsign
         FC_POINTWISE_clip, FC_POINTWISE_hardtanh, FC_POINTWISE_exp, FC_POINTWISE_log, FC_POINTWISE_sqrt
         FC_POINTWISE_abs, FC_POINTWISE_reciprocal, FC_POINTWISE_erf, FC_POINTWISE_power
+
+    int FC_BINS
+
+    ctypedef struct fc_stump:
+        double* score
+        int64_t* bin
+        const uint8_t* bins
+        const double* weight
+        const int64_t* start
+        double* sums
+        int64_t classes
+        int32_t gini

@@ -99,6 +99,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*avg_pool)(const fc_pool_box*) noexcept nogil
         void (*sgd_step)(const fc_step*) noexcept nogil
         void (*adam_step)(const fc_step*) noexcept nogil
+        void (*stump)(const fc_stump*) noexcept nogil
 
     int FC_SCALAR, FC_AVX2, FC_AVX512, FC_NEON, FC_F32, FC_F64
     int fc_isa_available(int isa)

@@ -28,6 +28,7 @@ from . import (
     running,
     runtime,
     softmax,
+    stumps,
     unit_plan,
 )  # fmt: skip
 from .linear import linear_backward_input, linear_backward_weight, linear_forward
@@ -101,6 +102,8 @@ class CpuBackend(ReferenceBackend):
     scale = staticmethod(arithmetic.scale)
     maximum = staticmethod(arithmetic.maximum)
     accumulate = staticmethod(arithmetic.accumulate)
+
+    best_splits = staticmethod(stumps.best_splits)
 
     sgd_step = staticmethod(optim.sgd_step)
     adam_step = staticmethod(optim.adam_step)

@@ -11,6 +11,7 @@ import numpy as np
 from ...geometry import ConvGeometry, PoolGeometry
 from ..base import Backend
 from . import activation, arrays, conv, dropout, linear, loss, norm, optim, pointwise, pool, resample, shape, unit
+from .stump import best_splits
 
 
 def _ieee(function: Callable) -> Any:
@@ -122,6 +123,8 @@ class ReferenceBackend(Backend):
 
     dropout_mask = _ieee(dropout.dropout_mask)
     dropout_apply = _ieee(dropout.dropout_apply)
+
+    best_splits = _ieee(best_splits)
 
     accumulate = _ieee(optim.accumulate)
     sgd_step = _ieee(optim.sgd_step)
