@@ -8,6 +8,7 @@ import pytest
 from layouts import DTYPES, LAYOUTS, normal
 
 from fastconv import backends
+from fastconv.resampling import interpolation
 
 dispatch = pytest.importorskip("fastconv.backends.cpu.dispatch", reason="the compiled backend is not built")
 runtime = pytest.importorskip("fastconv.backends.cpu.runtime")
@@ -141,6 +142,25 @@ def test_operands_that_lie_differently(cpu, dtype):
                 assert result.strides == first.strides
 
 
+def moved(cpu, x: np.ndarray, dy: np.ndarray) -> dict[str, np.ndarray]:
+    """Of functions of one variable, local responses, extremes, resampling, copies."""
+    image, channels = x.reshape(6, 10, 1, 50, 60), LAYOUTS["channels_last"](x)
+    options = (image.shape[:2] + image.shape[3:], None, 1.7, "bilinear", None, None, False)
+    axes = interpolation("interpolate", *options)[1]
+    y, scale = cpu.local_response_norm_forward(x, 5, 0.1, 0.75, 1.0)
+    best, mask = cpu.extremes(x, (0, 2), True)
+    widths = [(0, 0), (0, 0), (0, 0), (2, 3), (4, 1)]
+    resampled, padded = cpu.resample_forward(image, axes), cpu.pad_forward(image, widths, "reflect", 0.0)
+    return {
+        "gelu": cpu.pointwise_forward("gelu", x), "gelu backward": cpu.pointwise_backward("gelu", dy, x),
+        "lrn": y, "lrn last": cpu.local_response_norm_forward(channels, 5, 0.1, 0.75, 1.0)[0],
+        "lrn backward": cpu.local_response_norm_backward(dy, x, scale, 5, 0.1, 0.75), "best": best, "best mask": mask,
+        "resampled": resampled, "resample backward": cpu.resample_backward(resampled, axes, image.shape),
+        "cat": cpu.cat([x, channels], 1), "pad": padded,
+        "pad backward": cpu.pad_backward(padded, image.shape, widths, "reflect"),
+    }  # fmt: skip
+
+
 def results(cpu, dtype: str) -> dict[str, np.ndarray]:
     """One result of every kind of frame, of several tasks each."""
     x, dy = normal("x", (6, 10, 3000), dtype), normal("dy", (6, 10, 3000), dtype)
@@ -158,6 +178,7 @@ def results(cpu, dtype: str) -> dict[str, np.ndarray]:
         "mean": mean, "variance": variance, "norm": cpu.batch_norm_forward(x, mean, variance, None, None),
         "dx": dx, "dweight": dweight, "dbias": dbias, "last": cpu.batch_norm_statistics(last)[1],
         "sum": cpu.sum(x), "column": cpu.sum(x, 0), "bias": cpu.bias_backward(dy), "adam": param,
+        **moved(cpu, x, dy),
         "mask": cpu.dropout_mask(x.shape, 0.5, (1, 2)), "dropout": cpu.dropout_apply(x, dy > 0, 2.0),
     }  # fmt: skip
 
