@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 import fastconv
-from fastconv import backends, functional, models, nn, optim
+from fastconv import backends, functional, init, models, nn, optim
 
 from . import machine
 from .paired import paired, spread
@@ -64,7 +64,8 @@ class Fastconv:
     """Our side."""
 
     def __init__(self, name: str, weights: dict[str, np.ndarray]) -> None:
-        self.model = models.create(name)
+        with init.skip():
+            self.model = models.create(name)
         self.model.load_state_dict(weights)
         for layer in self.model.modules():
             if isinstance(layer, nn.Dropout):
@@ -92,7 +93,7 @@ class Torch:
     """PyTorch's side, in one memory format."""
 
     def __init__(self, name: str, weights: dict[str, np.ndarray], channels_last: bool) -> None:
-        options = {"init_weights": False} if name == "googlenet" else {}
+        options = {"init_weights": False} if name in ("googlenet", "vgg16") else {}
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self.model = zoo().get_model(name, weights=None, **options)
         self.model.load_state_dict({key: torch.from_numpy(value.copy()) for key, value in weights.items()})
