@@ -20,6 +20,7 @@ from .errors import ArgumentError, DataError, ShapeError, mismatch
 from .estimator import Estimator
 
 _BINS = 256
+_BYTES = np.arange(256, dtype=np.uint8)
 
 
 class Bins:
@@ -36,7 +37,8 @@ class Bins:
         self.least: list[np.ndarray] = []  # of each feature: the smallest value of each bin
         self.most: list[np.ndarray] = []  # and the largest
         for feature, column in enumerate(X.T):
-            values, counts = np.unique(column, return_counts=True)
+            column = column[self.order]
+            values, counts = _counted(column)
             last = np.arange(len(values))
             if len(values) > _BINS:
                 goal = np.arange(1, _BINS) * (len(column) / _BINS)
@@ -44,7 +46,10 @@ class Bins:
                 last = np.append(ends, len(values) - 1)
             self.least.append(values[np.append(0, last[:-1] + 1)])
             self.most.append(values[last])
-            self.index[feature] = np.searchsorted(values[last], column[self.order])
+            if column.dtype == np.uint8:
+                self.index[feature] = np.searchsorted(values[last], _BYTES).astype(np.uint8)[column]
+            else:
+                self.index[feature] = np.searchsorted(values[last], column)
 
     def threshold(self, feature: int, bin: int, filled: np.ndarray) -> float:
         """Return a number between the values of a bin, which it may equal, and those of the next in ``filled``."""
@@ -52,6 +57,14 @@ class Bins:
         low, high = float(self.most[feature][bin]), float(self.least[feature][after[after > bin].min()])
         middle = low / 2 + high / 2
         return middle if low <= middle < high else low
+
+
+def _counted(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the values of a column in order and how often each is there; those of pixels without sorting."""
+    if column.dtype != np.uint8:
+        return np.unique(column, return_counts=True)
+    counts = np.bincount(column, minlength=_BINS)
+    return _BYTES[counts > 0], counts[counts > 0]
 
 
 class DecisionStump(Estimator):

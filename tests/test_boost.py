@@ -233,6 +233,16 @@ def test_many_values_share_bins():
     assert exact >= best - 0.002
 
 
+def test_bins_of_bytes_are_those_of_numbers():
+    draw = np.random.default_rng(0)
+    X = np.stack([draw.integers(0, high, 500) for high in (1, 2, 40, 256)], 1).astype(np.uint8)
+    labels = draw.integers(0, 3, 500)
+    bytes_, numbers = Bins(X, labels, 3), Bins(X.astype(np.float64), labels, 3)
+    np.testing.assert_array_equal(bytes_.index, numbers.index)
+    for one, other in zip([*bytes_.least, *bytes_.most], [*numbers.least, *numbers.most], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_many_values_of_which_one_is_most():
     X = np.concatenate([np.zeros(3000), np.arange(1, 501)])[:, None]
     y = (X[:, 0] > 0).astype(int)
