@@ -48,6 +48,10 @@ class OnNumpy:
             result = found(*moved, **nested_values(self._there, options))
             for place in WRITES.get(name, ()):
                 write_back(args[place], nested(self._back, moved[place]))
+            out = options.get("out")
+            if out is not None:
+                write_back(out, self._back(result))
+                return out
             return nested(self._back, result)
 
         return method
