@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,10 @@ class OnNumpy:
             result = found(*moved, **nested_values(self._there, options))
             for place in WRITES.get(name, ()):
                 write_back(args[place], nested(self._back, moved[place]))
+            out = signature(found).bind(*args, **options).arguments.get("out")
+            if out is not None:
+                write_back(out, self._back(result))
+                return out
             return nested(self._back, result)
 
         return method

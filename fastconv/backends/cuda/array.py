@@ -97,7 +97,7 @@ class DeviceArray:
 
     @property
     def address(self) -> int:
-        return launch.machine().address(self.kernel_argument)
+        return self._lease.piece.address + self._offset
 
     def part(self, start: int, shape: Sequence[int]) -> DeviceArray:
         """Return a view of elements from ``start`` on."""

@@ -87,7 +87,7 @@ def _turned(w: DeviceArray, geometry: ConvGeometry) -> DeviceArray:
     if taps == 1:
         return w
     rows, channels = geometry.oc // geometry.groups * taps, geometry.ic // geometry.groups
-    places = _places(replace(geometry, n=1), id(launch.machine()))
+    places = _places(replace(geometry, n=1), launch.machine())
     out = empty((w.size,), w.dtype)
     counts = (W(rows), W(channels), W(taps), W(w.size))
     launch.elements("conv_backward_input", turn, (w.dtype.type,), w.size, out, w, places, *counts)
@@ -95,7 +95,7 @@ def _turned(w: DeviceArray, geometry: ConvGeometry) -> DeviceArray:
 
 
 @lru_cache(maxsize=512)
-def _places(geometry: ConvGeometry, machine: int) -> DeviceArray:
+def _places(geometry: ConvGeometry, machine: launch.Machine) -> DeviceArray:
     """Return where the first input channel of each output channel and tap lies, phase by phase."""
     _, height, width = geometry.kernel
     oc, ic, taps = geometry.oc // geometry.groups, geometry.ic // geometry.groups, prod(geometry.kernel)

@@ -33,11 +33,18 @@ def size_class(nbytes: int) -> int:
 class Piece:
     """Memory of one size class, and the arrays that kernels saw in it before."""
 
-    __slots__ = ("memory", "nbytes", "views")
+    __slots__ = ("_address", "memory", "nbytes", "views")
 
     def __init__(self, memory: Any, nbytes: int) -> None:
         self.memory, self.nbytes = memory, nbytes
         self.views: dict[tuple, Any] = {}
+        self._address: int | None = None
+
+    @property
+    def address(self) -> int:
+        if self._address is None:
+            self._address = launch.machine().address(self.memory)
+        return self._address
 
     def flat(self, dtype: np.dtype, offset: int, count: int) -> Any:
         """Return ``count`` elements from byte ``offset`` on, as kernels take them."""

@@ -60,7 +60,7 @@ def _pick(rows: int, columns: int, groups: int, tiles: tuple, processors: int) -
     def busiest(entry: tuple[Tile, float]) -> float:
         tile, speed = entry
         blocks = -(-rows // tile.rows) * -(-columns // tile.columns) * groups
-        share = max(1, -(-blocks // processors))  # 1: of nothing
+        share = max(1, -(-blocks // processors))
         idle = max(1.0, _WARPS * 32 / (share * tile.threads))
         return share * tile.rows * tile.columns / speed * idle
 

@@ -95,11 +95,11 @@ def taps(axes: Sequence[Axis], channels: int) -> tuple[np.ndarray, np.ndarray]:
 
 def table(axes: tuple[Axis, ...], channels: int) -> DeviceArray:
     """Return the taps as a table on the device, kept for later calls."""
-    return _table(axes, channels, id(launch.machine()))
+    return _table(axes, channels, launch.machine())
 
 
 @lru_cache(maxsize=512)
-def _table(axes: tuple[Axis, ...], channels: int, machine: int) -> DeviceArray:
+def _table(axes: tuple[Axis, ...], channels: int, machine: launch.Machine) -> DeviceArray:
     return kept(tap_table(*taps(axes, channels), _MULTIPLE).reshape(-1))
 
 
@@ -111,13 +111,13 @@ def kept(values: np.ndarray) -> DeviceArray:
 
 
 @lru_cache(maxsize=8)
-def _no_table(machine: int) -> DeviceArray:
+def _no_table(machine: launch.Machine) -> DeviceArray:
     return kept(np.zeros(4, np.int32))
 
 
 def no_table() -> DeviceArray:
     """What a kernel gets that needs no table."""
-    return _no_table(id(launch.machine()))
+    return _no_table(launch.machine())
 
 
 def images_at_once(geometry: ConvGeometry) -> int:

@@ -27,7 +27,7 @@ class Device:
     simulated = False
 
     def __init__(self, processors: int = 132) -> None:
-        self.blocks = 8 * processors
+        self.processors = processors
 
 
 @pytest.fixture
