@@ -47,6 +47,7 @@ ALLOWED = {
     "detection": {"errors", "arguments"},
     "resampling": {"errors", "arguments"},
     "models": {"errors", "arguments", "tensor", "nn", "init", "detection"},
+    "onnx": {"errors", "arguments", "resampling", "tensor", "functional", "nn", "fastconv"},
     "data": {"errors", "config"},
     "training": {*RECORDS, "precision", "random", "functional", "nn", "optim", "models", "data", "fastconv"},
     "rbm": {"errors", "arguments", "nn", "backends"},
@@ -62,6 +63,8 @@ LAZY = {
     "matplotlib": ("training/plots.py",),
     "PIL": ("data/images.py",),
     "sklearn": ("data/digits/make.py",),
+    "onnx": ("onnx",),
+    "google": ("onnx",),
     "safetensors": ("training", "interop"),
     "tqdm": ("data/download.py", "training/progress.py"),
 }
