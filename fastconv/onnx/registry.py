@@ -6,7 +6,7 @@ while a model is loaded, looks at the attributes, and returns what runs: a funct
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -76,6 +76,7 @@ class Node:
         op: the operator's name. since: the version of its definition that holds here.
         inputs, outputs: names; "" is an optional one that is left out.
         where: how messages name the node.
+        initial: the names of the graph's initializers.
     """
 
     op: str
@@ -83,6 +84,7 @@ class Node:
     inputs: Sequence[str]
     outputs: Sequence[str]
     where: str
+    initial: Collection[str] = ()
     attributes: dict[str, Any] = field(default_factory=dict)
 
     def get(self, name: str, default: Any = None) -> Any:
@@ -107,9 +109,9 @@ class Node:
         return index < len(self.outputs) and bool(self.outputs[index])
 
 
-def make_node(proto: Any, since: int, where: str) -> Node:
+def make_node(proto: Any, since: int, where: str, initial: Collection[str]) -> Node:
     """Return a node of a graph, its attributes decoded."""
-    node = Node(proto.op_type, since, list(proto.input), list(proto.output), where)
+    node = Node(proto.op_type, since, list(proto.input), list(proto.output), where, initial)
     for attribute in proto.attribute:
         node.attributes[attribute.name] = _decoded(attribute, where)
     return node
@@ -117,29 +119,28 @@ def make_node(proto: Any, since: int, where: str) -> Node:
 
 def _decoded(attribute: Any, where: str) -> Any:
     import onnx
-    from onnx import AttributeProto, numpy_helper
 
-    if attribute.type == AttributeProto.TENSOR:
-        return tensor_values(attribute.t, f"{where} attribute {attribute.name}")
-    if attribute.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS, AttributeProto.SPARSE_TENSOR):
-        kind = AttributeProto.AttributeType.Name(attribute.type)
+    kinds = onnx.AttributeProto
+    if attribute.type == kinds.TENSOR:
+        return tensor_values(attribute.t, f"{where}, attribute {attribute.name}")
+    if attribute.type not in (kinds.INT, kinds.FLOAT, kinds.STRING, kinds.INTS, kinds.FLOATS, kinds.STRINGS):
+        kind = kinds.AttributeType.Name(attribute.type)
         raise OperatorError(mismatch(where, f"attribute {attribute.name} of numbers or text", kind))
-    del numpy_helper
     value = onnx.helper.get_attribute_value(attribute)
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    return [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in value] if _many(value) else value
+    if isinstance(value, int | float | bytes):
+        return _text(value)
+    return [_text(v) for v in value]
 
 
-def _many(value: Any) -> bool:
-    return not isinstance(value, int | float | str | bytes) and isinstance(value, Sequence)
+def _text(value: Any) -> Any:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
-def tensor_values(proto: Any, where: str, folder: str = "") -> np.ndarray:
-    """Return the values of a TensorProto."""
+def tensor_values(proto: Any, where: str) -> np.ndarray:
+    """Return the values of a TensorProto, checked to be as many as its shape says."""
     from onnx import numpy_helper
 
     try:
-        return np.asarray(numpy_helper.to_array(proto, folder))
+        return np.asarray(numpy_helper.to_array(proto))
     except Exception as error:  # the package raises whatever its parts do
         raise DataError(mismatch(where, "the values of a tensor", f"{type(error).__name__}: {error}")) from error
