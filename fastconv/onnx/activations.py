@@ -42,13 +42,13 @@ def elu(node: Node) -> Run:
     return lambda x: F.elu(x, alpha)
 
 
-@operator("Celu", last=12)
+@operator("Celu", last=28)
 def celu(node: Node) -> Run:
     alpha = node.get("alpha", 1.0)
     return lambda x: F.celu(x, alpha)
 
 
-@operator("Selu", last=22)
+@operator("Selu", first=6, last=22)
 def selu(node: Node) -> Run:
     alpha, gamma = node.get("alpha", _SELU[0]), node.get("gamma", _SELU[1])
     return lambda x: F.multiply(F.elu(x, alpha), gamma)

@@ -62,10 +62,15 @@ def power(node: Node) -> Run:
     return lambda a, b: _power(a, _aligned(node, a, b))
 
 
-@operator("Mod", last=13)
+@operator("Mod", last=28)
 def modulo(node: Node) -> Run:
     function = np.fmod if node.get("fmod", 0) else np.mod
-    return lambda a, b: np.asarray(function(host(a), host(b)))
+
+    def run(a: Any, b: Any) -> Any:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(function(host(a), host(b)))
+
+    return run
 
 
 def _host_binary(name: str, last: int, function: Callable) -> None:

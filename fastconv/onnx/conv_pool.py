@@ -12,7 +12,7 @@ import numpy as np
 from .. import functional as F
 from ..errors import OperatorError, mismatch
 from .registry import Node, Run, operator
-from .values import host, integers
+from .values import host, integers, is_float
 
 
 def of_rank(node: Node, name: str, x: Any) -> Callable:
@@ -126,7 +126,10 @@ def max_pool(node: Node) -> Run:
 
     def run(x: Any) -> Any:
         padding = window.padding(x.shape[2:], kernel)
-        pool = of_rank(node, "max_pool", x)
+        pool, dtype = of_rank(node, "max_pool", x), x.dtype
+        if not is_float(x):  # small integers, which float64 holds
+            wide = host(x).astype(np.float64)
+            return pool(wide, kernel, window.stride, padding, window.dilation, ceil_mode).astype(dtype)
         y = pool(x, kernel, window.stride, padding, window.dilation, ceil_mode, with_indices)
         return (y[0], _whole_indices(host(y[1]), x.shape, by_columns)) if with_indices else y
 

@@ -9,7 +9,6 @@ from typing import Any
 from ..errors import ArgumentError, DataError, OperatorError, mismatch
 
 OP = "onnx.load"  # as messages name what is done here
-FIRST_OPSET = 6
 DOMAINS = ("", "ai.onnx")  # two names of one
 _PROTOBUF_LIMIT = 2**31
 
@@ -46,8 +45,8 @@ def read_model(source: Any) -> tuple[Any, str]:
         raise DataError(mismatch(OP, f"{name} to be a model of ONNX", "no graph or no opset"))
     newest = onnx.defs.onnx_opset_version()
     for entry in model.opset_import:
-        if entry.domain in DOMAINS and not FIRST_OPSET <= entry.version <= newest:
-            expected = f"{name} of opset {FIRST_OPSET} to {newest} (the last that onnx {onnx.__version__} knows)"
+        if entry.domain in DOMAINS and not 1 <= entry.version <= newest:
+            expected = f"{name} of opset 1 to {newest} (the last that onnx {onnx.__version__} knows)"
             raise DataError(mismatch(OP, expected, entry.version))
     if len(model.functions):
         try:

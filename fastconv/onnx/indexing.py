@@ -85,7 +85,7 @@ def non_zero(node: Node) -> Run:
     return lambda x: np.array(np.nonzero(host(x)), np.int64)
 
 
-@operator("OneHot", last=11)
+@operator("OneHot", last=28)
 def one_hot(node: Node) -> Run:
     axis = node.get("axis", -1)
 

@@ -228,9 +228,9 @@ def _resolved(proto: Any, index: int, opset: int) -> tuple[Any, Operator | None,
             since = defs.get_schema(proto.op_type, opset, "").since_version
         except defs.SchemaError:
             entry = None
-    if entry is None or since > entry.last:
+    if entry is None or not entry.first <= since <= entry.last:
         domain = proto.domain or "ai.onnx"
-        known = f", defined anew in opset {since}" if entry is not None else ""
+        known = "" if entry is None else f" (as defined in {since}; known: {entry.first} to {entry.last})"
         return proto, None, since, f"{proto.op_type} of domain {domain}, opset {opset}{known}, in node {name!r}"
     return proto, entry, since, where
 

@@ -151,12 +151,13 @@ def _reversed(x: Any) -> Any:
 
 @operator("Dropout", last=22, options=(1, 2), modal=True)
 def dropout(node: Node) -> Run:
+    by_file = node.since < 7 and not node.get("is_test", 0)
     share, with_mask = node.get("ratio", 0.5), node.has_output(1)
 
     def run(x: Any, ratio: Any = None, mode: Any = None, training: bool | None = None) -> Any:
         p = share if ratio is None else number(ratio)
         if training is None:
-            training = mode is not None and bool(number(mode))
+            training = by_file if mode is None else bool(number(mode))
         if not with_mask:
             return F.dropout(x, p, training)
         factors = F.dropout(beside(np.ones(x.shape, x.dtype), x), p, training)

@@ -37,6 +37,19 @@ def _absolute_total(x: np.ndarray, **options: Any) -> np.ndarray:
     return np.sum(np.abs(x), **options)
 
 
+def _largest(x: np.ndarray, **options: Any) -> np.ndarray:
+    return np.max(x, initial=_limits(x)[0], **options)
+
+
+def _smallest(x: np.ndarray, **options: Any) -> np.ndarray:
+    return np.min(x, initial=_limits(x)[1], **options)
+
+
+def _limits(x: np.ndarray) -> tuple[Any, Any]:
+    """The least and the largest number of an integer type: the extremes of nothing."""
+    return (False, True) if x.dtype == bool else (np.iinfo(x.dtype).min, np.iinfo(x.dtype).max)
+
+
 def _reduction(name: str, last: int, floats: Callable, others: Callable | None, empty: float) -> None:
     """Register a reduction. Its axes are an attribute, or in later opsets an input.
 
@@ -67,13 +80,13 @@ def _reduction(name: str, last: int, floats: Callable, others: Callable | None, 
 _reduction("ReduceSum", 13, F.sum, np.sum, 0.0)
 _reduction("ReduceMean", 18, F.mean, np.mean, np.nan)
 _reduction("ReduceProd", 18, F.prod, np.prod, 1.0)
-_reduction("ReduceMax", 20, F.amax, np.max, -inf)
-_reduction("ReduceMin", 20, F.amin, np.min, inf)
+_reduction("ReduceMax", 20, F.amax, _largest, -inf)
+_reduction("ReduceMin", 20, F.amin, _smallest, inf)
 _reduction("ReduceL1", 18, _norm1, _absolute_total, 0.0)
 _reduction("ReduceL2", 18, _norm2, None, 0.0)
 _reduction("ReduceSumSquare", 18, _sum_of_squares, _square_total, 0.0)
-_reduction("ReduceLogSum", 18, _log_sum, None, -inf)
-_reduction("ReduceLogSumExp", 18, F.logsumexp, None, -inf)
+_reduction("ReduceLogSum", 28, _log_sum, None, -inf)
+_reduction("ReduceLogSumExp", 28, F.logsumexp, None, -inf)
 
 
 def _place_of(name: str, largest: bool) -> None:

@@ -23,9 +23,9 @@ _THEMES = ("conv_pool", "normalisation", "activations", "arithmetic", "reduction
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """How to make what runs for a node, the last version of the operator that is known, and about its inputs.
+    """How to make what runs for a node, the versions of the operator that are known, and about its inputs.
 
-    ``last``: the ``since_version`` of the operator's newest definition whose meaning this is.
+    ``first``, ``last``: the ``since_version`` of the operator's oldest and newest definition whose meaning this is.
     ``options``: inputs that are read as plain numbers: initializers there are no parameters.
     ``state``: inputs that training moves: initializers there are buffers.
     ``modal``: what runs takes ``training``: True, False, or None (as the file says).
@@ -33,6 +33,7 @@ class Operator:
 
     make: Callable[[Node], Run]
     last: int
+    first: int = 1
     options: tuple[int, ...] = ()
     state: tuple[int, ...] = ()
     modal: bool = False

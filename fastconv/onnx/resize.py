@@ -142,7 +142,7 @@ def _spread(ndim: int, axes: Sequence[int], values: Sequence[Any], default: Sequ
     return [of.get(i, default[i]) for i in range(ndim)]
 
 
-@operator("Upsample", last=10, options=(1,))
+@operator("Upsample", first=7, last=10, options=(1,))
 def upsample(node: Node) -> Run:
     rule, fixed = Rule(node.choice("mode", "nearest", "nearest", "linear"), "asymmetric"), node.get("scales")
 

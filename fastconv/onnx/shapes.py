@@ -131,7 +131,7 @@ def expand(node: Node) -> Run:
     return run
 
 
-@operator("Tile", last=13)
+@operator("Tile", first=6, last=13)
 def tile(node: Node) -> Run:
     def run(x: Any, repeats: Any) -> Any:
         counts = integers(repeats)
@@ -200,7 +200,7 @@ def pad(node: Node) -> Run:
     return run
 
 
-@operator("DepthToSpace", last=13)
+@operator("DepthToSpace", last=28)
 def depth_to_space(node: Node) -> Run:
     b, columns_first = node.get("blocksize"), node.choice("mode", "DCR", "DCR", "CRD") == "CRD"
 
@@ -216,7 +216,7 @@ def depth_to_space(node: Node) -> Run:
     return run
 
 
-@operator("SpaceToDepth", last=13)
+@operator("SpaceToDepth", last=28)
 def space_to_depth(node: Node) -> Run:
     b, columns_first = node.get("blocksize"), node.choice("mode", "DCR", "DCR", "CRD") == "CRD"
 
@@ -241,17 +241,25 @@ def _cast(x: Any, dtype: np.dtype) -> Any:
         return host(x).astype(dtype)
 
 
+def _check_type(node: Node, dtype: np.dtype) -> None:
+    if dtype.isbuiltin != 1 or dtype.kind not in "fiub":
+        raise OperatorError(mismatch(node.where, "a type of NumPy's to cast to", dtype))
+
+
 @operator("Cast", last=28)
 def cast(node: Node) -> Run:
     import onnx
 
     to = node.get("to")
     dtype = np.dtype(getattr(np, to.lower())) if isinstance(to, str) else onnx.helper.tensor_dtype_to_np_dtype(to)
-    if not dtype.isbuiltin or dtype.kind not in "fiub":
-        raise OperatorError(mismatch(node.where, "a type of NumPy's to cast to", dtype))
+    _check_type(node, dtype)
     return lambda x: _cast(x, dtype)
 
 
 @operator("CastLike", last=28)
 def cast_like(node: Node) -> Run:
-    return lambda x, target: _cast(x, target.dtype)
+    def run(x: Any, target: Any) -> Any:
+        _check_type(node, target.dtype)
+        return _cast(x, target.dtype)
+
+    return run
