@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-_NAMES = {"OnnxModel": "model", "export": "export", "load": "model", "operators": "registry"}
+_NAMES = {"OnnxModel": "model", "export": "export_model", "load": "model", "operators": "registry"}
 
 __all__ = ["Backend", "OnnxModel", "export", "load", "operators"]
 

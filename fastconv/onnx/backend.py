@@ -76,7 +76,8 @@ def backend_class() -> type:
             ]
             outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
             graph = helper.make_graph([node], "node", described, outputs)
-            model = OnnxModel(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)]))
+            proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+            model = OnnxModel(proto, "the node", checked=True)  # a model must say its outputs' types; a node does not
             return Prepared(model).run({name: np.asarray(value) for name, value in given.items()})
 
         @classmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,6 @@ from onnx import numpy_helper
 
 import fastconv
 import fastconv.onnx
-from fastconv import optim
-from fastconv import functional as F
 
 SMALL = ("squeezenet", "shufflenet", "inception_v1")
 LARGE = ("densenet121", "inception_v2", "resnet50", "zfnet512", "bvlc_alexnet", "vgg19")
@@ -26,23 +23,30 @@ def filled(name: str):
     model = onnx.load(Path(onnx.__file__).parent / "backend" / "test" / "data" / "light" / f"light_{name}.onnx")
     graph, rng = model.graph, np.random.default_rng(0)
     shapes = {t.name: numpy_helper.to_array(t).tolist() for t in graph.initializer}
-    for node in [node for node in graph.node if node.op_type == "ConstantOfShape"]:
-        shape = shapes[node.input[0]]
-        if len(shape) > 1:  # He et al. 2015
-            values = rng.standard_normal(shape, np.float32) * np.float32(np.sqrt(2 / np.prod(shape[1:])))
+    made = {node.output[0]: shapes[node.input[0]] for node in graph.node if node.op_type == "ConstantOfShape"}
+    keep(graph.node, lambda node: node.op_type != "ConstantOfShape")
+    used = {value for node in graph.node for value in node.input}
+    keep(graph.initializer, lambda entry: entry.name in used)
+    keep(graph.input, lambda entry: entry.name in used and entry.name not in shapes)
+    for node in graph.node:
+        if node.op_type == "Softmax":
+            scores = graph.output.add()
+            scores.CopyFrom(graph.output[0])
+            scores.name = node.input[0]
+    for value, shape in made.items():
+        if len(shape) > 1:  # as He et al. 2015, but uniform
+            weights = rng.random(shape, np.float32) - np.float32(0.5)
+            weights *= np.float32(np.sqrt(24 / np.prod(shape[1:])))
         else:  # biases, and batch normalisation's four
-            values = rng.uniform(0.5, 1.5, shape).astype(np.float32)
-        graph.initializer.append(numpy_helper.from_array(values, node.output[0]))
-        graph.node.remove(node)
-    used = {name for node in graph.node for name in node.input}
-    for entries in (graph.input, graph.initializer):
-        for entry in [entry for entry in entries if entry.name not in used]:
-            entries.remove(entry)
-    for entry in [entry for entry in graph.input if entry.name in {t.name for t in graph.initializer}]:
-        graph.input.remove(entry)
-    for node in [node for node in graph.node if node.op_type == "Softmax"]:
-        graph.output.append(onnx.helper.make_tensor_value_info(node.input[0], onnx.TensorProto.FLOAT, None))
+            weights = rng.random(shape, np.float32) + np.float32(0.5)
+        graph.initializer.append(numpy_helper.from_array(weights, value))
     return model
+
+
+def keep(entries, wanted) -> None:
+    for i in range(len(entries) - 1, -1, -1):
+        if not wanted(entries[i]):
+            del entries[i]
 
 
 def like_onnxruntime(name: str) -> None:
