@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate
 from math import prod
 from typing import Any
@@ -73,9 +74,17 @@ def reshape(node: Node) -> Run:
         sizes = integers(fixed if shape is None else shape)
         if not keep_zeros:
             sizes = tuple(x.shape[i] if size == 0 else size for i, size in enumerate(sizes))
-        return reshaped(x, sizes)
+        return reshaped(x, _without_batch(x.shape, sizes))
 
     return run
+
+
+def _without_batch(old: Sequence[int], new: Sequence[int]) -> Sequence[int]:
+    """Resolve -1 for an array without elements as if its empty axes had one: a batch of none keeps its features."""
+    if 0 not in old or 0 not in new or -1 not in new:
+        return new
+    rest = prod(size or 1 for size in old) // prod(size or 1 for size in new if size != -1)
+    return [rest if size == -1 else size for size in new]
 
 
 @operator("Flatten", last=25)

@@ -6,6 +6,7 @@ nothing, is a failure itself. docs/onnx.md has the same list.
 
 from __future__ import annotations
 
+import doctest
 import os
 import re
 import warnings
@@ -84,3 +85,23 @@ def test_every_operator_that_has_cases_passes_some():
     assert everywhere <= passed
     assert len(everywhere) > 110
     assert len(passing) > 1200
+
+
+GUIDE = Path(__file__).parents[2] / "docs" / "onnx.md"
+needs_guide = pytest.mark.skipif(not GUIDE.is_file(), reason="the source tree is not here")
+
+
+@needs_guide
+def test_the_guide_has_the_exceptions_and_the_operators():
+    text = GUIDE.read_text(encoding="utf-8")
+    rows = [re.split(r"(?<!\\)\|", line)[1:3] for line in text.splitlines() if line.startswith("| ")]
+    table = {pattern.strip().strip("`").replace("\\|", "|"): reason.strip() for pattern, reason in rows}
+    assert {pattern: reason for pattern, reason in table.items() if pattern.startswith("^")} == EXCEPTIONS
+    listed = [name for theme, names in table.items() if theme[0] != "^" for name in re.findall(r"[A-Z]\w+", names)]
+    assert sorted(listed) == sorted(KNOWN)
+
+
+@needs_guide
+def test_the_guide_runs():
+    results = doctest.testfile(str(GUIDE), module_relative=False)
+    assert (results.failed, results.attempted > 10) == (0, True)

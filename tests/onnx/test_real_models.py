@@ -33,6 +33,7 @@ def filled(name: str):
             scores = graph.output.add()
             scores.CopyFrom(graph.output[0])
             scores.name = node.input[0]
+    model.ir_version = 8  # from 4 on initializers need not be inputs too
     for value, shape in made.items():
         if len(shape) > 1:  # as He et al. 2015, but uniform
             weights = rng.random(shape, np.float32) - np.float32(0.5)
