@@ -14,6 +14,7 @@ from ..errors import ArgumentError, DataError, DTypeError, ShapeError, mismatch
 from ..resampling import AxisTaps, nearest_taps
 from ..tensor import operand, record
 from ._common import axis, bare, host_array, integers, shape_of
+from .activation import relu
 from .arithmetic import add, broadcast_pair, multiply, reshape, summed_to
 from .pointwise import clip
 
@@ -76,7 +77,7 @@ def prelu(input: Any, weight: Any) -> Any:
         raise ShapeError(mismatch(op, f"weight (1,) or ({channels},) for input {shape}", f"shape {slopes}"))
     if slopes != (1,):
         weight = reshape(weight, (channels, *(1,) * (len(shape) - 2)))
-    return add(clip(input, min=0.0), multiply(clip(input, max=0.0), weight))
+    return add(relu(input), multiply(clip(input, max=0.0), weight))
 
 
 # ---------------------------------------------------------------------------------- along axes, by tables

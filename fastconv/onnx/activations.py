@@ -31,7 +31,7 @@ def prelu(node: Node) -> Run:
     def run(x: Any, slope: Any) -> Any:
         if node.since < 7 and len(slope.shape) == 1:  # one a channel; later slopes broadcast as arrays do
             return F.prelu(x, slope)
-        return F.add(F.clip(x, min=0.0), F.multiply(F.clip(x, max=0.0), slope))
+        return F.add(F.relu(x), F.multiply(F.clip(x, max=0.0), slope))
 
     return run
 

@@ -12,7 +12,7 @@ from fastconv.errors import ArgumentError, ShapeError
 # sizes, kernel, padding (before, after), stride, dilation
 CASES = [
     ((7,), (3,), (0, 2), 2, 1),
-    ((9, 8), (3, 2), (2, 0, 1, 3), (2, 1), (1, 2)),
+    ((9, 8), (3, 2), (2, 0, 1, 2), (2, 1), (1, 2)),
     ((6, 6), (3, 3), (0, 0, 1, 1), 1, 1),
     ((4, 5, 6), (2, 3, 1), (1, 0, 0, 0, 2, 0), 1, (1, 2, 1)),
 ]
