@@ -57,7 +57,7 @@ _binary("Mul", 14, F.multiply, np.multiply)
 _binary("Div", 14, F.divide, _quotient)
 
 
-@operator("Pow", last=15)
+@operator("Pow", last=15, options=(1,))
 def power(node: Node) -> Run:
     return lambda a, b: _power(a, _aligned(node, a, b))
 

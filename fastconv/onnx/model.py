@@ -66,7 +66,10 @@ class OnnxModel(Module):
     # ------------------------------------------------------------------------------------------- loading
 
     def _place(self, initial: dict[str, np.ndarray], nodes: Sequence[tuple[Node, Operator]]) -> None:
-        """Make initializers parameters, buffers or constants, as their uses say; what nobody uses is left out."""
+        """Make initializers parameters, buffers or constants, as their uses say; what nobody uses is left out.
+
+        A number without axes is a constant: eps, a scale, an exponent; no layer has such a parameter.
+        """
         state, trained, used = set(), set(self.output_names), set(self.output_names)
         for node, entry in nodes:
             for i, value in enumerate(node.inputs):
@@ -82,7 +85,7 @@ class OnnxModel(Module):
                 self._constants[value] = array
             elif value in state:
                 self.register_buffer(self._attribute(value), copy_aligned(array))
-            elif value in trained:
+            elif value in trained and array.ndim:
                 self.register_parameter(self._attribute(value), Parameter(copy_aligned(array)))
             else:
                 self._keep(value, array)
@@ -195,9 +198,9 @@ def load(source: Any) -> OnnxModel:
     """Return the network in a file of ONNX as a Module, to be called, trained, saved and moved like any other.
 
     Floating initializers become parameters under their names in the graph (batch normalisation's running statistics
-    become buffers, options such as the bounds of Clip stay constants), so ``state_dict``, optimisers and freezing work
-    as usual. Until ``train`` or ``eval`` is called, batch normalisation and dropout do as the file says. Shapes may be
-    unknown: nothing is fixed but the ranks of the inputs.
+    become buffers; options such as the bounds of Clip, and numbers without axes, stay constants), so ``state_dict``,
+    optimisers and freezing work as usual. Until ``train`` or ``eval`` is called, batch normalisation and dropout do as
+    the file says. Shapes may be unknown: nothing is fixed but the ranks of the inputs.
 
     ::
 
@@ -208,8 +211,9 @@ def load(source: Any) -> OnnxModel:
         source: a path, external data beside it, or an ``onnx.ModelProto``. Opsets 6 and later.
 
     Raises:
-        OperatorError: operators that fastconv does not have, all of them by name; or the package onnx is missing.
+        OperatorError: operators that fastconv does not have, all of them by name.
         DataError: a file that is missing, damaged or not a valid model.
+        ImportError: the package onnx is missing.
     """
     return OnnxModel(*read_model(source))
 

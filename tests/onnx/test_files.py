@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -127,6 +128,12 @@ def test_uses_that_are_not_there_are_named_at_once():
     lines = str(caught.value).splitlines()
     assert lines[0] == "BatchNormalization node 'one': expected spatial to be 1, got 0"
     assert lines[1].startswith("Cast node 'two': expected a type of NumPy's to cast to, got ")
+
+
+def test_without_the_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx.inliner", None)
+    with pytest.raises(ImportError, match=r"onnx: expected the package onnx \(pip install 'fastconv\[onnx\]'\), got"):
+        fastconv.onnx.load("model.onnx")
 
 
 def test_functions_of_the_model_are_opened():

@@ -221,6 +221,21 @@ def test_what_depends_on_constants_alone_is_computed_once():
     assert model.double()(np.zeros((3, 2))).dtype == np.float64
 
 
+def test_numbers_and_options_are_no_parameters():
+    nodes = [
+        make("Pow", ["x", "exponents"], ["a"]),
+        make("Mul", ["a", "factor"], ["b"]),
+        make("Add", ["b", "bias"], ["y"]),
+    ]
+    initial = {"exponents": np.float32([1, 2, 3]), "factor": np.float32(0.5), "bias": np.float32([1])}
+    model = fastconv.onnx.load(graphs.model(nodes, {"x": [3]}, ["y"], initial))
+    assert list(model.state_dict()) == ["bias"]
+    y = model(np.float32([2, 2, 2]))
+    assert y.numpy().tolist() == [2, 3, 5]
+    y.sum().backward()
+    assert model.bias.grad.tolist() == [3]
+
+
 def test_inputs_that_do_not_fit():
     model, x = fastconv.onnx.load(network()), f4("x", 1, 1, 8, 8)
     expected = r"OnnxModel: expected inputs \['x'\], each once, got"
