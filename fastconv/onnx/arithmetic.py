@@ -159,8 +159,10 @@ def matmul(node: Node) -> Run:
     def run(a: Any, b: Any) -> Any:
         if not is_float(a):
             return np.asarray(np.matmul(host(a), host(b)))
-        if len(b.shape) == 2 and len(a.shape) >= 1:
+        if len(b.shape) == 2:  # one product, whatever stands before a's last axis
             return F.linear(a, F.permute(b, (1, 0)))
+        if len(a.shape) == 2 < len(b.shape):
+            return F.transpose(F.linear(F.transpose(b, -1, -2), a), -1, -2)
         return F.matmul(a, b)
 
     return run

@@ -115,8 +115,8 @@ def lp_normalization(node: Node) -> Run:
 
     def run(x: Any) -> Any:
         total = power_sum(x, p, [axis], True)
-        none = host(total) == 0  # what is all zeros stays so
-        return F.divide(x, root(F.where(none, 1.0, total) if none.any() else total, p))
+        least = float(np.finfo(x.dtype).tiny)  # what is all zeros stays so
+        return F.divide(x, root(F.maximum(total, least), p))
 
     return run
 
