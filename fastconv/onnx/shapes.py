@@ -250,9 +250,9 @@ def _cast(x: Any, dtype: np.dtype) -> Any:
         return host(x).astype(dtype)
 
 
-def _check_type(node: Node, dtype: np.dtype) -> None:
-    if dtype.isbuiltin != 1 or dtype.kind not in "fiub":
-        raise OperatorError(mismatch(node.where, "a type of NumPy's to cast to", dtype))
+_TYPES = {"FLOAT": np.float32, "DOUBLE": np.float64, "FLOAT16": np.float16, "BOOL": np.bool_} | {
+    f"{sign}INT{bits}": np.dtype(f"{sign.lower()}int{bits}") for sign in ("", "U") for bits in (8, 16, 32, 64)
+}
 
 
 @operator("Cast", last=28)
@@ -260,15 +260,18 @@ def cast(node: Node) -> Run:
     import onnx
 
     to = node.get("to")
-    dtype = np.dtype(getattr(np, to.lower())) if isinstance(to, str) else onnx.helper.tensor_dtype_to_np_dtype(to)
-    _check_type(node, dtype)
+    name = to if isinstance(to, str) else onnx.TensorProto.DataType.Name(to)
+    if name not in _TYPES:
+        raise OperatorError(mismatch(node.where, f"a type to cast to among {', '.join(_TYPES)}", name))
+    dtype = np.dtype(_TYPES[name])
     return lambda x: _cast(x, dtype)
 
 
 @operator("CastLike", last=28)
 def cast_like(node: Node) -> Run:
     def run(x: Any, target: Any) -> Any:
-        _check_type(node, target.dtype)
+        if target.dtype not in _TYPES.values():
+            raise OperatorError(mismatch(node.where, f"a type to cast to among {', '.join(_TYPES)}", target.dtype))
         return _cast(x, target.dtype)
 
     return run

@@ -80,7 +80,7 @@ def test_files_that_are_no_models(tmp_path):
 def test_tensors_shorter_than_they_say():
     proto = linear()
     proto.graph.initializer[0].raw_data = proto.graph.initializer[0].raw_data[:-4]
-    with pytest.raises(DataError, match=r"onnx\.load: expected the model to be a valid model"):
+    with pytest.raises(DataError, match=r"onnx\.load: .*(a valid model|the values of a tensor)"):
         fastconv.onnx.load(proto)
 
 
@@ -127,7 +127,8 @@ def test_uses_that_are_not_there_are_named_at_once():
         fastconv.onnx.model.OnnxModel(proto, checked=True)
     lines = str(caught.value).splitlines()
     assert lines[0] == "BatchNormalization node 'one': expected spatial to be 1, got 0"
-    assert lines[1].startswith("Cast node 'two': expected a type of NumPy's to cast to, got ")
+    assert lines[1].startswith("Cast node 'two': expected a type to cast to among FLOAT, DOUBLE,")
+    assert lines[1].endswith(", got BFLOAT16")
 
 
 def test_without_the_package(monkeypatch):
