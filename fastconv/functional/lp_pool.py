@@ -21,7 +21,7 @@ def _lp_pool(rank: int) -> Callable:
         input: Any, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False, padding: Any = 0,
         dilation: Any = 1,
     ) -> Any:  # fmt: skip
-        p = number(op, "norm_type", norm_type, 1)
+        p = number(op, "norm_type", norm_type, 1, 1e300)
         powers = abs(input) if p == 1 else multiply(input, input) if p == 2 else pow(abs(input), p)
         total = _SUMS[rank](powers, kernel_size, stride, padding, ceil_mode, True, 1, dilation)
         return total if p == 1 else sqrt(total) if p == 2 else pow(total, 1 / p)

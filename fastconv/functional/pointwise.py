@@ -13,7 +13,7 @@ from ..backends.base import Array
 from ..errors import ArgumentError, mismatch
 from ..geometry import check_same_shape
 from ..tensor import operand, operands, record
-from ._common import bare, named
+from ._common import named
 from .arithmetic import broadcast_pair, multiply, summed_to
 
 _SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
@@ -68,7 +68,7 @@ def pow(input: Any, exponent: Any) -> Any:
     >>> pow(np.array([2.0, 3.0]), np.array([1.0, 3.0]))
     array([ 2., 27.])
     """
-    if not isinstance(exponent, Real) and np.ndim(bare(exponent)) + np.ndim(bare(input)):
+    if not isinstance(exponent, Real) and (hasattr(exponent, "dtype") or isinstance(exponent, Sequence)):
         return _power(input, exponent)
     return _apply("pow", "power", input, number("pow", "exponent", exponent))
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ..arguments import integer, number
+from ..arguments import number
 from ..backends.base import Array
 from ..errors import ArgumentError, DataError, DTypeError, ShapeError, mismatch
 from ..resampling import AxisTaps, nearest_taps
-from ..tensor import operand, record
+from ..tensor import Tensor, operand, record
 from ._common import axis, bare, host_array, integers, shape_of
 from .activation import relu
 from .arithmetic import add, broadcast_pair, multiply, reshape, summed_to
@@ -35,7 +35,7 @@ def where(condition: Any, input: Any, other: Any) -> Any:
     except ValueError:
         expected = f"condition to broadcast with input {a.shape} and other {b.shape}"
         raise ShapeError(mismatch(op, expected, f"shape {mask.shape}")) from None
-    yes, no = (backend.from_numpy(np.ascontiguousarray(np.broadcast_to(m, shape))) for m in (mask, ~mask))
+    yes, no = (backend.from_numpy(np.array(np.broadcast_to(m, shape), order="C")) for m in (mask, ~mask))
     shapes = a.shape, b.shape
 
     def chosen(array: Array, those: Array) -> Array:
@@ -52,15 +52,15 @@ def where(condition: Any, input: Any, other: Any) -> Any:
 
 
 def threshold(input: Any, threshold: float, value: float, inplace: bool = False) -> Any:
-    """Return ``input`` where it is above ``threshold``, else ``value``. ``inplace`` changes nothing.
+    """Return ``input`` where it is above ``threshold`` (or NaN), else ``value``. ``inplace`` changes nothing.
 
     >>> threshold(np.array([0.5, 2.0]), 1.0, 0.0)
     array([0., 2.])
     """
     op = "threshold"
     backend, x = operand(op, "input", input)
-    above = backend.to_numpy(x) > number(op, "threshold", threshold)
-    return where(above, input, number(op, "value", value))
+    below = backend.to_numpy(x) <= number(op, "threshold", threshold)
+    return where(below, number(op, "value", value), input)  # NaN is not below
 
 
 def prelu(input: Any, weight: Any) -> Any:
@@ -105,6 +105,7 @@ def resample(input: Any, axes: Sequence[AxisTaps | None]) -> Any:
         tail = (1,) * max(-last, 0) + x.shape[max(last, 0) :]
         tables = [None] * max(-last, 0) + list(axes[max(last, 0) :])
         return _weighed(op, input, (1, lead, *tail), tables, _sizes(x.shape, axes))
+    input = input if isinstance(input, Tensor) else x
     for i in resampled:
         shape = np.shape(bare(input))
         lifted = (1, 1, prod(shape[:i]), shape[i], prod(shape[i + 1 :]))
@@ -184,7 +185,7 @@ def tile(input: Any, dims: Sequence[int]) -> Any:
     """
     op = "tile"
     _, x = operand(op, "input", input)
-    counts = tuple(integer(op, "dims", count, 0) for count in dims)
+    counts = shape_of(op, "dims", dims)
     ndim = max(len(counts), x.ndim)
     shape, counts = (1,) * (ndim - x.ndim) + x.shape, (1,) * (ndim - len(counts)) + counts
     apart = [size for s in shape for size in (1, s)]

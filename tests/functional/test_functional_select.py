@@ -25,11 +25,11 @@ def like_torch(ours, theirs, inputs):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    "shapes", [((3, 4), (3, 4), (3, 4)), ((4,), (3, 1), ()), ((2, 1, 3), (4, 1), (3,)), ((0, 2),) * 3]
+    "shapes", [((3, 4), (3, 4), (3, 4)), ((4,), (3, 1), ()), ((), (), ()), ((2, 1, 3), (4, 1), (3,)), ((0, 2),) * 3]
 )
 def test_where_like_torch(shapes, dtype):
-    mask = normal("mask", shapes[0]) > 0
-    inputs = [normal(i, shape, dtype) for i, shape in enumerate(shapes[1:])]
+    mask = np.asarray(normal("mask", shapes[0]) > 0)
+    inputs = [np.asarray(normal(i, shape), dtype) for i, shape in enumerate(shapes[1:])]
     like_torch(lambda a, b: F.where(mask, a, b), lambda t, a, b: t.where(t.from_numpy(mask), a, b), inputs)
 
 
@@ -46,6 +46,7 @@ def test_where_leaves_infinities_and_nan_where_they_are():
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_threshold_like_torch(dtype):
     tape.assert_like_torch("threshold", [distinct("x", (3, 4), dtype)], 0.3, 0.25)
+    assert np.isnan(F.threshold(np.array([np.nan], dtype), 0.0, 1.0))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -99,6 +100,7 @@ def test_resample_is_separable_over_any_axes():
     oracle.gradcheck(
         lambda x: F.resample(x, taps), lambda dy, x: tape.run(lambda x: F.resample(x, taps), [x], dy)[1], [x]
     )
+    assert F.resample([1.0, 2.0], [None]).tolist() == [1, 2]
     with pytest.raises(ArgumentError, match="a table for each of 5 axes"):
         F.resample(x, taps[1:])
     with pytest.raises(DataError, match=re.escape("indices in [0, 2)")):
@@ -134,6 +136,12 @@ def test_prod_like_torch(shape, dim, keepdim, dtype):
     if x.ndim == 3:
         x[1, 2] = 0  # the gradient of a product with a zero in it
     like_torch(lambda x: F.prod(x, dim, keepdim), lambda t, x: t.prod(x, dim, keepdim), [x])
+
+
+def test_tile_says_what_does_not_fit():
+    for wrong in (2, "12", (1, -1)):
+        with pytest.raises((ShapeError, ArgumentError), match="tile: expected dims"):
+            F.tile(np.zeros(2), wrong)
 
 
 def test_prod_over_everything():
@@ -175,3 +183,6 @@ def test_pow_of_what_is_not_positive_and_of_a_number():
     assert db[[0, 2]].tolist() == [0, 0]
     assert np.isnan(db[1])
     assert F.pow(2.0, np.array([1.0, 3.0])).tolist() == [2, 8]
+    assert F.pow(np.array(2.0), np.array(3.0)) == 8
+    with pytest.raises(ArgumentError, match="pow: expected exponent to be a number, got None"):
+        F.pow(np.ones(2), None)
