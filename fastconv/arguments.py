@@ -53,6 +53,14 @@ def per_axis(op: str, name: str, value: object, rank: int, minimum: int, fill: i
     return (fill,) * (3 - rank) + tuple(integer(op, name, entry, minimum, 2**31 - 1) for entry in entries)  # type: ignore
 
 
+def both_ends(op: str, name: str, value: object, rank: int) -> tuple[Axes, Axes]:
+    """Return sizes before and after each axis: an int, one for each axis, or twice as many (all before, all after)."""
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes) and len(value) == 2 * rank:
+        return per_axis(op, name, value[:rank], rank, 0, 0), per_axis(op, name, value[rank:], rank, 0, 0)
+    both = per_axis(op, name, value, rank, 0, 0)
+    return both, both
+
+
 def flag(op: str, name: str, value: object) -> bool:
     """Return ``value`` if it is a bool, or raise naming the argument: a misplaced number is no yes."""
     if value is True or value is False:

@@ -35,6 +35,10 @@ class DataError(FastconvError, ValueError):
     """A data file or data set that is missing, damaged or not what it claims to be."""
 
 
+class OperatorError(FastconvError, NotImplementedError):
+    """An operator that a network needs, or a use of it, for which there is no counterpart on the other side."""
+
+
 class CheckpointError(FastconvError, RuntimeError):
     """A checkpoint or weight file that is missing, damaged or does not fit the model."""
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 from math import prod
 from typing import Any
 
-from .arguments import Axes, integer, per_axis
+from .arguments import Axes, both_ends, integer, per_axis
 from .errors import ArgumentError, ShapeError, mismatch
 
 _SIZES = {1: "L", 2: "H, W", 3: "D, H, W"}
@@ -58,7 +58,7 @@ class ConvGeometry:
     kernel: Axes
     stride: Axes
     padding: Axes  # zeros before the first element
-    padding_end: Axes  # zeros after the last one; differs from `padding` for 'same' with an even kernel
+    padding_end: Axes  # zeros after the last one
     dilation: Axes
     output: Axes
     exact: bool = False  # only algorithms that sum the products themselves: no Winograd
@@ -99,7 +99,7 @@ def _conv_axes(op: str, rank: int, input_: Axes, kernel: Axes, stride, padding, 
         before = tuple(t // 2 for t in total)
         after = tuple(t - t // 2 for t in total)
     else:
-        before = after = per_axis(op, "padding", padding, rank, 0, 0)
+        before, after = both_ends(op, "padding", padding, rank)
     extent = tuple(d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True))
     padded = tuple(i + b + a for i, b, a in zip(input_, before, after, strict=True))
     if any(p < e for p, e in zip(padded, extent, strict=True)):
@@ -199,19 +199,19 @@ def conv_transpose_geometry(
     kernel = (1,) * (3 - rank) + tuple(w[2:])
     strides = per_axis(op, "stride", stride, rank, 1, 1)
     dilations = per_axis(op, "dilation", dilation, rank, 1, 1)
-    before = per_axis(op, "padding", padding, rank, 0, 0)
+    before, after = both_ends(op, "padding", padding, rank)
     extra = per_axis(op, "output_padding", output_padding, rank, 0, 0)
     if any(e and e >= max(s, d) for e, s, d in zip(extra, strides, dilations, strict=True)):
         raise ArgumentError(
             mismatch(op, "output_padding smaller than stride or dilation", f"output_padding {_spatial(extra, rank)}")
         )
     sizes = tuple(
-        (i - 1) * s - 2 * p + d * (k - 1) + e + 1
-        for i, s, p, d, k, e in zip(x5[2:], strides, before, dilations, kernel, extra, strict=True)
+        (i - 1) * s - p - q + d * (k - 1) + e + 1
+        for i, s, p, q, d, k, e in zip(x5[2:], strides, before, after, dilations, kernel, extra, strict=True)
     )
     if min(sizes) < 1:
         raise ShapeError(mismatch(op, "an output that is not empty", f"sizes {_spatial(sizes, rank)}"))
-    ends = before, before, dilations, x5[2:]
+    ends = before, after, dilations, x5[2:]
     return ConvGeometry(x[0], w[1] * g, x[1], g, sizes, kernel, strides, *ends, exact, compute)
 
 
@@ -256,7 +256,7 @@ class PoolGeometry:
 
 
 @lru_cache(maxsize=1024)
-def _window_axis(size: int, k: int, s: int, p: int, d: int, output: int, include_pad: bool) -> AxisWindows:
+def _window_axis(size: int, k: int, s: int, p: int, q: int, d: int, output: int, include_pad: bool) -> AxisWindows:
     starts, counts, divisors = [], [], []
     for o in range(output):
         first = o * s - p
@@ -264,14 +264,14 @@ def _window_axis(size: int, k: int, s: int, p: int, d: int, output: int, include
         last = min(k, -((first - size) // d))  # positions up to its end
         starts.append(first + skipped * d)
         counts.append(max(0, last - skipped))
-        divisors.append(min(first + k, size + p) - first if include_pad else max(1, last - skipped))
+        divisors.append(min(k, -((first - size - q) // d)) if include_pad else max(1, last - skipped))
     return AxisWindows(tuple(starts), tuple(counts), d, tuple(divisors))
 
 
-def pooled_size(size: int, k: int, s: int, p: int, d: int, ceil_mode: bool) -> int:
-    """Return an axis' output size; with ``ceil_mode`` the last window must start inside the input or its left
-    padding, as in PyTorch."""
-    span = size + 2 * p - d * (k - 1) - 1
+def pooled_size(size: int, k: int, s: int, p: int, q: int, d: int, ceil_mode: bool) -> int:
+    """Return an axis' output size for paddings p and q; with ``ceil_mode`` the last window must start inside the input
+    or its left padding, as in PyTorch."""
+    span = size + p + q - d * (k - 1) - 1
     output = (-(-span // s) if ceil_mode else span // s) + 1
     if ceil_mode and (output - 1) * s >= size + p:
         output -= 1
@@ -292,25 +292,22 @@ def pool_geometry(
     _check_sizes(op, x5, rank)
     kernel = per_axis(op, "kernel_size", kernel_size, rank, 1, 1)
     strides = kernel if stride is None else per_axis(op, "stride", stride, rank, 1, 1)
-    pads = per_axis(op, "padding", padding, rank, 0, 0)
+    before, after = both_ends(op, "padding", padding, rank)
     dilations = per_axis(op, "dilation", dilation, rank, 1, 1)
     extent = tuple(d * (k - 1) + 1 for d, k in zip(dilations, kernel, strict=True))
-    if any(2 * p > e for p, e in zip(pads, extent, strict=True)):
+    if before is after and any(2 * p > e for p, e in zip(before, extent, strict=True)):
         expected = f"padding of at most half the (dilated) kernel_size {_spatial(extent, rank)}"
-        raise ArgumentError(mismatch(op, expected, _spatial(pads, rank)))
+        raise ArgumentError(mismatch(op, expected, _spatial(before, rank)))
     if divisor_override is not None:
         divisor_override = integer(op, "divisor_override", divisor_override, 1)
-    sizes = zip(x5[2:], kernel, strides, pads, dilations, strict=True)
-    output = tuple(pooled_size(i, k, s, p, d, ceil_mode) for i, k, s, p, d in sizes)
+    axes = list(zip(x5[2:], kernel, strides, before, after, dilations, strict=True))
+    output = tuple(pooled_size(*axis, ceil_mode) for axis in axes)
     if min(output) < 1:
         raise ShapeError(
             mismatch(op, "padded input at least as large as the kernel", f"input {_spatial(x5[2:], rank)}, "
-                     f"kernel_size {_spatial(kernel, rank)}, padding {_spatial(pads, rank)}")
+                     f"kernel_size {_spatial(kernel, rank)}, padding {_spatial(before, rank)}")
         )  # fmt: skip
-    windows = tuple(
-        _window_axis(*axis, bool(count_include_pad))
-        for axis in zip(x5[2:], kernel, strides, pads, dilations, output, strict=True)
-    )
+    windows = tuple(_window_axis(*axis, size, bool(count_include_pad)) for axis, size in zip(axes, output, strict=True))
     if any(0 in axis.count for axis in windows):
         raise ShapeError(mismatch(op, "every window to see an input element", "one that sees padding alone"))
     return PoolGeometry(x[0], x[1], x5[2:], output, windows, divisor_override)

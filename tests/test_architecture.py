@@ -50,6 +50,7 @@ ALLOWED = {
     "models": {"errors", "arguments", "tensor", "nn", "init", "detection"},
     "inspection": {"errors", "arguments", "geometry", "random", "tensor", "nn", "backends"},
     "plots": {"errors", "arguments", "tensor", "nn", "inspection", "data"},
+    "onnx": {"errors", "arguments", "resampling", "tensor", "functional", "nn", "fastconv"},
     "data": {"errors", "config"},
     "training": {*RECORDS, "precision", "random", "functional", "nn", "optim", "models", "data", "plots", "fastconv"},
     "rbm": {"errors", "arguments", "nn", "backends"},
@@ -65,6 +66,8 @@ LAZY = {
     "matplotlib": ("plots.py",),
     "PIL": ("data/images.py",),
     "sklearn": ("data/digits/make.py",),
+    "onnx": ("onnx",),
+    "google": ("onnx",),
     "safetensors": ("training", "interop"),
     "tqdm": ("data/download.py", "training/progress.py"),
 }

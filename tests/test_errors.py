@@ -16,6 +16,7 @@ from fastconv.backends.base import Backend
         ("ArgumentError", ValueError),
         ("DeviceError", RuntimeError),
         ("DataError", ValueError),
+        ("OperatorError", NotImplementedError),
         ("CheckpointError", RuntimeError),
     ],
 )

@@ -96,8 +96,8 @@ def test_windows_of_an_adaptive_axis():
     ],
 )
 def test_ceil_mode(size, k, s, p, d, floor, ceil):
-    assert geometry.pooled_size(size, k, s, p, d, False) == floor
-    assert geometry.pooled_size(size, k, s, p, d, True) == ceil
+    assert geometry.pooled_size(size, k, s, p, p, d, False) == floor
+    assert geometry.pooled_size(size, k, s, p, p, d, True) == ceil
 
 
 def test_same_padding_puts_the_odd_zero_at_the_end():

@@ -69,7 +69,8 @@ def _conv(rank: int) -> Callable:
         weight: (OC, IC / groups, {rank} kernel sizes), of the same dtype.
         bias: (OC,), or None.
         stride, dilation: an int, or one for each axis.
-        padding: zeros at both ends, an int or one for each axis; 'valid' is none, 'same' keeps the size (stride 1).
+        padding: zeros at both ends, an int or one for each axis; or two for each: all those before, then all after;
+            'valid' is none, 'same' keeps the size (stride 1).
         groups: the channels are split into this many groups that do not see each other.
         exact: True refuses Winograd's algorithm, which ``explain`` names where it would be used (float32 kernels of
             3x3 and 5x5: faster, relative RMS error below 1e-5, and a NaN or infinity spoils the 4x4 outputs around it);
@@ -171,7 +172,8 @@ def _conv_transpose(rank: int) -> Callable:
         input: (N, IC, {rank} sizes), or (IC, {rank} sizes) without a batch; float32 or float64.
         weight: (IC, OC / groups, {rank} kernel sizes), of the same dtype.
         bias: (OC,), or None.
-        stride, padding, dilation, groups: of the convolution whose adjoint this is.
+        stride, padding, dilation, groups: of the convolution whose adjoint this is; ``padding`` may be two for each
+            axis there too.
         exact: as for ``conv{rank}d``.
         output_padding: how much larger, at the far end, the output is: a convolution with a stride maps several
             sizes to one. Smaller than the stride or the dilation.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any
+
+import numpy as np
 
 from ..arguments import number
 from ..backends.base import Array
@@ -11,7 +14,7 @@ from ..errors import ArgumentError, mismatch
 from ..geometry import check_same_shape
 from ..tensor import operand, operands, record
 from ._common import named
-from .arithmetic import multiply
+from .arithmetic import broadcast_pair, multiply, summed_to
 
 _SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
 
@@ -48,17 +51,48 @@ sqrt, sqrt_backward = _plain("sqrt", "sqrt", "the square root: NaN below 0")
 abs, abs_backward = _plain("abs", "abs", "the absolute value; its gradient at 0 is 0")
 reciprocal, reciprocal_backward = _plain("reciprocal", "reciprocal", "1 / input")
 erf, erf_backward = _plain("erf", "erf", "the error function")
+floor, floor_backward = _plain("floor", "floor", "the largest whole number that is not larger; its gradient is 0")
+ceil, ceil_backward = _plain("ceil", "ceil", "the smallest whole number that is not smaller; its gradient is 0")
+round, round_backward = _plain("round", "round", "the nearest whole number, the even one of two; its gradient is 0")
+sign, sign_backward = _plain("sign", "sign", "-1, 0 or 1, NaN for NaN; its gradient is 0")
+sin, sin_backward = _plain("sin", "sin", "the sine")
+cos, cos_backward = _plain("cos", "cos", "the cosine")
 softsign, softsign_backward = _plain("softsign", "softsign", "``input / (1 + |input|)``")
 
 
-def pow(input: Any, exponent: float) -> Any:
-    """Return ``input ** exponent`` for one number ``exponent``.
+def pow(input: Any, exponent: Any) -> Any:
+    """Return ``input ** exponent``: a number, or an array, with NumPy's broadcasting (``input`` may be a number then).
 
-    >>> import numpy as np
     >>> pow(np.array([2.0, 3.0]), 2)
     array([4., 9.])
+    >>> pow(np.array([2.0, 3.0]), np.array([1.0, 3.0]))
+    array([ 2., 27.])
     """
+    if not isinstance(exponent, Real) and (hasattr(exponent, "dtype") or isinstance(exponent, Sequence)):
+        return _power(input, exponent)
     return _apply("pow", "power", input, number("pow", "exponent", exponent))
+
+
+def _power(input: Any, exponent: Any) -> Any:
+    """Powers of one array by another, by NumPy in float64 whatever the device."""
+    backend, a, b = broadcast_pair("pow", input, exponent)
+    base, power = (backend.to_numpy(array).astype(np.float64) for array in (a, b))
+    with np.errstate(all="ignore"):
+        y = np.asarray(base**power)
+
+    def backward(dy: Array, needs: Sequence[bool]) -> tuple:
+        with np.errstate(all="ignore"):
+            slopes = (
+                np.where(power == 0, 0.0, power * base ** (power - 1)),
+                np.where((base == 0) & (power >= 0), 0.0, y * np.log(base)),
+            )
+        return tuple(
+            summed_to(backend, backend.multiply(dy, backend.from_numpy(slope.astype(dy.dtype))), array.shape)
+            if need else None
+            for slope, array, need in zip(slopes, (a, b), needs, strict=True)
+        )  # fmt: skip
+
+    return record(backend.from_numpy(y.astype(a.dtype)), (input, exponent), backward)
 
 
 def pow_backward(dy: Any, x: Any, exponent: float) -> Array:

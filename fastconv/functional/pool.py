@@ -110,7 +110,8 @@ def _max_pool(rank: int) -> Callable:
 
     Args:
         input: (N, C, {rank} sizes), or without N.
-        kernel_size, padding, dilation: an int, or one for each axis; padding counts as minus infinity.
+        kernel_size, padding, dilation: an int, or one for each axis; padding counts as minus infinity, and may be two
+            for each axis: all those before, then all after.
         stride: as these; ``kernel_size`` where None.
         return_indices: also return each maximum's flat position in its (spatial) plane, integers.
 
@@ -171,9 +172,9 @@ def _adaptive_max_pool_backward(rank: int) -> Callable:
 # ---------------------------------------------------------------------------------------- average pooling
 
 
-def _avg_options(op, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override) -> tuple:
+def _avg_options(op, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation) -> tuple:
     flags = flag(op, "ceil_mode", ceil_mode), flag(op, "count_include_pad", count_include_pad)
-    return kernel_size, stride, padding, 1, *flags, divisor_override
+    return kernel_size, stride, padding, dilation, *flags, divisor_override
 
 
 def _avg_pool(rank: int) -> Callable:
@@ -181,9 +182,11 @@ def _avg_pool(rank: int) -> Callable:
 
     def avg_pool(
         input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
-        count_include_pad: bool = True, divisor_override: int | None = None,
+        count_include_pad: bool = True, divisor_override: int | None = None, dilation: Any = 1,
     ) -> Any:  # fmt: skip
-        options = _avg_options(op, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+        options = _avg_options(
+            op, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation
+        )
         return _avg(op, rank, input, _pool_sizes, options)
 
     avg_pool.__doc__ = f"""Return the mean of each window of {rank}-D ``input``.
@@ -193,6 +196,7 @@ def _avg_pool(rank: int) -> Callable:
         kernel_size, stride, padding, ceil_mode: as ``max_pool{rank}d``; padding counts as zeros.
         count_include_pad: divide by the window's size with its padding; without it if False.
         divisor_override: divide by this instead.
+        dilation: as ``max_pool{rank}d`` (torch has none).
 
     >>> import numpy as np
     >>> {op}(np.arange(4.0).reshape(1, 1{", 1" * (rank - 1)}, 4), {"(" + "1, " * (rank - 1) + "2,)"})
@@ -207,8 +211,11 @@ def _avg_pool_backward(rank: int) -> Callable:
     def avg_pool_backward(
         dy: Any, input_shape: Sequence[int], kernel_size: Any, stride: Any = None, padding: Any = 0,
         ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: int | None = None,
+        dilation: Any = 1,
     ) -> Any:  # fmt: skip
-        options = _avg_options(op, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+        options = _avg_options(
+            op, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation
+        )
         return _avg_gradient(op, rank, dy, input_shape, _pool_sizes, options)
 
     avg_pool_backward.__doc__ = f"""Return dx of ``avg_pool{rank}d``: each ``dy`` spread evenly over its window."""

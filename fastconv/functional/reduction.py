@@ -1,9 +1,9 @@
-"""Maxima and minima, of two arrays and along axes; products of matrices."""
+"""Maxima and minima, of two arrays and along axes; other reductions; products of matrices."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
+from math import prod as size_of
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,9 @@ from ..backends.base import Array, Backend
 from ..errors import ArgumentError, ShapeError, mismatch
 from ..tensor import operand, operands, record
 from ._common import axis
-from .arithmetic import broadcast_pair, mean, multiply, subtract, summed_to
+from .arithmetic import add, broadcast_pair, mean, multiply, reshape, subtract, sum, summed_to
+from .pointwise import exp, log
+from .shape import cat, permute, split
 
 
 def maximum(input: Any, other: Any) -> Any:
@@ -68,10 +70,7 @@ def amin(input: Any, dim: int | Sequence[int] | None = None, keepdim: bool = Fal
 
 def _extreme(op: str, input: Any, dim: Any, keepdim: bool, largest: bool) -> Any:
     backend, x = operand(op, "input", input)
-    dims = range(x.ndim) if dim is None else dim if isinstance(dim, Sequence) else (dim,)
-    axes = tuple([axis(op, "dim", d, x.ndim) for d in dims])
-    if len(set(axes)) < len(axes):
-        raise ArgumentError(mismatch(op, "each dim once", tuple(dims)))
+    axes = _axes(op, dim, x.ndim)
     if any(x.shape[a] == 0 for a in axes):
         raise ShapeError(mismatch(op, "axes with at least one element", f"input {x.shape}"))
     kept, mask = backend.extremes(x, axes, largest) if axes else (x, backend.from_numpy(np.ones(x.shape, x.dtype)))
@@ -82,6 +81,14 @@ def _extreme(op: str, input: Any, dim: Any, keepdim: bool, largest: bool) -> Any
         return (backend.multiply(mask, shared),)
 
     return record(backend.reshape(kept, shape), (input,), backward)
+
+
+def _axes(op: str, dim: Any, ndim: int) -> tuple[int, ...]:
+    dims = range(ndim) if dim is None else dim if isinstance(dim, Sequence) else (dim,)
+    axes = tuple([axis(op, "dim", d, ndim) for d in dims])
+    if len(set(axes)) < len(axes):
+        raise ArgumentError(mismatch(op, "each dim once", tuple(dims)))
+    return axes
 
 
 def matmul(input: Any, other: Any) -> Any:
@@ -126,7 +133,7 @@ def matmul(input: Any, other: Any) -> Any:
 def _stack(backend: Backend, array: Array, shape: Sequence[int], lead: Sequence[int]) -> Array:
     """Return matrices (number, rows, columns)."""
     full = backend.broadcast_to(backend.reshape(array, shape), (*lead, *shape[-2:]))
-    return backend.reshape(full, (prod(lead), *shape[-2:]))
+    return backend.reshape(full, (size_of(lead), *shape[-2:]))
 
 
 def _products(backend: Backend, a: Array, b: Array, shape: Sequence[int]) -> Array:
@@ -135,6 +142,48 @@ def _products(backend: Backend, a: Array, b: Array, shape: Sequence[int]) -> Arr
     if not each:
         return backend.from_numpy(np.zeros((0, *shape), a.dtype))
     return backend.reshape(backend.cat(each, 0), (len(each), *shape))
+
+
+def prod(input: Any, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Any:
+    """Return the product over ``dim``, or over everything (0-d): 1 where there is nothing. Halves are multiplied with
+    each other until one element is left.
+
+    >>> prod(np.array([[1.0, 2.0], [3.0, 4.0]]), dim=0)
+    array([3., 8.])
+    """
+    op = "prod"
+    backend, x = operand(op, "input", input)
+    shape, axes = x.shape, _axes(op, dim, x.ndim)
+    rest = [i for i in range(x.ndim) if i not in axes]
+    lead, count = [shape[i] for i in rest], size_of([shape[i] for i in axes])
+    out = [1 if i in axes else size for i, size in enumerate(shape)] if keepdim else lead
+    if not count:
+        return record(backend.from_numpy(np.ones(out, x.dtype)), (input,), lambda dy, needs: (backend.scale(x, 0.0),))
+    y = reshape(permute(input, [*rest, *axes]), (*lead, count))
+    while count > 1:
+        half = count // 2
+        parts = split(y, [half, half, count % 2], len(lead))
+        y = multiply(parts[0], parts[1])
+        y = cat([y, parts[2]], len(lead)) if count % 2 else y
+        count = half + count % 2
+    return reshape(y, out)
+
+
+def logsumexp(input: Any, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Any:
+    """Return ``log(sum(exp(input)))`` over ``dim``, without overflow.
+
+    >>> logsumexp(np.array([1000.0, 1000.0]))
+    array(1000.69314718)
+    """
+    op = "logsumexp"
+    backend, x = operand(op, "input", input)
+    axes = _axes(op, dim, x.ndim)
+    if any(x.shape[i] == 0 for i in axes):
+        raise ShapeError(mismatch(op, "axes with at least one element", f"input {x.shape}"))
+    most = backend.to_numpy(backend.extremes(x, axes, True)[0] if axes else x)
+    most = backend.from_numpy(np.where(np.isfinite(most), most, 0).astype(x.dtype))
+    total = sum(exp(subtract(input, most)), axes, keepdim)
+    return add(log(total), backend.reshape(most, total.shape))
 
 
 def variance(input: Any, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Any:

@@ -20,7 +20,8 @@ FUNCTIONS = {
     "mish": ([], None), "hardswish": ([], None), "hardsigmoid": ([], None), "hardtanh": ([-0.5, 0.8], None),
     "relu6": ([], None), "softplus": ([1.3], None), "softsign": ([], None), "exp": ([], None), "abs": ([], None),
     "erf": ([], None), "log": ([], (0.1, 5)), "sqrt": ([], (0.1, 5)), "reciprocal": ([], (0.3, 5)),
-    "pow": ([2.5], (0.1, 3)), "clip": ([-1.0, 0.5], None),
+    "floor": ([], None), "ceil": ([], None), "round": ([], None), "sign": ([], None), "sin": ([], None),
+    "cos": ([], None), "pow": ([2.5], (0.1, 3)), "clip": ([-1.0, 0.5], None),
 }  # fmt: skip
 by_name = pytest.mark.parametrize("name", FUNCTIONS)
 

@@ -49,7 +49,7 @@ class Elements(Arrays):
 
         elu (x, or below 0 a * (exp(x / b) - 1)), gelu, gelu_tanh, silu, mish, hardswish, hardsigmoid (a * x + b within
         [0, 1]), softplus (log(1 + exp(a * x)) / a), softsign, clip and hardtanh (within [a, b]), exp, log, sqrt, abs,
-        reciprocal, erf, power (x ** a).
+        reciprocal, erf, power (x ** a), floor, ceil, round (halves to even), sign, sin, cos.
         """
         raise self._missing("pointwise_forward")
 

@@ -88,6 +88,12 @@ POINTWISE = {
     "abs": Function(lambda x, a, b: np.abs(x), lambda x, a, b: np.sign(x)),
     "reciprocal": Function(lambda x, a, b: 1 / x, lambda x, a, b: -1 / (x * x)),
     "erf": Function(lambda x, a, b: _erf(x), lambda x, a, b: 2 / math.sqrt(math.pi) * np.exp(-x * x)),
+    "floor": Function(lambda x, a, b: np.floor(x), lambda x, a, b: np.zeros_like(x)),
+    "ceil": Function(lambda x, a, b: np.ceil(x), lambda x, a, b: np.zeros_like(x)),
+    "round": Function(lambda x, a, b: np.rint(x), lambda x, a, b: np.zeros_like(x)),
+    "sign": Function(lambda x, a, b: np.sign(x), lambda x, a, b: np.zeros_like(x)),
+    "sin": Function(lambda x, a, b: np.sin(x), lambda x, a, b: np.cos(x)),
+    "cos": Function(lambda x, a, b: np.cos(x), lambda x, a, b: -np.sin(x)),
     "power": Function(lambda x, a, b: x**a, lambda x, a, b: a * x ** (a - 1) if a else np.zeros_like(x)),
 }  # fmt: skip
 
