@@ -34,6 +34,15 @@ def _leaky_relu(b: Builder, node: Node) -> None:
     _unary(b, node, "LeakyRelu", alpha=float(node["negative_slope"]))
 
 
+@writes("dropout_apply")
+def _dropout_apply(b: Builder, node: Node) -> None:
+    """A choice by a mask; masks that are drawn at random are refused where they are drawn."""
+    x = b.exact(node["x"])
+    if node["factor"] != 1:
+        x = b.emit("Mul", [x, b.number(node["factor"], node.result.dtype)])
+    b.put(node.result, b.emit("Where", [b.exact(node["mask"]), x, b.number(0, node.result.dtype)]))
+
+
 @writes("cast")
 def _cast(b: Builder, node: Node) -> None:
     from onnx.helper import np_dtype_to_tensor_dtype
@@ -116,6 +125,10 @@ def _gelu(e: _Expression, x: str, approximate: str) -> str:
     return e("Mul", e("Mul", x, e.number(0.5)), e("Add", inner, e.number(1)))
 
 
+_NAMED = {
+    "softsign": "Softsign", "exp": "Exp", "log": "Log", "sqrt": "Sqrt", "abs": "Abs", "reciprocal": "Reciprocal",
+    "erf": "Erf", "floor": "Floor", "ceil": "Ceil", "round": "Round", "sign": "Sign", "sin": "Sin", "cos": "Cos",
+}  # fmt: skip
 # Kind -> what computes it of x; a and b are its parameters.
 _KINDS = {
     "silu": lambda e, x, a, b: e("Mul", x, e("Sigmoid", x)),
@@ -123,15 +136,8 @@ _KINDS = {
     "hardswish": lambda e, x, a, b: e("HardSwish", x) if e.opset >= 14 else e("Mul", x, _hardsigmoid(e, x, 1 / 6, 0.5)),
     "hardsigmoid": _hardsigmoid,
     "softplus": lambda e, x, a, b: _softplus(e, x, a),
-    "softsign": lambda e, x, a, b: e("Softsign", x),
     "clip": _clip,
     "hardtanh": _clip,
-    "exp": lambda e, x, a, b: e("Exp", x),
-    "log": lambda e, x, a, b: e("Log", x),
-    "sqrt": lambda e, x, a, b: e("Sqrt", x),
-    "abs": lambda e, x, a, b: e("Abs", x),
-    "reciprocal": lambda e, x, a, b: e("Reciprocal", x),
-    "erf": lambda e, x, a, b: e("Erf", x),
     "power": lambda e, x, a, b: e("Pow", x, e.number(a)),
     "elu": _elu,
     "gelu": lambda e, x, a, b: _gelu(e, x, "none"),
@@ -142,8 +148,10 @@ _KINDS = {
 @writes("pointwise_forward")
 def _pointwise(b: Builder, node: Node) -> None:
     kind = node["kind"]
+    if kind in _NAMED:
+        return _unary(b, node, _NAMED[kind])
     if kind not in _KINDS:
-        raise b.refused(node, f"a kind of {', '.join(_KINDS)}", repr(kind))
+        raise b.refused(node, f"a kind of {', '.join((*_NAMED, *_KINDS))}", repr(kind))
     name, sizes = b.stored(node["x"])
     b.put(node.result, _KINDS[kind](_Expression(b, node.result.dtype), name, node["a"], node["b"]), sizes)
 

@@ -167,7 +167,7 @@ def _avg_pool_forward(b: Builder, node: Node) -> None:
     g, x = geometry_of(node), node["x"]
     name, rank, found = _plain(b, x, g)
     exact = g.divisor_override is None and all(axis.divisor == axis.count for axis in g.windows)
-    if None in found:
+    if None in found or (b.opset < 19 and any(entry.dilation != 1 for entry in found)):
         put_lowered(b, node.result, _by_matrices(b, name, x, rank, g), rank)
     elif exact and _is_global(g, rank):
         put_lowered(b, node.result, b.emit("GlobalAveragePool", [name]), rank)

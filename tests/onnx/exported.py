@@ -38,7 +38,9 @@ def outputs_of(model: Callable, inputs: Sequence[np.ndarray]) -> list[np.ndarray
     def leaves(tree: Any) -> list[np.ndarray]:
         if isinstance(tree, dict):
             tree = list(tree.values())
-        return [leaf for entry in tree for leaf in leaves(entry)] if isinstance(tree, (tuple, list)) else [tree.numpy()]
+        if isinstance(tree, (tuple, list)):
+            return [leaf for entry in tree for leaf in leaves(entry)]
+        return [] if tree is None else [tree.numpy()]
 
     return leaves(found)
 
@@ -75,3 +77,21 @@ def check(
 def ops(proto: Any) -> str:
     """The operators of a file, in their order."""
     return " ".join(node.op_type for node in proto.graph.node)
+
+
+def settled(model: nn.Module) -> nn.Module:
+    """Give a network values under which each layer sees numbers of about unit size, statistics included."""
+    rng = np.random.default_rng(7)
+    for _, module, name, value in model._slots():
+        array = np.asarray(value)
+        if array.ndim > 1:
+            new = rng.standard_normal(array.shape, np.float32) * np.float32(np.sqrt(2 / array[0].size))
+        elif array.ndim == 1:
+            new = (1 if name in ("weight", "running_var") else 0) + rng.uniform(-0.3, 0.3, array.shape)
+        else:
+            continue
+        if isinstance(value, nn.Parameter):
+            value.data = new.astype(np.float32)
+        else:
+            setattr(module, name, new.astype(np.float32))
+    return model

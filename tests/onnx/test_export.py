@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
-from exported import check, ops
+from exported import check, ops, settled
 
 from fastconv import init, models, nn
 
@@ -45,24 +44,6 @@ MORE = {
     "lenet5": {"Tanh"}, "fcn": {"ConvTranspose", "Pad", "Slice"}, "unet2d": {"ConvTranspose"},
     "unet3d": {"ConvTranspose"}, "cifar_net": {"Pad"}, "grid_detector": {"Reshape"},
 }  # fmt: skip
-
-
-def settled(model: nn.Module) -> nn.Module:
-    """Give a network values under which each layer sees numbers of about unit size, statistics included."""
-    rng = np.random.default_rng(7)
-    for _, module, name, value in model._slots():
-        array = np.asarray(value)
-        if array.ndim > 1:
-            new = rng.standard_normal(array.shape, np.float32) * np.float32(np.sqrt(2 / array[0].size))
-        elif array.ndim == 1:
-            new = (1 if name in ("weight", "running_var") else 0) + rng.uniform(-0.3, 0.3, array.shape)
-        else:
-            continue
-        if isinstance(value, nn.Parameter):
-            value.data = new.astype(np.float32)
-        else:
-            setattr(module, name, new.astype(np.float32))
-    return model
 
 
 def created(name: str, options: dict) -> nn.Module:

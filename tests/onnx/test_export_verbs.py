@@ -7,7 +7,7 @@ import pytest
 from exported import check, ops
 
 from fastconv import functional as F
-from fastconv import nn
+from fastconv import nn, resampling
 
 RNG = np.random.default_rng(5)
 
@@ -29,6 +29,7 @@ def f(name, *args, **options):
 
 
 MAPS = (2, 6, 9, 11)
+TABLE = resampling.interpolating_taps(np.array([0.3, 2.5, 1.0]), 4, resampling.triangle, 1)
 CASES = {
     # convolution
     "conv1d": (conv(1, weight(4, 6, 3), weight(4)), [(2, 6, 9)], "Conv"),
@@ -37,6 +38,7 @@ CASES = {
     "conv2d": (conv(2, weight(4, 6, 3, 2), weight(4), stride=(2, 1), padding=(1, 0)), [MAPS], "Conv"),
     "conv2d dilated": (conv(2, weight(4, 6, 3, 3), dilation=(2, 3), padding=2), [MAPS], "Conv"),
     "conv2d depthwise": (conv(2, weight(6, 1, 3, 3), groups=6, padding=1), [MAPS], "Conv"),
+    "conv2d uneven": (conv(2, weight(4, 6, 3, 3), padding=(1, 0, 2, 1)), [MAPS], "Conv"),
     "conv2d rows": (conv(2, weight(4, 6, 1, 3)), [(2, 6, 1, 9)], "Conv"),
     "conv3d": (conv(3, weight(4, 3, 2, 3, 3), weight(4), groups=2, padding=1), [(2, 6, 4, 5, 6)], "Conv"),
     "conv3d flat": (conv(3, weight(4, 6, 1, 3, 3)), [(2, 6, 1, 5, 6)], "Conv"),
@@ -45,6 +47,7 @@ CASES = {
         up(2, weight(6, 2, 3, 3), weight(4), stride=2, padding=1, output_padding=1, groups=2), [MAPS], "ConvTranspose",
     ),
     "conv_transpose2d dilated": (up(2, weight(6, 4, 3, 3), dilation=2, padding=1), [MAPS], "ConvTranspose"),
+    "conv_transpose2d uneven": (up(2, weight(6, 4, 3, 3), stride=2, padding=(1, 0, 0, 1)), [MAPS], "ConvTranspose"),
     "conv_transpose3d": (up(3, weight(6, 4, 2, 2, 2), stride=2), [(2, 6, 3, 4, 2)], "ConvTranspose"),
     "unit": (f("conv_unit", weight(4, 6, 3, 3), weight(4), pool=2), [MAPS], "Conv Relu MaxPool"),
     "unit without pool": (f("conv_unit", weight(4, 6, 3)), [(2, 6, 9)], "Conv Relu"),
@@ -76,6 +79,11 @@ CASES = {
     ),
     "avg_pool2d divisor": (f("avg_pool2d", 3, 2, divisor_override=5), [MAPS], "AveragePool Mul"),
     "avg_pool2d subsamples": (f("avg_pool2d", 1, 2), [MAPS], "AveragePool"),
+    "avg_pool2d dilated": (f("avg_pool2d", 3, 2, 1, dilation=(1, 2)), [MAPS], "MatMul MatMul"),
+    "avg_pool2d uneven": (f("avg_pool2d", 3, 2, (1, 0, 0, 1)), [MAPS], "AveragePool"),
+    "avg_pool2d uneven ceil": (f("avg_pool2d", 3, 2, (1, 0, 0, 1), ceil_mode=True), [MAPS], None),
+    "max_pool2d uneven": (f("max_pool2d", 3, 2, (1, 0, 0, 2)), [MAPS], "MaxPool"),
+    "lp_pool2d": (f("lp_pool2d", 2.0, 3), [MAPS], None),
     "avg_pool3d": (f("avg_pool3d", 2, padding=1), [(2, 3, 5, 4, 6)], "AveragePool"),
     "adaptive_avg_pool2d global": (f("adaptive_avg_pool2d", 1), [MAPS], "GlobalAveragePool"),
     "adaptive_avg_pool2d regular": (f("adaptive_avg_pool2d", (3, 5)), [(2, 3, 6, 9)], "AveragePool"),
@@ -113,6 +121,8 @@ CASES = {
     "linear without bias": (f("linear", weight(4, 6)), [(2, 6)], "Gemm"),
     "linear of sequences": (f("linear", weight(4, 6), weight(4)), [(2, 5, 6)], "Reshape Gemm Reshape"),
     "matmul": (f("matmul", weight(6, 4)), [(2, 6)], None),
+    "prelu": (f("prelu", weight(6)), [MAPS], None),
+    "prod": (f("prod", dim=2), [(2, 3, 5)], None),
     "softmax": (f("softmax", 1), [MAPS], "Softmax"),
     "softmax last": (f("softmax", -1), [MAPS], "Softmax"),
     "log_softmax": (f("log_softmax", 2), [MAPS], "LogSoftmax"),
@@ -177,6 +187,7 @@ CASES = {
     "bicubic": (f("interpolate", size=(14, 7), mode="bicubic"), [MAPS], "Resize"),
     "bicubic corners": (f("interpolate", size=(14, 7), mode="bicubic", align_corners=True), [MAPS], "Resize"),
     "bicubic antialias": (f("interpolate", size=(5, 7), mode="bicubic", antialias=True), [MAPS], "MatMul MatMul"),
+    "resample": (lambda x: F.resample(x, [None, TABLE, None, TABLE]), [(2, 4, 3, 4)], None),
     "area": (f("interpolate", size=(7, 4), mode="area"), [MAPS], "MatMul MatMul"),
 }  # fmt: skip
 
@@ -192,7 +203,9 @@ ACTIVATIONS = {
     "relu": "Relu", "leaky_relu": "LeakyRelu", "sigmoid": "Sigmoid", "tanh": "Tanh", "relu6": "Clip",
     "elu": "Elu", "celu": "Elu", "hardtanh": "Clip", "selu": "Elu Mul", "silu": "Sigmoid Mul", "hardswish": "HardSwish",
     "hardsigmoid": "HardSigmoid", "softplus": "Softplus", "softsign": "Softsign", "exp": "Exp", "abs": "Abs",
-    "reciprocal": "Reciprocal", "erf": "Erf", "mish": "Softplus Tanh Mul", "gelu": None, "log": "Log", "sqrt": "Sqrt",
+    "reciprocal": "Reciprocal", "erf": "Erf", "floor": "Floor", "ceil": "Ceil",
+    "round": "Round", "sign": "Sign", "sin": "Sin", "cos": "Cos",
+    "mish": "Softplus Tanh Mul", "gelu": None, "log": "Log", "sqrt": "Sqrt",
 }  # fmt: skip
 
 
