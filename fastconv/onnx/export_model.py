@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +23,7 @@ OLDEST, NEWEST = 13, 22  # opsets
 def export(
     model: Callable, inputs: Any, path: str | os.PathLike[str] | None = None, opset: int = 18,
     dynamic_batch: bool = True, input_names: Sequence[str] | None = None, output_names: Sequence[str] | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> Any:  # fmt: skip
     """Return ``model`` in inference mode as a ``ModelProto`` of ONNX, and write it to ``path`` if there is one.
 
@@ -39,6 +40,7 @@ def export(
             all sizes to those of ``inputs``.
         input_names, output_names: names for the inputs (else those of the parameters of ``forward``) and the outputs
             (else 'output', or those of the dict or named tuple that the model returns, or 'output0', 'output1', ...).
+        metadata: strings to store in the file.
 
     Raises:
         OperatorError: operations that ONNX does not have, with their modules; or the package onnx is missing.
@@ -67,6 +69,8 @@ def export(
         value.name = name
     load_writers()
     proto = _proto(onnx, graph, opset, output_names)
+    if metadata:
+        onnx.helper.set_model_props(proto, _strings(metadata))
     if path is not None:
         _write(path, proto)
     return proto
@@ -92,6 +96,12 @@ def _named(option: str, names: Sequence[str] | None, count: int) -> Sequence[str
     if not plain or len(set(names)) != len(names) or len(names) != count:
         raise ArgumentError(mismatch(OP, f"{option} of {count} different names", names))
     return names
+
+
+def _strings(metadata: Mapping[str, str]) -> dict[str, str]:
+    if not isinstance(metadata, Mapping) or not all(isinstance(s, str) for item in metadata.items() for s in item):
+        raise ArgumentError(mismatch(OP, "metadata of strings by name", metadata))
+    return dict(metadata)
 
 
 def _write(path: str | os.PathLike[str], proto: Any) -> None:
