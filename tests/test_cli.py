@@ -287,7 +287,9 @@ def test_what_ends_a_job_is_one_line(
 @pytest.fixture
 def trained(capsys: pytest.CaptureFixture[str]) -> Path:
     """A network that has seen 300 of the embedded digits."""
-    options = "--model lenet5 --limit 300 --epochs 10 --no-augment --lr 0.05 --batch-size 20".split()
+    options = [
+        "--model", "lenet5", "--limit", "300", "--epochs", "10", "--no-augment", "--lr", "0.05", "--batch-size", "20",
+    ]  # fmt: skip
     assert main(["train", "--dataset", "digits", "--output", "run", "--quiet", *options]) == 0
     return Path("run")
 
