@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import backends
 from ..errors import OperatorError, mismatch
-from ..graph import Graph, Node, Times, Value
+from ..graph import Graph, Node, Resized, Times, Value
 from ..graph.graph import Sizes, values_in
 
 OP = "onnx.export"  # as messages name what is done here
@@ -252,6 +252,52 @@ class Builder:
     def number(self, value: float, dtype: Any) -> str:
         """Return the name of an initializer of one number (0-d)."""
         return self.constant(np.array(value, dtype), "number")
+
+    def cast(self, name: str, dtype: Any) -> str:
+        """Write a tensor as another ``dtype``."""
+        from onnx.helper import np_dtype_to_tensor_dtype
+
+        return self.emit("Cast", [name], to=np_dtype_to_tensor_dtype(np.dtype(dtype)))
+
+    def reduce(self, op: str, name: str, axes: Sequence[int], keepdims: bool = False) -> str:
+        """Write a reduction over ``axes``, which are an input or, in older opsets, an attribute."""
+        if op == "ReduceSum" or self.opset >= 18:
+            return self.emit(op, [name, self.integers(axes)], keepdims=int(keepdims))
+        return self.emit(op, [name], axes=list(axes), keepdims=int(keepdims))
+
+
+# ------------------------------------------------------------------------------------------------ spatial axes
+
+
+def lowered(b: Builder, x: Value, least: int = 1) -> tuple[str, int]:
+    """Return the name of ``x`` (N, C, D, H, W) with as few spatial axes as it lies in the file with, and how many.
+
+    Where it does not lie so, it is reshaped to as few as its leading sizes of 1 allow, but not to less than ``least``.
+    """
+    stored = b.stored(x)
+    spare = 0
+    while spare < 2 and x.sizes[2 + spare] == 1:
+        spare += 1
+    for left_out in range(spare + 1):
+        if stored.sizes == (*x.sizes[:2], *x.sizes[2 + left_out :]):
+            return stored.name, 3 - left_out
+    rank = max(3 - spare, least)
+    return b.reshaped(stored, (*x.sizes[:2], *x.sizes[5 - rank :])), rank
+
+
+def put_lowered(b: Builder, y: Value | None, name: str, rank: int) -> None:
+    """Say that ``y`` (N, C, D, H, W) lies in the file with ``rank`` spatial axes."""
+    if y is not None:
+        b.put(y, name, (*y.sizes[:2], *y.sizes[5 - rank :]))
+
+
+def geometry_of(node: Node, name: str = "geometry") -> Any:
+    """Return a node's geometry, for any batch: its ``n`` does not count."""
+    found = node[name]
+    return found.geometry if isinstance(found, Resized) else found
+
+
+# -------------------------------------------------------------------------------------------------- all writers
 
 
 def load_writers() -> Mapping[str, Writer]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Node, Times
-from .export_builder import Builder, writes
+from ..graph import Node, Times, Value
+from .export_builder import Builder, product, writes
 
 # ------------------------------------------------------------------------------------- one value, elementwise
 
@@ -45,12 +45,8 @@ def _dropout_apply(b: Builder, node: Node) -> None:
 
 @writes("cast")
 def _cast(b: Builder, node: Node) -> None:
-    from onnx.helper import np_dtype_to_tensor_dtype
-
-    if node["x"].dtype == node["dtype"]:
-        b.put(node.result, *b.stored(node["x"]))
-    else:
-        _unary(b, node, "Cast", to=np_dtype_to_tensor_dtype(node["dtype"]))
+    name, sizes = b.stored(node["x"])
+    b.put(node.result, name if node["x"].dtype == node["dtype"] else b.cast(name, node["dtype"]), sizes)
 
 
 @writes("scale")
@@ -75,7 +71,7 @@ def _mean(b: Builder, node: Node, a: Any, factor: float) -> bool:
     sizes = [x.sizes[i] for i in axes]
     if not axes or any(isinstance(size, Times) for size in sizes) or factor * prod(sizes) != 1:
         return False
-    b.put(node.result, _reduce(b, "ReduceMean", b.exact(x), axes, bool(summed["keepdims"])))
+    b.put(node.result, b.reduce("ReduceMean", b.exact(x), axes, summed["keepdims"]))
     return True
 
 
@@ -163,12 +159,27 @@ _BINARY = {"add": "Add", "subtract": "Sub", "multiply": "Mul", "divide": "Div", 
 
 @writes(*_BINARY)
 def _binary(b: Builder, node: Node) -> None:
-    first, second = node["a"], node["b"]
+    _combined(b, node.result, _BINARY[node.verb], node["a"], node["b"])
+
+
+def _combined(b: Builder, result: Value, op: str, first: Value, second: Value) -> None:
     one, two = b.stored(first), b.stored(second)
     if first.sizes == second.sizes and one.sizes == two.sizes:  # in whatever sizes both lie
-        b.put(node.result, b.emit(_BINARY[node.verb], [one.name, two.name]), one.sizes)
+        b.put(result, b.emit(op, [one.name, two.name]), one.sizes)
     else:
-        b.put(node.result, b.emit(_BINARY[node.verb], [b.exact(first), b.exact(second)]))
+        b.put(result, b.emit(op, [b.exact(first), b.exact(second)]))
+
+
+def follow(b: Builder, y: Value, node: Node) -> None:
+    """Write what a verb does to its sum ``y``: a residual is added, an activation applied."""
+    residual, activation = (node.arguments.get(name) for name in ("residual", "activation"))
+    if residual is not None:
+        _combined(b, y, "Add", y, residual)
+    if activation is not None:
+        if activation != "relu":
+            raise b.refused(node, "activation 'relu'", repr(activation))
+        name, sizes = b.stored(y)
+        b.put(y, b.emit("Relu", [name]), sizes)
 
 
 # -------------------------------------------------------------------------------------------------- along axes
@@ -180,29 +191,20 @@ def _axes(axis: Any, ndim: int) -> list[int]:
     return [axis] if isinstance(axis, int) else list(axis)
 
 
-def _reduce(b: Builder, op: str, x: str, axes: list[int], keepdims: bool) -> str:
-    if op == "ReduceSum" or b.opset >= 18:
-        return b.emit(op, [x, b.integers(axes)], keepdims=int(keepdims))
-    return b.emit(op, [x], axes=axes, keepdims=int(keepdims))
-
-
 @writes("sum")
 def _sum(b: Builder, node: Node) -> None:
     x = node["a"]
     axes = _axes(node["axis"], len(x.sizes))
-    name = _reduce(b, "ReduceSum", b.exact(x), axes, bool(node["keepdims"])) if axes else b.exact(x)
+    name = b.reduce("ReduceSum", b.exact(x), axes, node["keepdims"]) if axes else b.exact(x)
     b.put(node.result, name)
 
 
 @writes("extremes")
 def _extremes(b: Builder, node: Node) -> None:
-    from onnx.helper import np_dtype_to_tensor_dtype
-
     x = b.exact(node["a"])
-    found = _reduce(b, "ReduceMax" if node["largest"] else "ReduceMin", x, _axes(node["axis"], 0), True)
+    found = b.reduce("ReduceMax" if node["largest"] else "ReduceMin", x, node["axis"], True)
     b.put(node.results[0], found)
-    mask = b.emit("Equal", [x, found])
-    b.put(node.results[1], b.emit("Cast", [mask], to=np_dtype_to_tensor_dtype(node.result.dtype)))
+    b.put(node.results[1], b.cast(b.emit("Equal", [x, found]), node.result.dtype))
 
 
 @writes("softmax_forward", "log_softmax_forward")
@@ -217,10 +219,8 @@ def _softmax(b: Builder, node: Node) -> None:
         b.put(node.result, b.emit(op, [stored.name], axis=axis), stored.sizes)
 
 
-def axis_of(b: Builder, x: Any) -> int | None:
+def axis_of(b: Builder, x: Value) -> int | None:
     """Return which axis of what lies in the file is the middle one of ``x`` (A, C, B); None if there is none."""
-    from .export_builder import product
-
     sizes = b.stored(x).sizes
     for axis, size in enumerate(sizes):
         if (product(sizes[:axis]), size, product(sizes[axis + 1 :])) == x.sizes:

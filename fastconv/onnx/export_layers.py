@@ -7,41 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Node, Resized, Value
+from ..graph import Node, Value
 from ..resampling import AxisTaps, interpolation
-from .export_builder import Builder, Stored, writes
+from .export_builder import Builder, Stored, geometry_of, lowered, put_lowered, writes
+from .export_elements import follow
 from .export_pool import along, max_pool
-
-# ------------------------------------------------------------------------------------------------ spatial axes
-
-
-def lowered(b: Builder, x: Value, least: int = 1) -> tuple[str, int]:
-    """Return the name of ``x`` (N, C, D, H, W) with as few spatial axes as it lies in the file with, and how many.
-
-    Where it does not lie so, it is reshaped to as few as its leading sizes of 1 allow, but not to less than ``least``.
-    """
-    stored = b.stored(x)
-    spare = 0
-    while spare < 2 and x.sizes[2 + spare] == 1:
-        spare += 1
-    for left_out in range(spare + 1):
-        if stored.sizes == (*x.sizes[:2], *x.sizes[2 + left_out :]):
-            return stored.name, 3 - left_out
-    rank = max(3 - spare, least)
-    return b.reshaped(stored, (*x.sizes[:2], *x.sizes[5 - rank :])), rank
-
-
-def put_lowered(b: Builder, y: Value | None, name: str, rank: int) -> None:
-    """Say that ``y`` (N, C, D, H, W) lies in the file with ``rank`` spatial axes."""
-    if y is not None:
-        b.put(y, name, (*y.sizes[:2], *y.sizes[5 - rank :]))
-
-
-def geometry_of(node: Node, name: str = "geometry") -> Any:
-    """Return a node's geometry, for any batch: its ``n`` does not count."""
-    found = node[name]
-    return found.geometry if isinstance(found, Resized) else found
-
 
 # ------------------------------------------------------------------------------------------------- convolution
 
@@ -84,27 +54,16 @@ def _conv_transpose(b: Builder, node: Node) -> None:
 
 @writes("conv_act_forward", "conv_act_pool_forward")
 def _unit(b: Builder, node: Node) -> None:
-    """A convolution, perhaps with a sum, an activation and a max-pool behind it."""
-    pooling = geometry_of(node, "pool_geometry") if "pool_geometry" in node.arguments else None
-    g, y = geometry_of(node), node.result
-    inner = Value("result", "", (y.shape[0], *g.output_shape[1:]), y.dtype)
-    inner.sizes = (y.sizes[0], *g.output_shape[1:])
-    name, rank = _conv(b, node, "Conv", node["x"], inner)
-    residual = node.arguments.get("residual")
-    if residual is not None:
-        other, its_rank = lowered(b, residual, rank)
-        if its_rank != rank:
-            other = b.reshaped(
-                Stored(other, (*y.sizes[:2], *y.sizes[5 - its_rank :])), inner.sizes[:2] + inner.sizes[5 - rank :]
-            )
-        name = b.emit("Add", [name, other])
-    if node["activation"] is not None:
-        name = b.emit({"relu": "Relu"}[node["activation"]], [name])
-    if pooling is None:
-        put_lowered(b, y, name, rank)
-    else:
-        put_lowered(b, inner, name, rank)
-        max_pool(b, node, inner, pooling, y, None)
+    """A convolution, what follows its sum, and perhaps a max-pool."""
+    y, pooling = node.result, None
+    if "pool_geometry" in node.arguments:
+        pooling, sizes = geometry_of(node, "pool_geometry"), geometry_of(node).output_shape[1:]
+        y = Value("result", "", (y.shape[0], *sizes), y.dtype)
+        y.sizes = (node.result.sizes[0], *sizes)
+    put_lowered(b, y, *_conv(b, node, "Conv", node["x"], y))
+    follow(b, y, node)
+    if pooling is not None:
+        max_pool(b, node, y, pooling, node.result, None)
 
 
 # ------------------------------------------------------------------------------------------------------ linear

@@ -13,23 +13,18 @@ import numpy as np
 
 from ..graph import Node, Value
 from .export_builder import Builder, Stored, Written, product, writes
-from .export_elements import axis_of
+from .export_elements import axis_of, follow
 
 
 @writes("batch_norm_statistics")
 def _statistics(b: Builder, node: Node) -> None:
     """Mean and variance, for those who use them in another way than the nodes below."""
     x, c = b.exact(node["x"]), node["x"].sizes[1]
-    mean = _mean(b, x)
+    mean = b.reduce("ReduceMean", x, (0, 2), True)
     centred = b.emit("Sub", [x, mean])
-    for value, name in zip(node.results, (mean, _mean(b, b.emit("Mul", [centred, centred]))), strict=True):
+    variance = b.reduce("ReduceMean", b.emit("Mul", [centred, centred]), (0, 2), True)
+    for value, name in zip(node.results, (mean, variance), strict=True):
         b.put(value, b.reshaped(Stored(name, (1, c, 1)), (c,)))
-
-
-def _mean(b: Builder, x: str) -> str:
-    if b.opset >= 18:
-        return b.emit("ReduceMean", [x, b.integers([0, 2])], keepdims=1)
-    return b.emit("ReduceMean", [x], axes=[0, 2], keepdims=1)
 
 
 @writes("reciprocal_root")
@@ -40,6 +35,11 @@ def _reciprocal_root(b: Builder, node: Node) -> None:
 
 @writes("batch_norm_forward")
 def _batch_norm(b: Builder, node: Node) -> None:
+    _normalised(b, node)
+    follow(b, node.result, node)
+
+
+def _normalised(b: Builder, node: Node) -> None:
     root = b.producers.get(node["rstd"])
     if root is not None and root.verb == "reciprocal_root":
         by = b.producers.get(root["variance"])

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..geometry import AxisWindows, PoolGeometry
 from ..graph import Node, Value
-from .export_builder import Builder, Stored, product, writes
+from .export_builder import Builder, Stored, geometry_of, lowered, product, put_lowered, writes
 
 
 class Regular(NamedTuple):
@@ -83,8 +83,6 @@ def along(b: Builder, x: Stored, axis: int, matrix: np.ndarray) -> str:
 
 def _plain(b: Builder, x: Value, g: PoolGeometry) -> tuple[str, int, list[Regular | None]]:
     """Return the name of the input, its rank, and the windows of its axes."""
-    from .export_layers import lowered
-
     name, rank = lowered(b, x)
     if any(size != 1 for size in g.output[: 3 - rank]):
         name, rank = b.exact(x), 3
@@ -107,16 +105,12 @@ def _is_global(g: PoolGeometry, rank: int) -> bool:
 
 @writes("max_pool_forward")
 def _max_pool_forward(b: Builder, node: Node) -> None:
-    from .export_layers import geometry_of
-
     indices = node.results[1] if node.results[1] in b.used else None
     max_pool(b, node, node["x"], geometry_of(node), node.result, indices)
 
 
 def max_pool(b: Builder, node: Node, x: Value, g: PoolGeometry, y: Value, indices: Value | None) -> None:
     """Write the maxima of the windows, and where they stand if ``indices`` are asked for."""
-    from .export_layers import put_lowered
-
     name, rank, found = _plain(b, x, g)
     if None in found:
         if indices is not None:
@@ -126,20 +120,27 @@ def max_pool(b: Builder, node: Node, x: Value, g: PoolGeometry, y: Value, indice
         made, where = b.emit("MaxPool", [name], 2, **_attributes(found))
         plane = b.number(prod(g.input), np.int64)  # ONNX counts through the batch and the channels
         where = b.emit("Mod", [where, plane])
-        if indices.dtype != np.int64:
-            where = b.emit("Cast", [where], to=_onnx_type(indices.dtype))
+        where = where if indices.dtype == np.int64 else b.cast(where, indices.dtype)
         put_lowered(b, y, made, rank)
         put_lowered(b, indices, where, rank)
     elif _is_global(g, rank):
         put_lowered(b, y, b.emit("GlobalMaxPool", [name]), rank)
     else:
-        put_lowered(b, y, b.emit("MaxPool", [name], **_attributes(found)), rank)
+        made = b.emit("MaxPool", [name], 2 if _padded(b, name) else 1, **_attributes(found))
+        put_lowered(b, y, made if isinstance(made, str) else made[0], rank)
 
 
-def _onnx_type(dtype: np.dtype) -> int:
-    from onnx.helper import np_dtype_to_tensor_dtype
+def _padded(b: Builder, name: str) -> list[int]:
+    """Return the widths of the constant Pad that a tensor comes from, if it does.
 
-    return np_dtype_to_tensor_dtype(dtype)
+    onnxruntime folds such a Pad into the pooling behind it (https://github.com/microsoft/onnxruntime/pull/18136), zeros
+    even into MaxPool, which pads with minus infinity, and widths that it then refuses. It does not where MaxPool has a
+    second output; means are computed in another way where it would refuse.
+    """
+    before = b.written(name)
+    if before is None or before.op != "Pad" or before.attributes["mode"] != "constant":
+        return []
+    return b.initializers[before.inputs[1]].tolist()
 
 
 def _gathered_maxima(b: Builder, name: str, first: int, g: PoolGeometry) -> str:
@@ -150,10 +151,7 @@ def _gathered_maxima(b: Builder, name: str, first: int, g: PoolGeometry) -> str:
         places = np.arange(max(axis.count)).clip(max=np.array(axis.count)[:, None] - 1)
         table = (np.array(axis.start)[:, None] + axis.step * places).astype(np.int64)
         gathered = b.emit("Gather", [name, b.constant(table, "index")], axis=2 + i)
-        if b.opset >= 18:
-            name = b.emit("ReduceMax", [gathered, b.integers([3 + i])], keepdims=0)
-        else:
-            name = b.emit("ReduceMax", [gathered], axes=[3 + i], keepdims=0)
+        name = b.reduce("ReduceMax", gathered, (3 + i,))
     return name
 
 
@@ -162,12 +160,11 @@ def _gathered_maxima(b: Builder, name: str, first: int, g: PoolGeometry) -> str:
 
 @writes("avg_pool_forward")
 def _avg_pool_forward(b: Builder, node: Node) -> None:
-    from .export_layers import geometry_of, put_lowered
-
     g, x = geometry_of(node), node["x"]
     name, rank, found = _plain(b, x, g)
     exact = g.divisor_override is None and all(axis.divisor == axis.count for axis in g.windows)
-    if None in found or (b.opset < 19 and any(entry.dilation != 1 for entry in found)):
+    padded = max(_padded(b, name), default=0)
+    if None in found or any(padded >= e.kernel or (e.dilation != 1 and b.opset < 19) for e in found):
         put_lowered(b, node.result, _by_matrices(b, name, x, rank, g), rank)
     elif exact and _is_global(g, rank):
         put_lowered(b, node.result, b.emit("GlobalAveragePool", [name]), rank)
