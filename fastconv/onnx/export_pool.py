@@ -164,7 +164,7 @@ def _avg_pool_forward(b: Builder, node: Node) -> None:
     name, rank, found = _plain(b, x, g)
     exact = g.divisor_override is None and all(axis.divisor == axis.count for axis in g.windows)
     padded = max(_padded(b, name), default=0)
-    if None in found or any(padded >= e.kernel or (e.dilation != 1 and b.opset < 19) for e in found):
+    if None in found or any(_is_beyond(entry, padded, b.opset) for entry in found):
         put_lowered(b, node.result, _by_matrices(b, name, x, rank, g), rank)
     elif exact and _is_global(g, rank):
         put_lowered(b, node.result, b.emit("GlobalAveragePool", [name]), rank)
@@ -177,6 +177,12 @@ def _avg_pool_forward(b: Builder, node: Node) -> None:
             same = (factor == factor.flat[0]).all()
             made = b.emit("Mul", [made, b.number(factor.flat[0], x.dtype) if same else b.constant(factor, "factor")])
         put_lowered(b, node.result, made, rank)
+
+
+def _is_beyond(axis: Regular, padded: int, opset: int) -> bool:
+    """Whether AveragePool cannot be used: with dilation in older opsets, or behind a Pad that is folded into it."""
+    too_wide = padded and padded + max(axis.begin, axis.end) >= axis.kernel
+    return bool(too_wide) or (axis.dilation != 1 and opset < 19)
 
 
 def _correction(g: PoolGeometry, rank: int, found: Sequence[Regular]) -> np.ndarray:
