@@ -10,6 +10,7 @@ from fastconv import init, models, nn
 # Name: shapes of the inputs, options. Small, where the network allows it.
 NETWORKS = {
     "alexnet": ([(2, 3, 63, 63)], {"num_classes": 7}),
+    "alexnet_2012": ([(2, 3, 63, 63)], {"num_classes": 7}),
     "vgg11": ([(2, 3, 32, 32)], {"num_classes": 7}),
     "vgg13": ([(2, 3, 32, 32)], {"num_classes": 7}),
     "vgg16": ([(2, 3, 32, 32)], {"num_classes": 7}),
@@ -41,7 +42,7 @@ NETWORKS = {
 PLAIN = {"Conv", "BatchNormalization", "Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Concat",
          "Add", "Flatten", "Gemm"}  # fmt: skip
 MORE = {
-    "lenet5": {"Tanh"}, "fcn": {"ConvTranspose", "Pad", "Slice"}, "unet2d": {"ConvTranspose"},
+    "lenet5": {"Tanh"}, "alexnet_2012": {"LRN"}, "fcn": {"ConvTranspose", "Pad", "Slice"}, "unet2d": {"ConvTranspose"},
     "unet3d": {"ConvTranspose"}, "cifar_net": {"Pad"}, "grid_detector": {"Reshape"},
 }  # fmt: skip
 
