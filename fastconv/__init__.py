@@ -12,8 +12,8 @@ from .tensor import Tensor, is_grad_enabled, no_grad, tensor  # the function tak
 __version__ = "0.1.0"
 
 _MODULES = (
-    "backends", "boost", "config", "data", "detection", "errors", "geometry", "graph", "init", "inspection", "models",
-    "nn", "onnx", "optim", "plots", "random", "rbm", "sklearn", "training", "tuning",
+    "backends", "boost", "config", "data", "detection", "errors", "geometry", "graph", "init", "inspection", "interop",
+    "models", "nn", "onnx", "optim", "plots", "random", "rbm", "sklearn", "training", "tuning",
 )  # fmt: skip
 _NAMES = {
     "Parameter": "nn",
@@ -25,7 +25,9 @@ _NAMES = {
     "empty_cache": "backends.cpu.runtime",
     "explain": "functional.explain",
     "features": "inspection.features",
+    "load": "interop.weights",
     "manual_seed": "random",
+    "save": "interop.weights",
     "show_config": "info",
     "summary": "inspection.summary",
     "trace": "graph",

@@ -1,4 +1,5 @@
-"""The command line: ``fastconv train | evaluate | predict | info``. Parsing and exit codes; ``training`` does the work.
+"""The command line: ``fastconv train | evaluate | predict | export | info``. Parsing and exit codes; ``training`` does
+the work.
 
 Exit codes: 0 done; 2 wrong usage, data or files (one line on stderr); 130 interrupted.
 """
@@ -81,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--json", action="store_true", help="print JSON")
     predict.set_defaults(job=_predict)
 
+    export = jobs.add_parser("export", help="write a trained network as a file of ONNX")
+    export.add_argument("model", nargs="?", help="model file or folder of a run (default: the latest under runs/)")
+    export.add_argument("--output", metavar="FILE", help="default: model.onnx beside the model")
+    export.add_argument("--opset", type=_positive, default=18, metavar="N", help="version of ONNX's operators")
+    export.set_defaults(job=_export)
+
     info = jobs.add_parser("info", help="show versions, machine, backends and data")
     info.add_argument("--json", action="store_true", help="print JSON")
     info.set_defaults(job=_info)
@@ -120,6 +127,13 @@ def _predict(options: argparse.Namespace) -> int:
         width = max(len(answer["file"]) for answer in answers)
         for answer in answers:
             print(f"{answer['file']:<{width}}  {answer['class']}  {100 * answer['probability']:.1f} %")
+    return _OK
+
+
+def _export(options: argparse.Namespace) -> int:
+    from .training import job
+
+    print(f"written to {job.export(options.model, options.output, options.opset)}")
     return _OK
 
 

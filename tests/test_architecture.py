@@ -28,6 +28,7 @@ needs_tree = pytest.mark.skipif(not (TREE / "csrc" / "simd").is_dir(), reason="t
 # Who may import whom. A unit is a module or folder of the package; each device is one of its own.
 SEAMS = {"errors", "config", "arguments", "geometry", "resampling"}
 RECORDS = {"errors", "config", "tensor"}
+LAYERS = {"precision", "functional", "nn"}
 ALLOWED = {
     "errors": set(),
     "config": {"errors"},
@@ -52,9 +53,10 @@ ALLOWED = {
     "models": {"errors", "arguments", "tensor", "nn", "init", "detection"},
     "inspection": {"errors", "arguments", "geometry", "random", "tensor", "nn", "backends"},
     "plots": {"errors", "arguments", "tensor", "nn", "inspection", "data"},
-    "onnx": {"errors", "arguments", "resampling", "tensor", "functional", "nn", "backends", "fastconv"},
+    "onnx": {*SEAMS, "tensor", "functional", "nn", "data", "graph", "backends", "fastconv"},
     "data": {"errors", "config"},
-    "training": {*RECORDS, "precision", "random", "functional", "nn", "optim", "models", "data", "plots", "fastconv"},
+    "training": {*RECORDS, *LAYERS, "random", "optim", "models", "data", "interop", "onnx", "plots", "fastconv"},
+    "interop": {"errors", "tensor", "data"},
     "estimator": {"errors"},
     "rbm": {"errors", "arguments", "estimator", "nn", "backends"},
     "boost": {"errors", "arguments", "estimator", "backends"},
@@ -74,7 +76,8 @@ LAZY = {
     "PIL": ("data/images.py",),
     "sklearn": ("data/digits/make.py", "estimator.py", "sklearn.py"),
     "onnx": ("onnx",),
-    "safetensors": ("training", "interop"),
+    "google": ("onnx",),
+    "safetensors": ("interop",),
     "tqdm": ("data/download.py", "training/progress.py"),
 }
 

@@ -18,7 +18,7 @@ from idx_files import write_set
 import fastconv
 from fastconv import config, data
 from fastconv.cli import main
-from fastconv.training import checkpoint, plots
+from fastconv.training import checkpoint, inference, plots
 
 REAL = config.data_dir()
 AVAILABLE = plots.available
@@ -288,18 +288,8 @@ def test_what_ends_a_job_is_one_line(
 def trained(capsys: pytest.CaptureFixture[str]) -> Path:
     """A network that has seen 300 of the embedded digits."""
     options = [
-        "--model",
-        "lenet5",
-        "--limit",
-        "300",
-        "--epochs",
-        "10",
-        "--no-augment",
-        "--lr",
-        "0.05",
-        "--batch-size",
-        "20",
-    ]
+        "--model", "lenet5", "--limit", "300", "--epochs", "10", "--no-augment", "--lr", "0.05", "--batch-size", "20",
+    ]  # fmt: skip
     assert main(["train", "--dataset", "digits", "--output", "run", "--quiet", *options]) == 0
     return Path("run")
 
@@ -333,6 +323,31 @@ def test_evaluate_agrees_with_training_and_predict_reads_pictures(
     assert right >= 7  # a small network after a short training, on digits that it has seen
     assert main(["predict", paths[0], "--model", "run"]) == 0
     assert re.fullmatch(rf"{paths[0]}  \d  \d+\.\d %\n", capsys.readouterr().out)
+
+
+def test_export_writes_what_other_programs_run(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnx.checker", reason="onnx is missing: pip install fastconv[onnx]")
+    import onnx
+    from onnx.reference import ReferenceEvaluator
+
+    assert main(["export", "run"]) == 0
+    assert capsys.readouterr().out.endswith("written to run/model.onnx\n")
+    assert main(["export", "run/model.safetensors", "--output", "small.onnx", "--opset", "13"]) == 0
+    network, about = inference.load_model("run")
+    digits = data.load("digits").test.images[:20]
+    x = ((digits[:, None] / np.float32(255) - about.mean) / about.std).astype(np.float32)
+    for name in ("run/model.onnx", "small.onnx"):
+        proto = onnx.load(name)
+        facts = {entry.key: entry.value for entry in proto.metadata_props}
+        assert json.loads(facts["classes"]) == about.classes
+        assert (float(facts["mean"]), float(facts["std"])) == (about.mean, about.std)
+        expected = network(x).numpy()
+        assert np.abs(ReferenceEvaluator(proto).run(None, {"input": x})[0] - expected).max() < 1e-4
+    capsys.readouterr()
+    assert main(["export", "run", "--opset", "12"]) == 2
+    assert "opset" in one_line(capsys)
+    assert main(["export", "run", "--output", "missing/x.onnx"]) == 2
+    assert "missing/x.onnx" in one_line(capsys)
 
 
 def test_predict_names_bad_pictures(capsys: pytest.CaptureFixture[str]) -> None:

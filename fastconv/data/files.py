@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 
 
-def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write ``data`` to ``path``: a temporary file beside it, flushed to the disk, then renamed over it.
+def write_atomic(path: str | os.PathLike[str], *parts: bytes | memoryview) -> None:
+    """Write ``parts``, one after the other, to ``path``: a temporary file beside it, flushed to the disk, then renamed.
 
     Raises:
         OSError: the write failed (disk full, no permission, ...). What stood at ``path`` is untouched.
@@ -24,7 +24,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes) -> None:
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's 0600 is for secrets

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .. import init, nn
 from ..nn import functional as F
+
+_OLD_NAME = re.compile(r"(?<=\.)(norm|conv)\.([12])(?=\.\w+$)")
 
 
 class DenseLayer(nn.Module):
@@ -72,6 +75,13 @@ class DenseNet(nn.Module):
     def forward(self, input: Any) -> Any:
         maps = F.relu(self.features(input))
         return self.classifier(F.flatten(F.adaptive_avg_pool2d(maps, 1), 1))
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> Any:
+        """``Module.load_state_dict``, also of names as in torchvision's own files, which write ``norm.1`` for ``norm1``
+        in the dense layers."""
+        if isinstance(state_dict, Mapping):
+            state_dict = {_OLD_NAME.sub(r"\1\2", str(name)): value for name, value in state_dict.items()}
+        return super().load_state_dict(state_dict, strict)
 
 
 def _transition(channels: int, dtype: Any) -> nn.Sequential:

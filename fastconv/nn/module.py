@@ -6,7 +6,7 @@ state but not trained) are attributes whose names were registered.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,6 +49,7 @@ class Module:
     training: bool = True
     _holds_statistics: bool = False  # stays in inference mode, whatever ``train`` says: ``freeze``
     _buffers: Mapping[str, bool] = {}  # name -> whether state_dict holds it
+    _optional: Collection[str] = ()  # of those, which a state that is loaded may lack
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no forward")
@@ -188,7 +189,7 @@ class Module:
             )
         slots = list(self._slots())
         known = {key for key, *_ in slots}
-        missing = [key for key, *_ in slots if key not in state_dict]
+        missing = [key for key, module, name, _ in slots if key not in state_dict and name not in module._optional]
         unexpected = [key for key in state_dict if key not in known]
         problems = [f"missing {key}" for key in missing] + [f"unexpected {key}" for key in unexpected]
         problems = problems if strict else []

@@ -18,6 +18,7 @@ class _BatchNorm(Module):
     num_batches_tracked (0-d int64). ``momentum`` None averages over all batches since the start."""
 
     axes: tuple[int, ...]  # how many axes an input may have
+    _optional = ("num_batches_tracked",)  # files from before PyTorch 0.4.1 lack it; the count then stays
 
     def __init__(
         self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1, affine: bool = True,

@@ -1,7 +1,8 @@
-"""The jobs of the command line, from options to printed results: train, evaluate, predict. Parsing is in cli.py."""
+"""The jobs of the command line, from options to printed results: train, evaluate, predict, export. cli.py parses."""
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from .. import data
 from ..data import Dataset, Loader
+from ..data.images import SIZE
 from ..errors import CheckpointError, mismatch
 from . import checkpoint, folder, inference, plots, report
 from .config import completed, make, resumed
@@ -88,6 +90,29 @@ def predict(paths: Sequence[str], model: str | None) -> list[dict[str, Any]]:
         {"file": str(path), "class": about.classes[index], "probability": round(float(row[index]), 4)}
         for path, index, row in zip(paths, best, probability, strict=True)
     ]
+
+
+def export(model: str | None, output: str | None, opset: int) -> Path:
+    """Write a trained model as a file of ONNX, beside the model where there is no ``output``; return its path.
+
+    It takes images (N, 1, 28, 28) as the network does: pixels of 0 to 1, minus ``mean``, over ``std``. The file's
+    metadata has these numbers and the classes.
+
+    Raises:
+        FastconvError: the model is not usable, the file cannot be written, or the package onnx is missing.
+    """
+    from .. import onnx
+
+    path = Path(model or folder.latest(folder.MODEL_FILE))
+    network, about = inference.load_model(path)
+    target = Path(output) if output else (path if path.is_dir() else path.parent) / "model.onnx"
+    facts = {
+        "model": about.model, "dataset": about.dataset, "classes": json.dumps(about.classes), "mean": repr(about.mean),
+        "std": repr(about.std),
+    }  # fmt: skip
+    example = np.zeros((1, 1, SIZE, SIZE), about.dtype)
+    onnx.export(network, example, target, opset, metadata=facts)
+    return target
 
 
 def _saved(output: str | None) -> tuple[dict[str, Any], Path]:

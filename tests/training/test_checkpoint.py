@@ -14,6 +14,7 @@ import pytest
 
 from fastconv.data.files import write_atomic
 from fastconv.errors import CheckpointError
+from fastconv.interop import safetensors
 from fastconv.training import checkpoint
 
 TREE = {
@@ -97,8 +98,8 @@ def _header(value: object) -> bytes:
 
 def _signed(tree: object) -> bytes:
     """A file of ours whose checksum holds and whose tree is none."""
-    head = {"kind": "checkpoint", "tree": tree}
-    return _header({"__metadata__": {"fastconv": json.dumps({**head, "sha256": checkpoint._digest(head, {})})}})
+    strings = {"fastconv": json.dumps({"kind": "checkpoint", "tree": tree})}
+    return _header({"__metadata__": {**strings, safetensors.CHECKSUM: safetensors._digest({}, strings)}})
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,8 @@ def _signed(tree: object) -> bytes:
         b"", b"hello", b"\x80\x04N.", bytes(100), b"\xff" * 100, _header({}), _header({"__metadata__": {}}),
         _header({"__metadata__": {"fastconv": "{}"}}), _header({"__metadata__": {"fastconv": "[]"}}),
         _header({"__metadata__": {"fastconv": "nonsense"}}),
-        _header({"__metadata__": {"fastconv": '{"kind": "checkpoint", "tree": {"$array": "x"}, "sha256": "0"}'}}),
+        _header({"__metadata__": {"fastconv": '{"kind": "checkpoint", "tree": {"$array": "x"}}'}}),
+        _header({"__metadata__": {"fastconv": '{"kind": "checkpoint", "tree": {"$dict": []}}'}}),
         _header({"a": {"dtype": "F32", "shape": [1 << 60], "data_offsets": [0, 1 << 62]}}),
         _header({"__metadata__": {"fastconv": "[" * 100_000}}), struct.pack("<Q", 1 << 62) + bytes(100),
         _signed([1, 2]), _signed({"$array": "x", "$tuple": []}), _signed({"$array": "x"}), _signed({"$mark": 3}),
