@@ -57,6 +57,7 @@ FUNCTIONS = {
     "indices": lambda x: F.max_pool2d(x, 2, return_indices=True),
     "softmax": lambda x: F.log_softmax(F.softmax(x, 1), -1),
     "extremes": lambda x: F.maximum(F.amax(x, 1), F.amin(x, (1,))),
+    "matmul": lambda x: F.matmul(x, values(6, 5)),
     "lrn": lambda x: F.local_response_norm(x, 3),
     "unbatched": lambda x: F.relu(F.transpose(x, 0, 1)),
     "variance": lambda x: F.variance(x, (1, 2)),
