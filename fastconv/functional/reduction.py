@@ -13,6 +13,7 @@ from ..errors import ArgumentError, ShapeError, mismatch
 from ..tensor import operand, operands, record
 from ._common import axis
 from .arithmetic import add, broadcast_pair, mean, multiply, reshape, subtract, sum, summed_to
+from .linear import linear
 from .pointwise import exp, log
 from .shape import cat, permute, split
 
@@ -111,6 +112,8 @@ def matmul(input: Any, other: Any) -> Any:
     except ValueError:
         expected = f"other to broadcast with input {a.shape}"
         raise ShapeError(mismatch(op, expected, f"shape {b.shape}")) from None
+    if a.ndim > 1 and b.ndim == 2:  # all rows at once
+        return linear(input, permute(other, (1, 0)))
     (m, k), p = left[-2:], right[-1]
     rows, columns = _stack(backend, a, left, lead), _stack(backend, b, right, lead)
     y = _products(backend, rows, columns, (m, p))

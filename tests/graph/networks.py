@@ -7,6 +7,7 @@ import numpy as np
 from fastconv import init, models, nn
 
 SHAPES = {
+    "deep_network": [(7, 5)], "logistic_regression": [(35,)],
     "alexnet": [(3, 70, 70)], "alexnet_2012": [(3, 67, 75)], "cifar_net": [(3, 32, 32)], "densenet121": [(3, 33, 40)],
     "densenet161": [(3, 32, 32)], "densenet169": [(3, 32, 32)], "densenet201": [(3, 32, 32)], "fcn": [(3, 40, 33)],
     "googlenet": [(3, 40, 33)], "grid_detector": [(3, 32, 48)], "lenet5": [(1, 28, 28)], "nin_cifar": [(3, 32, 32)],
@@ -16,6 +17,7 @@ SHAPES = {
     "vgg16": [(3, 33, 40)], "vgg19": [(3, 32, 32)], "volume_classifier": [(2, 8, 9, 8), (3,)],
 }  # fmt: skip
 OPTIONS = {
+    "deep_network": {"features": 35}, "logistic_regression": {"features": 35},
     "fcn": {"width": 64, "num_classes": 3}, "grid_detector": {"num_classes": 3, "width": 8}, "unet2d": {"width": 8},
     "unet3d": {"width": 8}, "volume_classifier": {"modalities": 2, "scores": 3},
 }  # fmt: skip

@@ -27,7 +27,8 @@ def _place(edit: Editor, outer: Node) -> None:
     writers: dict[Value, int] = {}  # a value and its first channel
     for part in parts:
         maker = edit.maker(part.value)
-        able = maker is not None and maker.result is part.value and maker.arguments.get("out", maker) is None
+        able = edit.maker(part.value, "cat") is None and maker is not None and maker.result is part.value
+        able = able and maker.arguments.get("out", maker) is None
         if able and part.inner is None:
             writers.setdefault(part.value, part.first)
     if not writers:
