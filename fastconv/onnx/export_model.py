@@ -134,18 +134,26 @@ def _proto(onnx: Any, graph: Graph, opset: int, output_names: Sequence[str] | No
             names[tensor] = name
         else:  # an input or a constant that is returned, or a tensor that is returned twice
             nodes.append(Written("Identity", [tensor], [name], {}, ""))
-    inputs = [(builder.stored(value), value) for value in graph.inputs]
-    return onnx.helper.make_model(
-        onnx.helper.make_graph(
-            _node_protos(onnx, builder, nodes, names), graph.name,
-            [_declared(onnx, stored.name, value) for stored, value in inputs],
-            [_declared(onnx, name, value) for name, value in outputs],
-            _initializers(onnx, builder, nodes),
-        ),
-        opset_imports=[onnx.helper.make_opsetid("", opset)],
-        ir_version=onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)]),
-        producer_name="fastconv", producer_version=__version__,
+    opsets = [onnx.helper.make_opsetid("", opset)]
+    proto = onnx.ModelProto(
+        ir_version=onnx.helper.find_min_ir_version_for(opsets), opset_import=opsets, producer_name="fastconv",
+        producer_version=__version__,
     )  # fmt: skip
+    proto.graph.name = graph.name
+    proto.graph.node.extend(_node_protos(onnx, builder, nodes, names))
+    proto.graph.input.extend(_declared(onnx, builder.stored(value).name, value) for value in graph.inputs)
+    proto.graph.output.extend(_declared(onnx, name, value) for name, value in outputs)
+    used = {name for node in nodes for name in node.inputs}
+    for name, array in builder.initializers.items():
+        if name in used:  # filled in place: the weights are copied once
+            _fill(onnx, proto.graph.initializer.add(), name, array)
+    return proto
+
+
+def _fill(onnx: Any, tensor: Any, name: str, array: np.ndarray) -> None:
+    tensor.name, tensor.data_type = name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype.newbyteorder("="))
+    tensor.dims.extend(array.shape)
+    tensor.raw_data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
 def _leaves(tree: Any, name: str = "output") -> Iterator[tuple[str, Value]]:
@@ -184,14 +192,6 @@ def _node_protos(onnx: Any, builder: Builder, nodes: Sequence[Written], names: d
         results = [names.get(tensor, tensor) for tensor in node.outputs]
         protos.append(onnx.helper.make_node(node.op, inputs, results, name=name, **node.attributes))
     return protos
-
-
-def _initializers(onnx: Any, builder: Builder, nodes: Sequence[Written]) -> list[Any]:
-    used = {name for node in nodes for name in node.inputs}
-    return [
-        onnx.numpy_helper.from_array(np.asarray(array, order="C"), name)
-        for name, array in builder.initializers.items() if name in used
-    ]  # fmt: skip
 
 
 def _declared(onnx: Any, name: str, value: Value) -> Any:
