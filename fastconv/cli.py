@@ -133,7 +133,11 @@ def _predict(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     from .training import job
 
-    print(f"written to {job.export(options.model, options.output, options.opset)}")
+    try:
+        path = job.export(options.model, options.output, options.opset)
+    except ImportError as error:  # the package onnx is missing
+        return _complain(error, _USAGE)
+    print(f"written to {path}")
     return _OK
 
 

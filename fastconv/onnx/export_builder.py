@@ -99,11 +99,20 @@ class Builder:
             found = dict.fromkeys(f"{n.verb} in module {n.module!r}" for n in missing)
             raise OperatorError(mismatch(OP, "operations that ONNX has", ", ".join(found)))
         for node in self.graph.nodes:
-            self._module = node.module
+            self._module = self._module_of(node)
             if self._is_constant(node) and node.verb not in ("reshape", "scale"):
                 self._fold(node)
             else:
                 _table[node.verb](self, node)
+
+    def _module_of(self, node: Node) -> str:
+        """Return the module whose parameters a node takes, wherever it ran; else the one that was at work."""
+        for value in node.operands:
+            while value in self.producers and self.producers[value].verb == "reshape":
+                value = self.producers[value]["a"]
+            if value.kind == "constant" and "." in value.name:
+                return value.name.rpartition(".")[0]
+        return node.module
 
     def refused(self, node: Node, expected: str, actual: Any) -> OperatorError:
         """Return the error for a node that cannot be expressed."""

@@ -43,7 +43,8 @@ def export(
         metadata: strings to store in the file.
 
     Raises:
-        OperatorError: operations that ONNX does not have, with their modules; or the package onnx is missing.
+        ImportError: the package onnx is missing.
+        OperatorError: operations that ONNX does not have, with their modules.
         GraphError: the model cannot be traced; or not with a dynamic batch, and why.
         DataError: the file cannot be written, or is larger than ONNX's format allows (2 GB).
 

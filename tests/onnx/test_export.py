@@ -21,6 +21,8 @@ NETWORKS = {
     "resnet101": ([(2, 3, 32, 32)], {"num_classes": 7}),
     "resnet152": ([(2, 3, 32, 32)], {"num_classes": 7}),
     "googlenet": ([(2, 3, 40, 33)], {"num_classes": 7}),
+    "deep_network": ([(2, 1, 28, 28)], {}),
+    "logistic_regression": ([(2, 1, 28, 28)], {}),
     "densenet121": ([(2, 3, 33, 32)], {"num_classes": 7}),
     "densenet161": ([(2, 3, 32, 32)], {"num_classes": 7}),
     "densenet169": ([(2, 3, 32, 32)], {"num_classes": 7}),
@@ -42,7 +44,8 @@ NETWORKS = {
 PLAIN = {"Conv", "BatchNormalization", "Relu", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Concat",
          "Add", "Flatten", "Gemm"}  # fmt: skip
 MORE = {
-    "lenet5": {"Tanh"}, "alexnet_2012": {"LRN"}, "fcn": {"ConvTranspose", "Pad", "Slice"}, "unet2d": {"ConvTranspose"},
+    "lenet5": {"Tanh"}, "deep_network": {"Sigmoid"}, "alexnet_2012": {"LRN"},
+    "fcn": {"ConvTranspose", "Pad", "Slice"}, "unet2d": {"ConvTranspose"},
     "unet3d": {"ConvTranspose"}, "cifar_net": {"Pad"}, "grid_detector": {"Reshape"},
 }  # fmt: skip
 

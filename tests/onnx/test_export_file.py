@@ -253,7 +253,7 @@ def test_files_are_written_whole_or_not_at_all(tmp_path):
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(OperatorError, match=r"the package onnx \(pip install 'fastconv\[onnx\]'\)"):
+    with pytest.raises(ImportError, match=r"the package onnx \(pip install 'fastconv\[onnx\]'\)"):
         export(network(), X)
 
 
