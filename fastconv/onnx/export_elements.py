@@ -46,7 +46,11 @@ def _dropout_apply(b: Builder, node: Node) -> None:
 @writes("cast")
 def _cast(b: Builder, node: Node) -> None:
     name, sizes = b.stored(node["x"])
-    b.put(node.result, name if node["x"].dtype == node["dtype"] else b.cast(name, node["dtype"]), sizes)
+    if node["dtype"] == np.int64 and name in b.indices:
+        name = b.indices[name]
+    elif node["x"].dtype != node["dtype"]:
+        name = b.cast(name, node["dtype"])
+    b.put(node.result, name, sizes)
 
 
 @writes("scale")

@@ -120,7 +120,9 @@ def max_pool(b: Builder, node: Node, x: Value, g: PoolGeometry, y: Value, indice
         made, where = b.emit("MaxPool", [name], 2, **_attributes(found))
         plane = b.number(prod(g.input), np.int64)  # ONNX counts through the batch and the channels
         where = b.emit("Mod", [where, plane])
-        where = where if indices.dtype == np.int64 else b.cast(where, indices.dtype)
+        if indices.dtype != np.int64:
+            narrow = b.cast(where, indices.dtype)
+            b.indices[narrow], where = where, narrow
         put_lowered(b, y, made, rank)
         put_lowered(b, indices, where, rank)
     elif _is_global(g, rank):
