@@ -75,7 +75,7 @@ class Builder:
         self.producers = {value: node for node in graph.nodes for value in node.results if value is not None}
         self.used = set(values_in([node.operands for node in graph.nodes])) | set(values_in(graph.outputs))
         self.standardised: dict[str, Written] = {}  # by the names of their results: see export_norm.py
-        self.indices: dict[str, str] = {}  # those of maxima as some backends have them, int32 -> as ONNX has them, int64
+        self.indices: dict[str, str] = {}  # of maxima: int32, as some backends have them -> int64
         self._stored: dict[Value, Stored] = {}
         self._known: dict[Value, np.ndarray] = {}
         self._numbers: dict[tuple, str] = {}
