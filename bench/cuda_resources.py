@@ -29,6 +29,8 @@ CONVOLUTIONS = (
     ((2, 1, 28, 28), (32, 1, 5, 5), {}),
     ((2, 32, 56, 56), (32, 1, 3, 3), {"padding": 1, "groups": 32}),
     ((2, 8, 16, 16), (8, 4, 3, 3), {"padding": 1, "groups": 2}),
+    ((64, 128, 28, 28), (128, 128, 3, 3), {"padding": 1, "compute": "bf16"}),
+    ((32, 64, 8, 28, 28), (128, 64, 3, 3, 3), {"padding": 1}),
     ((1, 4, 6, 6), (4, 4, 3, 3), {"padding": 1}),
 )
 
@@ -135,7 +137,7 @@ def _optimisers(backend: CudaBackend, array) -> None:
 
 def _convolutions(backend: CudaBackend, array) -> None:
     for x_shape, w_shape, options in CONVOLUTIONS:
-        geometry = conv_geometry("conv", 2, x_shape, w_shape, **options)
+        geometry = conv_geometry("conv", len(x_shape) - 2, x_shape, w_shape, **options)
         x, w = array(*geometry.input_shape), array(*geometry.weight_shape)
         dy = array(*geometry.output_shape)
         for b in (None, array(geometry.oc)):

@@ -24,6 +24,7 @@ from . import conv_backward_input as backward_input
 from . import conv_backward_weight as backward_weight
 from . import conv_forward as forward
 from . import correlate, naive, narrow
+from .activation import relu_forward
 from .array import DeviceArray
 from .launch import MAX_GRID
 from .scalars import LIMIT
@@ -98,6 +99,14 @@ def conv_forward(
     x: DeviceArray, w: DeviceArray, b: DeviceArray | None, geometry: ConvGeometry, frozen: bool | dict = False
 ) -> DeviceArray:
     return chosen("conv_forward", geometry, x.itemsize).run(x, w, b, geometry)
+
+
+def conv_relu_forward(x: DeviceArray, w: DeviceArray, b: DeviceArray | None, geometry: ConvGeometry) -> DeviceArray:
+    """Return ``relu_forward(conv_forward(...))``, in one kernel where it can be."""
+    candidate = chosen("conv_forward", geometry, x.itemsize)
+    if candidate.name == "naive":
+        return relu_forward(candidate.run(x, w, b, geometry))
+    return candidate.run(x, w, b, geometry, activation="relu")
 
 
 def conv_backward_input(dy: DeviceArray, w: DeviceArray, b: DeviceArray | None, geometry: ConvGeometry) -> DeviceArray:

@@ -70,7 +70,7 @@ def finisher(form: Any) -> Callable:
             value += bias[row]
         elif form.bias == "columns":
             value += bias[column]
-        if form.activation == "relu" and value < zero:
+        if form.activation == "relu" and value <= zero:  # as relu_forward: -0 becomes 0, NaN stays
             value = zero
         return value
 

@@ -9,7 +9,7 @@ from . import pool
 from .activation import relu_forward
 from .array import DeviceArray
 from .norm import bias_backward
-from .plan import conv_backward_input, conv_backward_weight, conv_forward
+from .plan import conv_backward_input, conv_backward_weight, conv_forward, conv_relu_forward
 from .shape import add
 
 NO_GRADIENT = 255
@@ -19,11 +19,12 @@ def conv_act_forward(
     x: DeviceArray, w: DeviceArray, b: DeviceArray | None, geometry: ConvGeometry, activation: str | None,
     residual: DeviceArray | None = None, frozen: bool | dict = False, out: DeviceArray | None = None,
 ) -> DeviceArray:  # fmt: skip
-    y = conv_forward(x, w, b, geometry, frozen)
-    if residual is not None:
-        y = add(y, residual)
-    if activation == "relu":
-        y = relu_forward(y)
+    if activation == "relu" and residual is None:
+        y = conv_relu_forward(x, w, b, geometry)
+    else:
+        y = conv_forward(x, w, b, geometry, frozen)
+        y = y if residual is None else add(y, residual)
+        y = relu_forward(y) if activation == "relu" else y
     if out is None:
         return y
     out[...] = y
