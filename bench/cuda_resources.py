@@ -74,6 +74,8 @@ def call_every_verb(backend: CudaBackend, dtype: str) -> None:
     backend.resample_backward(y, [None, taps, taps], (1, 2, 1, 4, 4))
     backend.pad_backward(backend.pad_forward(c, [(1, 1)], "reflect", 0.0), (6,), [(1, 1)], "reflect")
     backend.dropout_apply(x, backend.dropout_mask(x.shape, 0.5, (1, 2)), 2.0)
+    for criterion in ("gini", "error") if dtype == "float64" else ():
+        backend.best_splits(array(3, 9, kind="uint8"), array(9), (0, 4, 9), criterion)
     _optimisers(backend, array)
     _convolutions(backend, array)
 

@@ -112,7 +112,8 @@ def _multiplications(item: pytest.Item) -> int:
     name = given.get("name")
     cases = getattr(item.module, "CASES", None)
     if isinstance(cases, dict) and name in cases and hasattr(item.module, "problem"):
-        return 2 * item.module.problem(name, "float32")[0].flops  # they run it as a unit, and apart
+        geometry = item.module.problem(name, "float32")[0]
+        return 2 * geometry.flops if isinstance(geometry, ConvGeometry) else 0  # as a unit, and its verbs apart
     if isinstance(geometry, ConvGeometry):
         return geometry.flops // 2
     if "i" in given and "o" in given:

@@ -19,6 +19,7 @@ from . import (
     pool,
     resample,
     shape,
+    stump,
     unit,
 )
 
@@ -118,6 +119,8 @@ class CudaBackend(Backend):
     maximum = staticmethod(shape.maximum)
     extremes = staticmethod(shape.extremes)
     cat = staticmethod(shape.cat)
+
+    best_splits = staticmethod(stump.best_splits)
 
     dropout_mask = staticmethod(dropout.dropout_mask)
     dropout_apply = staticmethod(dropout.dropout_apply)

@@ -54,12 +54,15 @@ def _gelu(number: type) -> tuple[Callable, Callable]:
 
 def _gelu_tanh(number: type) -> tuple[Callable, Callable]:
     half, one, root, cubic = number(0.5), number(1), number(sqrt(2 / pi)), number(_CUBIC)
-    third = number(3 * _CUBIC)
+    third, far, zero, two = number(3 * _CUBIC), number(50), number(0), number(2)
+    logistic = launch.inline(launch.function(sigmoid, number))
 
     def f(x, a, b):
-        return half * x * (one + math.tanh(root * (x + cubic * x * x * x)))
+        return x * logistic(two * root * (x + cubic * x * x * x), zero, zero)  # 1 + tanh(u) is 2 logistic(2 u)
 
     def slope(x, a, b):
+        if math.fabs(x) > far:  # where squares might overflow
+            return one if x > zero else zero
         t = math.tanh(root * (x + cubic * x * x * x))
         return half * (one + t) + half * x * (one - t * t) * root * (one + third * x * x)
 

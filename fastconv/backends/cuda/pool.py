@@ -157,9 +157,12 @@ def picked(number: type, index: type) -> Callable:
     return kernel
 
 
-def max_pool_forward(x: DeviceArray, geometry: PoolGeometry, keep: str = "indices") -> tuple[DeviceArray, DeviceArray]:
+def max_pool_forward(
+    x: DeviceArray, geometry: PoolGeometry, keep: str = "indices", out: DeviceArray | None = None
+) -> tuple[DeviceArray, DeviceArray]:
     index = np.int32 if prod(geometry.input) <= np.iinfo(np.int32).max else np.int64
-    y, where = empty(geometry.output_shape, x.dtype), empty(geometry.output_shape, index)
+    y = empty(geometry.output_shape, x.dtype) if out is None else out
+    where = empty(geometry.output_shape, index)
     key = x.dtype.type, index
     launch.elements("max_pool", maximum, key, y.size, y, where, x, _tables_of(geometry)[0], y.size, _sizes(geometry))
     where.made_by = geometry
@@ -246,8 +249,8 @@ def average_gradient(number: type) -> Callable:
     return kernel
 
 
-def avg_pool_forward(x: DeviceArray, geometry: PoolGeometry) -> DeviceArray:
-    y, key = empty(geometry.output_shape, x.dtype), (x.dtype.type,)
+def avg_pool_forward(x: DeviceArray, geometry: PoolGeometry, out: DeviceArray | None = None) -> DeviceArray:
+    y, key = empty(geometry.output_shape, x.dtype) if out is None else out, (x.dtype.type,)
     arguments = y, x, _tables_of(geometry)[0], y.size, _sizes(geometry), geometry.divisor_override or 0
     launch.elements("avg_pool", average, key, y.size, *arguments)
     return y

@@ -155,10 +155,10 @@ def permute(a: DeviceArray, axes: Sequence[int]) -> DeviceArray:
     return gathered(a, 0, [a.shape[axis] for axis in axes], [strides[axis] for axis in axes])
 
 
-def cat(arrays: Sequence[DeviceArray], axis: int) -> DeviceArray:
+def cat(arrays: Sequence[DeviceArray], axis: int, out: DeviceArray | None = None) -> DeviceArray:
     shape = list(arrays[0].shape)
     shape[axis] = sum(array.shape[axis] for array in arrays)
-    y, strides, start = empty(shape, arrays[0].dtype), dense_strides(shape), 0
+    y, strides, start = empty(shape, arrays[0].dtype) if out is None else out, dense_strides(shape), 0
     for array in arrays:
         _copy("cat", y, array, array.shape, (start * strides[axis], strides), (0, dense_strides(array.shape)))
         start += array.shape[axis]
