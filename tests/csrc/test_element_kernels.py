@@ -25,8 +25,9 @@ def struct(**fields):
 
 Map = struct(y=POINTER, x=POINTER * 5, step=SIZE * 5, rows=SIZE, count=SIZE, scalar=REAL * 2, stream=FLAG, kind=FLAG)
 Reduce = struct(
-    x=POINTER, dy=POINTER, mean=POINTER, first=POINTER, second=POINTER, rows=SIZE, columns=SIZE, ldx=SIZE, lddy=SIZE
-)
+    x=POINTER, dy=POINTER, mean=POINTER, first=POINTER, second=POINTER, rows=SIZE, columns=SIZE, ldx=SIZE, lddy=SIZE,
+    scale=POINTER, shift=POINTER,
+)  # fmt: skip
 WeightedRows = struct(
     y=POINTER, x=POINTER, start=POINTER, row=POINTER, weight=POINTER, outputs=SIZE, columns=SIZE, ldy=SIZE, ldx=SIZE,
     accumulate=FLAG,

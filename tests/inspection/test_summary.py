@@ -250,7 +250,7 @@ def test_the_table_lines_up():
     lines = str(fastconv.summary(net, fastconv.Tensor(np.zeros((1, 3, 11, 12), np.float32)))).splitlines()
     head, rows = lines[0], lines[2:9]
     assert re.split(r"  +", head) == [
-        "layer", "type", "output", "parameters", "multiply-adds", "output memory", "trainable"
+        "layer", "type", "output", "parameters", "multiply-adds", "output memory", "trainable", "unit"
     ]  # fmt: skip
     for row in rows:
         assert row[head.index("type") - 1] == " " != row[head.index("type")]
