@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from math import prod
 from pathlib import Path
 
 import pytest
@@ -101,7 +102,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("backend", chosen, ids=_label, indirect=True)
 
 
-MOST_SIMULATED = 12_000  # multiplications of a layer in a test, at 10 us each, where a GPU is simulated
+MOST_SIMULATED = 8_000  # multiplications of a layer in a test, at 10 us each, where a GPU is simulated
+MOST_ELEMENTS = 20_000  # of an array whose shape is a test's parameter
 
 
 def _multiplications(item: pytest.Item) -> int:
@@ -121,6 +123,17 @@ def _multiplications(item: pytest.Item) -> int:
     return 0
 
 
+def _elements(item: pytest.Item) -> int:
+    """Count those of the largest shape among a test's parameters; a pool's often, as its test pools in many ways."""
+    given = getattr(item, "callspec", None)
+    given = given.params if given else {}
+    pools = getattr(item.module, "POOLS", {})
+    if given.get("name") in pools:
+        return 15 * prod(pools[given["name"]][1])
+    shapes = [value for value in given.values() if isinstance(value, tuple) and value]
+    return max((prod(shape) for shape in shapes if all(type(size) is int for size in shape)), default=0)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """In the simulator leave out what takes it seconds, and tests of other backends."""
     if not simulated():
@@ -129,7 +142,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [
         item
         for item in items
-        if others & set(item.fixturenames) or item.path.parent.name == "cpu" or _multiplications(item) > MOST_SIMULATED
+        if others & set(item.fixturenames)
+        or item.path.parent.name == "cpu"
+        or _multiplications(item) > MOST_SIMULATED
+        or _elements(item) > MOST_ELEMENTS
     ]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in set(left_out)]

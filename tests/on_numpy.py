@@ -50,10 +50,11 @@ class OnNumpy:
             for place in WRITES.get(name, ()):
                 write_back(args[place], nested(self._back, moved[place]))
             out = signature(found).bind(*args, **options).arguments.get("out")
-            if out is not None:
-                write_back(out, self._back(result))
-                return out
-            return nested(self._back, result)
+            if out is None:
+                return nested(self._back, result)
+            first, *others = result if isinstance(result, tuple) else (result,)
+            write_back(out, self._back(first))
+            return (out, *nested(self._back, others)) if others else out
 
         return method
 
