@@ -145,12 +145,14 @@ class BernoulliRBM(Estimator):
         """One step: dW = eps (v h' - v1 h1'), db = eps (h - h1), da = eps (v - v1), means over the batch."""
         backend = backends.for_numpy()
         h = self._hidden(v)
-        sampled = self._sample(h)
+        begins = self._chains is None or len(self._chains) < len(v)
+        if begins or not self.persistent or self.statistics == "samples":
+            sampled = self._sample(h)
         if self.statistics == "samples":
             h = sampled
         if self.persistent:
-            if self._chains is None or len(self._chains) < len(v):
-                self._chains = sampled
+            if begins:
+                self._chains = sampled.copy()
             sampled = self._chains[: len(v)]
         for k in range(self.n_gibbs):
             v1 = self._sample(self._visible(sampled))
@@ -158,7 +160,7 @@ class BernoulliRBM(Estimator):
             if k + 1 < self.n_gibbs or self.persistent or self.statistics == "samples":
                 sampled = self._sample(h1)
         if self.persistent:
-            self._chains = sampled
+            self._chains[: len(v)] = sampled
         if self.statistics == "samples":
             h1 = sampled
         share = self.dtype_.type(1 / len(v))
@@ -191,7 +193,8 @@ class BernoulliRBM(Estimator):
         return backend.sigmoid_forward(sums)
 
     def _sample(self, probability: np.ndarray) -> np.ndarray:
-        return (self._draw.random(probability.shape, self.dtype_) < probability).astype(self.dtype_)
+        drawn = self._draw.random(probability.shape, self.dtype_)
+        return np.less(drawn, probability, out=drawn)
 
     # -------------------------------------------------------------------------------------------- checks
 

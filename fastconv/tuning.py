@@ -25,6 +25,7 @@ from .errors import ArgumentError, DataError, mismatch
 from .functional.conv import resolve_exact
 from .geometry import ConvGeometry, conv_geometry, conv_transpose_geometry
 from .nn import Module
+from .nn.modes import in_mode
 from .tensor import no_grad, tensor
 
 GAIN = 0.97  # of the rule's choice: at least so much faster, or the rule stands
@@ -138,13 +139,9 @@ def _recording(name: str) -> Callable:
 
 def _geometries_of(model: Module, x: np.ndarray) -> list[ConvGeometry]:
     """Run the model once, in inference mode, and return what it asked for."""
-    was_training, recorder = model.training, _Recorder()
-    model.eval()
-    try:
-        with backends.use(recorder), no_grad():
-            model(tensor(x))
-    finally:
-        model.train(was_training)
+    recorder = _Recorder()
+    with in_mode(model, False), backends.use(recorder), no_grad():
+        model(tensor(x))
     return recorder.geometries
 
 

@@ -42,3 +42,13 @@ def assert_like_torch(name: str, inputs: Sequence[np.ndarray | None], *options: 
         assert (gradient is None) == (wanted is None), f"{name} gradient {i}"
         if wanted is not None:
             oracle.assert_close(gradient, wanted, bound, f"{name} gradient {i}")
+
+
+def assert_same(ours: Callable, theirs: Callable, inputs: Sequence[np.ndarray]) -> None:
+    """Compare two functions, the second of torch and its tensors: y and all gradients, within the dtype's bound."""
+    y, gradients, dy = run(ours, inputs)
+    expected, wanted = oracle.run(theirs, inputs, dy)
+    bound = oracle.BOUNDS[str(inputs[0].dtype)]
+    oracle.assert_close(y, expected, bound)
+    for gradient, want in zip(gradients, wanted, strict=True):
+        oracle.assert_close(gradient, want, bound)

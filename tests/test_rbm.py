@@ -89,8 +89,12 @@ def test_persistent_chains_go_on() -> None:
     rbm.partial_fit(v)
     assert first.shape == (5, 4)
     assert (first != rbm._chains).any()
-    rbm.partial_fit(v[:2])
-    assert len(rbm._chains) == 2
+    before = rbm._chains.copy()
+    rbm.partial_fit(v[:2])  # a smaller batch moves as many chains, and the others wait
+    assert rbm._chains.shape == (5, 4)
+    np.testing.assert_array_equal(rbm._chains[2:], before[2:])
+    rbm.partial_fit(np.ones((7, 6)))
+    assert len(rbm._chains) == 7
 
 
 def test_free_energy_and_gibbs_are_those_of_the_energy() -> None:

@@ -1,4 +1,5 @@
-"""Writing a file so that a crash, a full disk or a power cut leaves the old one or the new one, never half of one."""
+"""Writing a file so that a crash, a full disk or a power cut leaves the old one or the new one, never half of one; and
+reading one that may claim more than it holds."""
 
 from __future__ import annotations
 
@@ -6,6 +7,18 @@ import contextlib
 import os
 import tempfile
 from pathlib import Path
+from typing import BinaryIO
+
+MAX_RATIO = 1032  # deflate: a match of 258 bytes can cost as little as 2 bits
+_CHUNK = 1 << 20
+
+
+def read_pieces(file: BinaryIO, count: int) -> bytearray:
+    """Return the next ``count`` bytes, or what there is: memory grows with what is there, not with what was claimed."""
+    data = bytearray()
+    while len(data) < count and (piece := file.read(min(_CHUNK, count - len(data)))):
+        data += piece
+    return data
 
 
 def write_atomic(path: str | os.PathLike[str], *parts: bytes | memoryview) -> None:

@@ -17,10 +17,9 @@ from typing import BinaryIO
 import numpy as np
 
 from ..errors import DataError, mismatch
+from .files import MAX_RATIO, read_pieces
 
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-_MAX_RATIO = 1032  # deflate: a match of 258 bytes can cost as little as 2 bits
-_CHUNK = 1 << 20
 
 
 def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
@@ -44,7 +43,7 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
             file.seek(0)
             if packed:
                 with gzip.GzipFile(fileobj=file) as unpacked:
-                    return _read(path, unpacked, size * _MAX_RATIO, "can unpack to")  # type: ignore[arg-type]
+                    return _read(path, unpacked, size * MAX_RATIO, "can unpack to")  # type: ignore[arg-type]
             return _read(path, file, size, "is")
     except FileNotFoundError:
         raise DataError(mismatch("read_idx", f"a file {path}", "none there")) from None
@@ -85,13 +84,7 @@ def _read(path: Path, file: BinaryIO, capacity: int, verb: str) -> np.ndarray:
 
 
 def _exactly(path: Path, file: BinaryIO, count: int, part: str) -> bytearray:
-    """Read ``count`` bytes piece by piece, so that memory grows with what is there and not with what was claimed."""
-    data = bytearray()
-    while len(data) < count:
-        piece = file.read(min(_CHUNK, count - len(data)))
-        if not piece:
-            raise DataError(
-                mismatch("read_idx", f"{path} to hold {count:,} bytes of {part}", f"{len(data):,} (cut off)")
-            )
-        data += piece
+    data = read_pieces(file, count)
+    if len(data) < count:
+        raise DataError(mismatch("read_idx", f"{path} to hold {count:,} bytes of {part}", f"{len(data):,} (cut off)"))
     return data

@@ -15,10 +15,9 @@ from typing import BinaryIO
 import numpy as np
 
 from ..errors import DataError, mismatch
+from .files import MAX_RATIO, read_pieces
 
-_MAX_RATIO = 1032  # deflate: a match of 258 bytes can cost as little as 2 bits
 _SUSPECT = 64 << 20, 500  # so many bytes from a 500th of them are an archive of nothing
-_CHUNK = 1 << 20
 _HEADER = 1 << 14  # more bytes than an honest header takes
 
 
@@ -69,7 +68,7 @@ def _check_sizes(path: Path, members: list[zipfile.ZipInfo], size: int, max_byte
         raise DataError(mismatch("read_npz", f"{path} to unpack to {max_bytes:,} bytes at most", f"{total:,}"))
     for member in members:
         ratio = member.file_size / max(member.compress_size, 1)
-        if ratio > _MAX_RATIO or (member.file_size > _SUSPECT[0] and ratio > _SUSPECT[1]):
+        if ratio > MAX_RATIO or (member.file_size > _SUSPECT[0] and ratio > _SUSPECT[1]):
             claimed = f"{member.filename} of {member.file_size:,} bytes packed into {member.compress_size:,}"
             raise DataError(mismatch("read_npz", f"{path} to hold data", claimed))
 
@@ -88,12 +87,9 @@ def _array(where: str, file: BinaryIO, member: zipfile.ZipInfo) -> np.ndarray:
     if min(shape, default=0) < 0 or head.taken + count != member.file_size:
         claimed = f"{'x'.join(map(str, shape))} of {dtype} in {member.file_size - head.taken:,} bytes"
         raise DataError(mismatch("read_npz", f"{where} to hold {count:,} bytes of values", claimed))
-    data = bytearray()
-    while len(data) < count:  # so that memory grows with what is there
-        piece = file.read(min(_CHUNK, count - len(data)))
-        if not piece:
-            raise DataError(mismatch("read_npz", f"{where} to hold {count:,} bytes of values", f"{len(data):,}"))
-        data += piece
+    data = read_pieces(file, count)
+    if len(data) < count:
+        raise DataError(mismatch("read_npz", f"{where} to hold {count:,} bytes of values", f"{len(data):,}"))
     file.read(1)  # makes zipfile compare its checksum
     try:
         array = np.frombuffer(data, dtype).reshape(shape, order="F" if columns_first else "C")

@@ -9,22 +9,19 @@ from typing import Any
 import numpy as np
 
 from .. import nn, random
+from ..nn.modes import in_mode
 from ..tensor import Tensor, no_grad
 
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
     """Inference mode and no gradients within the block; modes and random streams are as before behind it."""
-    modes = [(module, module.training) for module in model.modules()]
     streams = random.get_state()
-    model.eval()
     try:
-        with no_grad():
+        with in_mode(model, False), no_grad():
             yield
     finally:
         random.set_state(streams)
-        for module, training in modes:
-            module.training = training
 
 
 def arrays_in(value: Any) -> Iterator[Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from ..arguments import flag, integer
 from ..data.files import write_atomic
 from ..errors import ArgumentError, DataError, GraphError, mismatch
 from ..graph import Graph, Times, Value, trace
-from ..nn import Module
+from ..nn.modes import in_mode
 from .export_builder import OP, Builder, Written, load_writers
 from .files import need_onnx
 
@@ -61,7 +60,7 @@ def export(
         expected = f"opset of {OLDEST} to {min(NEWEST, onnx.defs.onnx_opset_version())}"
         raise ArgumentError(mismatch(OP, expected, opset))
     given = tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
-    with _inference(model):
+    with in_mode(model, False):
         graph = trace(model, *given, dynamic=flag(OP, "dynamic_batch", dynamic_batch))
     if dynamic_batch and graph.fixed:
         expected = "a model that takes any batch (else dynamic_batch=False)"
@@ -75,19 +74,6 @@ def export(
     if path is not None:
         _write(path, proto)
     return proto
-
-
-@contextmanager
-def _inference(model: Callable) -> Iterator[None]:
-    """Put a module and all below it into inference mode for a while."""
-    modes = [(module, module.training) for module in model.modules()] if isinstance(model, Module) else []
-    try:
-        for module, _ in modes:
-            module.training = False
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _named(option: str, names: Sequence[str] | None, count: int) -> Sequence[str]:

@@ -10,6 +10,7 @@ import numpy as np
 from .. import functional as F
 from .. import nn, optim
 from ..errors import ArgumentError, ShapeError, mismatch
+from ..nn.modes import in_mode
 from ..tensor import Tensor, no_grad, tensor
 
 
@@ -51,9 +52,7 @@ def fit(
     steps = -(-count // batch_size)
     schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs * steps)
     history: list[float] = []
-    was_training = model.training
-    model.train()
-    try:
+    with in_mode(model, True):
         for epoch in range(epochs):
             order = np.random.default_rng((seed, epoch)).permutation(count)
             total = 0.0
@@ -75,8 +74,6 @@ def fit(
                 total += value * len(chosen)
             history.append(total / count)
             say(f"epoch {epoch + 1}/{epochs}  loss {history[-1]:.4f}")
-    finally:
-        model.train(was_training)
     return history
 
 
@@ -91,14 +88,9 @@ def predict(model: nn.Module, inputs: Any, batch_size: int = 64) -> np.ndarray:
     (5, 2)
     """
     arrays: Sequence[Any] = inputs if isinstance(inputs, tuple) else (inputs,)
-    was_training = model.training
-    model.eval()
-    try:
-        with no_grad():
-            parts = range(0, max(len(arrays[0]), 1), batch_size)
-            return np.concatenate([np.asarray(model(*(a[i : i + batch_size] for a in arrays))) for i in parts])
-    finally:
-        model.train(was_training)
+    parts = range(0, max(len(arrays[0]), 1), batch_size)
+    with in_mode(model, False), no_grad():
+        return np.concatenate([np.asarray(model(*(a[i : i + batch_size] for a in arrays))) for i in parts])
 
 
 def probabilities(model: nn.Module, inputs: Any, batch_size: int = 64) -> np.ndarray:

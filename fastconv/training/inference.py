@@ -13,6 +13,7 @@ import numpy as np
 from .. import models, nn
 from ..data import Dataset
 from ..errors import CheckpointError, mismatch
+from ..nn.modes import in_mode
 from ..tensor import no_grad, tensor
 from . import checkpoint
 from .folder import MODEL_FILE
@@ -67,18 +68,13 @@ def outputs(
     device: str = "cpu",
 ) -> np.ndarray | None:  # fmt: skip
     """Return the model's outputs (N, classes) for all batches, in inference mode; None where ``stop`` said so."""
-    was_training = model.training
-    model.eval()
-    try:
-        with no_grad():
-            collected = []
-            for x, _ in batches:
-                if stop():
-                    return None
-                collected.append(model(tensor(x, device=device)).numpy())
-            return np.concatenate(collected)
-    finally:
-        model.train(was_training)
+    collected = []
+    with in_mode(model, False), no_grad():
+        for x, _ in batches:
+            if stop():
+                return None
+            collected.append(model(tensor(x, device=device)).numpy())
+    return np.concatenate(collected)
 
 
 def probabilities(output: np.ndarray, loss: str) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Paddings that differ before and after, dilated averages, norms of windows: against torch on padded input."""
 
 import numpy as np
-import oracle
 import pytest
 import tape
 from layouts import DTYPES, distinct, normal
@@ -25,15 +24,6 @@ def flat(padding):
     return [padding[side] for axis in range(rank)[::-1] for side in (axis, axis + rank)]
 
 
-def like(ours, theirs, inputs):
-    y, gradients, dy = tape.run(ours, inputs)
-    expected, wanted = oracle.run(theirs, inputs, dy)
-    bound = oracle.BOUNDS[str(inputs[0].dtype)]
-    oracle.assert_close(y, expected, bound)
-    for gradient, want in zip(gradients, wanted, strict=True):
-        oracle.assert_close(gradient, want, bound)
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("groups, channels", [(1, 3), (2, 4), (1, 17)])
 @by_case
@@ -41,7 +31,7 @@ def test_convolution(sizes, kernel, padding, stride, dilation, groups, channels,
     name = f"conv{len(sizes)}d"
     x, w = normal("x", (2, channels, *sizes), dtype), normal("w", (2 * groups, channels // groups, *kernel), dtype)
     options = {"stride": stride, "dilation": dilation, "groups": groups}
-    like(
+    tape.assert_same(
         lambda *a: getattr(F, name)(*a, padding=padding, **options),
         lambda t, x, *a: getattr(t.nn.functional, name)(t.nn.functional.pad(x, flat(padding)), *a, **options),
         [x, w, normal("b", (2 * groups,), dtype)],
@@ -53,7 +43,7 @@ def test_convolution(sizes, kernel, padding, stride, dilation, groups, channels,
 def test_transposed_convolution(sizes, kernel, padding, stride, dilation, dtype):
     name = f"conv_transpose{len(sizes)}d"
     options = {"stride": stride, "dilation": dilation}
-    like(
+    tape.assert_same(
         lambda *a: getattr(F, name)(*a, padding=padding, **options),
         lambda t, *a: t.nn.functional.pad(
             getattr(t.nn.functional, name)(*a, **options), [-width for width in flat(padding)]
@@ -67,7 +57,7 @@ def test_transposed_convolution(sizes, kernel, padding, stride, dilation, dtype)
 @by_case
 def test_max_pooling(sizes, kernel, padding, stride, dilation, ceil_mode, dtype):
     name, options = f"max_pool{len(sizes)}d", {"stride": stride, "dilation": dilation, "ceil_mode": ceil_mode}
-    like(
+    tape.assert_same(
         lambda x: getattr(F, name)(x, kernel, padding=padding, **options),
         lambda t, x: getattr(t.nn.functional, name)(
             t.nn.functional.pad(x, flat(padding), value=-float("inf")), kernel, **options
@@ -101,7 +91,7 @@ def test_average_pooling(sizes, kernel, padding, stride, dilation, include, dtyp
         total, count = (getattr(f, f"conv{rank}d")(a, ones, groups=3, **options) for a in (padded, seen))
         return total / count
 
-    like(
+    tape.assert_same(
         lambda x: getattr(F, f"avg_pool{rank}d")(x, kernel, padding=padding, count_include_pad=include, **options),
         theirs,
         [normal("x", (2, 3, *sizes), dtype)],
@@ -120,7 +110,7 @@ def test_norms_of_windows(sizes, kernel, padding, stride, dilation, p, dtype):
         powers = f.pad(x.abs() ** p, flat(padding))
         return getattr(f, f"conv{rank}d")(powers, ones, groups=3, stride=stride, dilation=dilation) ** (1 / p)
 
-    like(
+    tape.assert_same(
         lambda x: getattr(F, f"lp_pool{rank}d")(x, p, kernel, stride, padding=padding, dilation=dilation),
         theirs,
         [distinct("x", (2, 3, *sizes), dtype)],

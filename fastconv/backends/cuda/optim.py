@@ -36,7 +36,7 @@ def accumulate(into: DeviceArray, value: DeviceArray) -> None:
 
 
 @lru_cache(maxsize=64)
-def _table(addresses: tuple[tuple[int, ...], ...], sizes: tuple[int, ...], _machine: int) -> DeviceArray:
+def _table(addresses: tuple[tuple[int, ...], ...], sizes: tuple[int, ...], _machine: launch.Machine) -> DeviceArray:
     """Return a row for each chunk of a parameter: the arrays' addresses, where it starts and ends."""
     rows = [
         (*each, start, min(start + _CHUNK, size))
@@ -51,7 +51,7 @@ def _step(op: str, make: Callable, key: tuple, lists: Sequence[Sequence[DeviceAr
     together = [arrays for arrays in zip(*lists, strict=True) if arrays[0].size]
     if together:
         addresses = tuple(tuple(array.address for array in arrays) for arrays in together)
-        table = _table(addresses, tuple(arrays[0].size for arrays in together), id(launch.machine()))
+        table = _table(addresses, tuple(arrays[0].size for arrays in together), launch.machine())
         launch.blocks(op, make, key, len(table), launch.threads(), table, *numbers)
 
 

@@ -58,7 +58,7 @@ def seen_by(axis: AxisWindows, size: int) -> list[tuple[int, int]]:
 
 @lru_cache(maxsize=256)
 def _tables(
-    windows: tuple[AxisWindows, ...], sizes: tuple[int, ...], _machine: int
+    windows: tuple[AxisWindows, ...], sizes: tuple[int, ...], _machine: launch.Machine
 ) -> tuple[DeviceArray, DeviceArray, DeviceArray]:
     """Return (start, count, divisor) of the outputs, and (first, last) of the inputs, axis by axis, int32."""
     outputs = [np.array([axis.start, axis.count, axis.divisor], np.int32) for axis in windows]
@@ -69,7 +69,7 @@ def _tables(
 
 
 def _tables_of(geometry: PoolGeometry) -> tuple[DeviceArray, DeviceArray]:
-    return _tables(geometry.windows, geometry.input, id(launch.machine()))
+    return _tables(geometry.windows, geometry.input, launch.machine())
 
 
 # A table's row is as long as the three axes together: (start, count, divisor) are rows of the first, (first, last) of

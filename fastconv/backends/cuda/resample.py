@@ -26,7 +26,7 @@ class Matrix(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def _matrix(rows: bytes, columns: bytes, weights: bytes, count: int, dtype: str, _machine: int) -> Matrix:
+def _matrix(rows: bytes, columns: bytes, weights: bytes, count: int, dtype: str, _machine: launch.Machine) -> Matrix:
     row, column = np.frombuffer(rows, np.int64), np.frombuffer(columns, np.int64)
     order = np.argsort(row, kind="stable")
     begin = np.searchsorted(row[order], np.arange(count + 1))
@@ -37,7 +37,7 @@ def _matrix(rows: bytes, columns: bytes, weights: bytes, count: int, dtype: str,
 def _compressed(row: np.ndarray, column: np.ndarray, weight: np.ndarray, count: int, dtype: np.dtype) -> Matrix:
     """Return the matrix of ``count`` rows with these entries, in the order given within a row; remembered."""
     as_bytes = (np.ascontiguousarray(a, t).tobytes() for a, t in ((row, "i8"), (column, "i8"), (weight, "f8")))
-    return _matrix(*as_bytes, count, dtype.str, id(launch.machine()))
+    return _matrix(*as_bytes, count, dtype.str, launch.machine())
 
 
 @launch.factory
