@@ -164,22 +164,26 @@ class BernoulliRBM(Estimator):
         if self.statistics == "samples":
             h1 = sampled
         share = self.dtype_.type(1 / len(v))
+        # v h' - v1 h1' is one product, of both pairs under each other; the sums of its columns are the biases' steps
+        hidden, visible = np.concatenate([h, h1]), np.concatenate([v, v1])
+        hidden[: len(v)] *= share
+        hidden[len(v) :] *= -share
         steps = (
-            backend.linear_backward_weight(h, v) - backend.linear_backward_weight(h1, v1),
-            backend.bias_backward(h) - backend.bias_backward(h1),
-            backend.bias_backward(v) - backend.bias_backward(v1),
+            backend.linear_backward_weight(hidden, visible),
+            backend.bias_backward(hidden),
+            (backend.bias_backward(v) - backend.bias_backward(v1)) * share,
         )
         eps = self.dtype_.type(self.learning_rate)
         for i, step in enumerate(steps):
-            step *= share
             parameter = self._parameters[i]
             if i == 0 and self.weight_decay:
                 step -= self.dtype_.type(self.weight_decay) * parameter
             if self.momentum:
                 self._steps[i] *= self.dtype_.type(self.momentum)
                 self._steps[i] += step
-                step = self._steps[i]
-            parameter += eps * step
+                step[...] = self._steps[i]
+            step *= eps
+            parameter += step
         self.n_updates_ += 1
 
     def _hidden(self, v: np.ndarray) -> np.ndarray:
