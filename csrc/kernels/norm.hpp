@@ -259,8 +259,7 @@ void normalise_gradient_rows(const fc_normalise* a) {
     const bool masks = a->bias;
     normalise<V, true>(a, [masks](Reg x, Reg dy, const ColumnConstants<V>& k) {
         if (masks) dy = masked<V>(dy, normalised<V>(x, k.mean, k.scale, k.bias));
-        const Reg share = V::mul(V::sub(x, k.mean), k.slope);
-        return V::mul(V::sub(V::sub(dy, k.shift), share), k.scale);
+        return V::sub(V::mul(dy, k.scale), V::fma(V::sub(x, k.mean), k.slope, k.shift));
     });
 }
 

@@ -1,6 +1,7 @@
 """Normalisation of each sample by itself: over groups of channels, single channels, or trailing axes.
 
-All three are one operation: rows of numbers are brought to mean 0 and variance 1, then scaled and shifted.
+Single channels are groups of one. Trailing axes are rows of numbers, brought to mean 0 and variance 1, then scaled and
+shifted.
 """
 
 from __future__ import annotations
@@ -64,6 +65,22 @@ def _affine(op: str, input: Any, weight: Any, bias: Any, lifted: tuple[int, int,
     return record(backend.reshape(y, shape), (input, weight, bias), backward)
 
 
+def _in_groups(op: str, input: Any, groups: int, weight: Any, bias: Any, eps: float) -> Any:
+    """Return ``input`` (N, C, *) with each sample's groups of channels normalised, scaled and shifted."""
+    backend, x, w, b = operands(op, ("weight", "bias"), input=input, weight=weight, bias=bias)
+    shape, lifted = x.shape, channel_shape(op, x.shape)
+    for name, array in (("weight", w), ("bias", b)):
+        check_per_channel(op, name, None if array is None else array.shape, lifted[1])
+    x = backend.reshape(x, lifted)
+    y, mean, rstd = backend.group_norm_forward(x, groups, w, b, eps)
+
+    def backward(dy: Array, needs: Sequence[bool]) -> tuple:
+        dx, dw, db = backend.group_norm_backward(backend.reshape(dy, lifted), x, mean, rstd, w, needs)
+        return None if dx is None else backend.reshape(dx, shape), dw, db
+
+    return record(backend.reshape(y, shape), (input, weight, bias), backward)
+
+
 def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:
     """Return ``input`` (N, C, *) with each sample's groups of C / num_groups channels at mean 0 and variance 1, times
     ``weight`` (C,), plus ``bias`` (C,) (Wu and He 2018, https://arxiv.org/abs/1803.08494).
@@ -75,14 +92,12 @@ def group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None
     array([[-1.,  1., -1.,  1.]])
     """
     op = "group_norm"
-    _, x, w, b = operands(op, ("weight", "bias"), input=input, weight=weight, bias=bias)
-    n, c, length = channel_shape(op, x.shape)
+    _, x = operand(op, "input", input)
+    _, c, _ = channel_shape(op, x.shape)
     groups, eps = integer(op, "num_groups", num_groups, 1), number(op, "eps", eps, 0)
     if c % groups:
         raise ArgumentError(mismatch(op, f"num_groups to divide the {c} channels", groups))
-    for name, array in (("weight", w), ("bias", b)):
-        check_per_channel(op, name, None if array is None else array.shape, c)
-    return _affine(op, _standardised(op, input, n * groups, eps), weight, bias, (n, c, length), (c,))
+    return _in_groups(op, input, groups, weight, bias, eps)
 
 
 def group_norm_backward(
@@ -106,15 +121,13 @@ def instance_norm(
         ShapeError: no, or a single, value per channel.
     """
     op = "instance_norm"
-    _, x, w, b = operands(op, ("weight", "bias"), input=input, weight=weight, bias=bias)
-    n, c, length = channel_shape(op, x.shape)
+    _, x = operand(op, "input", input)
+    _, c, length = channel_shape(op, x.shape)
     if not use_input_stats:
         return batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
     if length < 2:
         raise ShapeError(mismatch(op, "more than one value per channel", f"input {x.shape}"))
-    for name, array in (("weight", w), ("bias", b)):
-        check_per_channel(op, name, None if array is None else array.shape, c)
-    return _affine(op, _standardised(op, input, n * c, number(op, "eps", eps, 0)), weight, bias, (n, c, length), (c,))
+    return _in_groups(op, input, c, weight, bias, number(op, "eps", eps, 0))
 
 
 def instance_norm_backward(

@@ -1,8 +1,9 @@
 """Export of normalisation: what the backend does in steps is one node in the file.
 
-Batch norm by running statistics is ``reciprocal_root`` and ``batch_norm_forward``. Norms of a sample by itself bring
-rows to mean 0 and variance 1 by ``batch_norm_statistics`` of a batch of one, and scale and shift in a second
-``batch_norm_forward`` with mean 0 and deviation 1; the two become one node where ONNX has it.
+Batch norm by running statistics is ``reciprocal_root`` and ``batch_norm_forward``. Norms over trailing axes bring rows
+to mean 0 and variance 1 by ``batch_norm_statistics`` of a batch of one, and scale and shift in a second
+``batch_norm_forward`` with mean 0 and deviation 1; the two become one node where ONNX has it. Groups of channels are
+InstanceNormalization, in which a group takes a channel's place.
 """
 
 from __future__ import annotations
@@ -159,6 +160,26 @@ def _plainly(b: Builder, node: Node) -> None:
     stored = b.stored(x)
     lifted = (x.sizes[1], *(1,) * (len(stored.sizes) - axis - 1))
     b.put(node.result, _affine(b, stored.name, node, lambda v: b.reshaped(b.stored(v), lifted)), stored.sizes)
+
+
+@writes("group_norm_forward")
+def _group_norm(b: Builder, node: Node) -> None:
+    x, groups, options = node["x"], node["groups"], {"epsilon": float(node["eps"])}
+    n, c, length = x.sizes
+    stored = b.stored(x) if axis_of(b, x) == 1 else Stored(b.exact(x), x.sizes)
+    if len(stored.sizes) < 3:
+        stored = Stored(b.exact(x), x.sizes)
+    y = node.results[0]  # nothing but gradients uses the others
+    if groups == c:
+        inputs = [stored.name, *_weights(b, node, c, x.dtype)]
+        b.put(y, b.emit("InstanceNormalization", inputs, **options), stored.sizes)
+        return
+    sizes = n, groups, c // groups * length
+    inputs = [b.reshaped(stored, sizes), *_weights(b, None, groups, x.dtype)]
+    name = b.emit("InstanceNormalization", inputs, **options)
+    name = b.reshaped(Stored(name, sizes), stored.sizes)
+    lifted = (c, *(1,) * (len(stored.sizes) - 2))
+    b.put(y, _affine(b, name, node, lambda value: b.reshaped(b.stored(value), lifted)), stored.sizes)
 
 
 # --------------------------------------------------------------------------------------- over neighbouring channels

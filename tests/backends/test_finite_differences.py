@@ -88,6 +88,17 @@ def test_batch_norm(backend, training):
     )
 
 
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_group_norm(backend, groups):
+    gradcheck(
+        lambda x, w, b: backend.group_norm_forward(x, groups, w, b, 1e-5)[0],
+        lambda dy, x, w, b: backend.group_norm_backward(
+            dy, x, *backend.group_norm_forward(x, groups, w, b, 1e-5)[1:], w
+        ),
+        [normal(shape, shape) for shape in ((3, 4, 5), (4,), (4,))],
+    )
+
+
 @pytest.mark.parametrize("name", ["relu", "sigmoid", "tanh", "softmax", "log_softmax"])
 def test_activation(backend, name):
     forward, backward = getattr(backend, f"{name}_forward"), getattr(backend, f"{name}_backward")

@@ -338,8 +338,8 @@ def test_normalisation_of_rows(isa, dtype):
         for name, options, wanted in [
             ("normalise_rows", {}, z), ("normalise_rows", {"relu": 1}, np.maximum(z, 0)),
             ("normalise_rows", {"dy": dy}, z + dy), ("normalise_rows", {"dy": dy, "relu": 1}, np.maximum(z + dy, 0)),
-            ("normalise_gradient_rows", {"dy": dy}, (dy - shift - d * slope) * scale),
-            ("normalise_gradient_rows", {"dy": dy, "bias": shift}, (dy * (z > 0) - shift - d * slope) * scale),
+            ("normalise_gradient_rows", {"dy": dy}, dy * scale - (shift + d * slope)),
+            ("normalise_gradient_rows", {"dy": dy, "bias": shift}, dy * (z > 0) * scale - (shift + d * slope)),
         ]:  # fmt: skip
             y, outer = guarded((rows, columns), dtype)
             call(name, isa, dtype, Normalise, y=y, x=x, mean=mean, scale=scale, shift=shift, slope=slope, rows=rows,

@@ -28,7 +28,7 @@ typedef struct fc_moments {
 
 /* y[r, c] = f(x[r, c], dy[r, c], column c's constants); `stream` asks for stores past the caches.
  * normalise_rows           (x - mean) * scale + shift, + dy unless NULL, then max(0, .) with `relu`
- * normalise_gradient_rows  (dy - shift - (x - mean) * slope) * scale; with `bias`, dy counts as 0 where a ReLU behind
+ * normalise_gradient_rows  dy * scale - ((x - mean) * slope + shift); with `bias`, dy counts as 0 where a ReLU behind
  *                          (x - mean) * scale + bias let nothing through */
 typedef struct fc_normalise {
     void* y;

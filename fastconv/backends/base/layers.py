@@ -170,6 +170,23 @@ class Layers(Arrays):
         """
         raise self._missing("batch_norm_backward")
 
+    def group_norm_forward(
+        self, x: Array, groups: int, weight: Array | None, bias: Array | None, eps: float
+    ) -> tuple[Array, Array, Array]:
+        """Each sample's ``groups`` of neighbouring channels of x (N, C, L) to mean 0 and variance 1, then * weight +
+        bias (C,) -> y (N, C, L), mean and 1 / sqrt(variance + eps) of the groups (N, groups).
+
+        ``groups`` divides C. Statistics as in ``batch_norm_statistics``, the eps as in ``reciprocal_root``.
+        """
+        raise self._missing("group_norm_forward")
+
+    def group_norm_backward(
+        self, dy: Array, x: Array, mean: Array, rstd: Array, weight: Array | None,
+        needs: Sequence[bool] = (True, True, True),
+    ) -> tuple[Array | None, Array | None, Array | None]:  # fmt: skip
+        """-> dx (N, C, L), dweight (C,), dbias (C,), None where ``needs`` says no; mean and rstd of the forward pass."""
+        raise self._missing("group_norm_backward")
+
     def local_response_norm_forward(
         self, x: Array, size: int, alpha: float, beta: float, k: float
     ) -> tuple[Array, Array]:

@@ -14,6 +14,7 @@ from . import (
     arrays,
     copies,
     dropout,
+    group_norm,
     local_response_norm,
     loss,
     moments,
@@ -152,6 +153,8 @@ class CpuBackend(ReferenceBackend):
     move_towards = staticmethod(running.move_towards)
     batch_norm_forward = staticmethod(norm.batch_norm_forward)
     batch_norm_backward = staticmethod(norm.batch_norm_backward)
+    group_norm_forward = staticmethod(group_norm.group_norm_forward)
+    group_norm_backward = staticmethod(group_norm.group_norm_backward)
 
     dropout_mask = staticmethod(dropout.dropout_mask)
     dropout_apply = staticmethod(dropout.dropout_apply)

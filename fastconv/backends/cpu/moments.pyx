@@ -1,4 +1,5 @@
-"""Mean and variance of each channel of (N, C, L), reading it once. Cut and layouts are those of rows.pyx.
+"""Mean and variance of each channel of (N, C, L), or of each of its samples, reading it once. Cut and layouts are those
+of rows.pyx.
 
 Partial results, groups of values with a count, a mean and a sum of squared distances, are in float64; what they say
 together is worked out around the first one's mean, so that a mean far from 0 costs no digits.
@@ -7,13 +8,15 @@ together is worked out around the first one's mean, so that a mean far from 0 co
 cimport numpy as cnp
 from libc.stdint cimport int64_t
 
+import numpy as np
+
 from fastconv.backends.cpu._csrc cimport fc_kernels, fc_moments
 from fastconv.backends.cpu.arrays cimport View, view
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.rows cimport (
     LANES, Cut, channels_are_columns, cut_rows, element, in_kernel_layout, join_rows, rows_join
 )
-from fastconv.backends.cpu.runtime cimport allocate, empty, parallel_for, release
+from fastconv.backends.cpu.runtime cimport allocate, parallel_for, release
 
 cnp.import_array()
 
@@ -22,21 +25,22 @@ cdef struct Moments:
     const fc_kernels* kernels
     View x
     bint columns
+    int64_t samples, pixels     # those that are taken apart, and the pixels of each
     Cut cut
-    double* partial     # (parts, 3, C): start, offset, square
+    double* partial     # (samples, parts, 3, C): start, offset, square
 
 
-cdef void take_pixels(const Moments* m, int64_t part, int64_t c, int64_t columns) noexcept nogil:
-    """Channels as columns: the part's pixels, numbered n * L + spot."""
+cdef void take_pixels(const Moments* m, int64_t sample, int64_t part, int64_t c, int64_t columns) noexcept nogil:
+    """Channels as columns: the part's pixels, numbered n * L + spot from ``sample`` on."""
     cdef int64_t channels = m.x.size[1], pixel = part * m.cut.rows
-    cdef int64_t last = min(pixel + m.cut.rows, m.x.size[0] * m.x.size[2])
+    cdef int64_t last = min(pixel + m.cut.rows, m.pixels)
     cdef fc_moments call
     call.columns, call.ldx, call.count = columns, m.x.stride[2], 0
-    call.start = m.partial + part * 3 * channels + c
+    call.start = m.partial + (sample * m.cut.parts + part) * 3 * channels + c
     call.offset, call.square = call.start + channels, call.start + 2 * channels
     while pixel < last:
         call.rows = min(last - pixel, m.x.size[2] - pixel % m.x.size[2])
-        call.x = element(&m.x, pixel // m.x.size[2], c, pixel % m.x.size[2])
+        call.x = element(&m.x, sample + pixel // m.x.size[2], c, pixel % m.x.size[2])
         m.kernels.moment_rows(&call)
         call.count += call.rows
         pixel += call.rows
@@ -93,89 +97,77 @@ cdef void fold(const Lanes* lanes, double* start, double* offset, double* square
 
 
 cdef void take_part(void* context, int64_t index) noexcept nogil:
-    """index = part * blocks + block of channels."""
+    """index = (sample * parts + part) * blocks + block of channels."""
     cdef Moments* m = <Moments*> context
     cdef int64_t part = index // m.cut.blocks, c = index % m.cut.blocks * m.cut.c_block
     cdef int64_t last = min(c + m.cut.c_block, m.x.size[1])
     if m.columns:
-        take_pixels(m, part, c, last - c)
+        take_pixels(m, part // m.cut.parts, part % m.cut.parts, c, last - c)
         return
     for c in range(c, last):
         take_positions(m, part, c)
 
 
-cdef void fold_parts(const Moments* m, double count, double each, double* square) noexcept nogil:
-    """Part 0 <- all parts: its offset the mean's, ``square`` (C,) their sum of squares. ``each``: values a part."""
+cdef void fold_parts(const Moments* m, double* partial, double count, double each, double* mean,
+                     double* variance) noexcept nogil:
+    """mean, variance (C,) <- all parts (parts, 3, C), of ``each`` values but for the last, together ``count``."""
     cdef int64_t channels = m.x.size[1], part, c
-    cdef double* start = m.partial
-    cdef double* offset = m.partial + channels
     cdef double* other
-    cdef double own = min(each, count), distance
+    cdef double own, distance
     for c in range(channels):
-        offset[c] *= own
-        square[c] = 0
-    for part in range(1, m.cut.parts):
-        other, own = m.partial + part * 3 * channels, min(each, count - part * each)
+        mean[c] = variance[c] = 0
+    for part in range(m.cut.parts):
+        other, own = partial + part * 3 * channels, min(each, count - part * each)
         for c in range(channels):
-            other[channels + c] += other[c] - start[c]      # the part's mean, from start
-            offset[c] += own * other[channels + c]
+            other[channels + c] += other[c] - partial[c]    # the part's mean, from part 0's start
+            mean[c] += own * other[channels + c]
     for c in range(channels):
-        offset[c] /= count
-    for part in range(1, m.cut.parts):
-        other, own = m.partial + part * 3 * channels, min(each, count - part * each)
+        mean[c] /= count
+    for part in range(m.cut.parts):
+        other, own = partial + part * 3 * channels, min(each, count - part * each)
         for c in range(channels):
-            distance = other[channels + c] - offset[c]
-            square[c] += other[2 * channels + c] + own * distance * distance
-
-
-ctypedef fused real:
-    float
-    double
-
-
-cdef void write(const Moments* m, double count, double each, real* mean, real* variance) noexcept nogil:
-    cdef int64_t channels = m.x.size[1], c
-    cdef double* start = m.partial
-    cdef double* offset = m.partial + channels
-    cdef double* square = m.partial + m.cut.parts * 3 * channels
-    cdef double* first = square + channels     # part 0's own mean, from start
-    cdef double distance
+            distance = other[channels + c] - mean[c]
+            variance[c] += other[2 * channels + c] + own * distance * distance
     for c in range(channels):
-        first[c] = offset[c]
-    fold_parts(m, count, each, square)
-    for c in range(channels):
-        distance = first[c] - offset[c]
-        square[c] += m.partial[2 * channels + c] + min(each, count) * distance * distance
-        mean[c] = <real> (start[c] + offset[c])
-        variance[c] = <real> (max(square[c], 0.0) / count if square[c] == square[c] else square[c])
+        mean[c] += partial[c]
+        variance[c] = (max(variance[c], 0.0) if variance[c] == variance[c] else variance[c]) / count
 
 
-def batch_norm_statistics(cnp.ndarray x):
-    """x (N, C, L) -> mean (C,), biased variance (C,)."""
-    cdef cnp.ndarray kept = in_kernel_layout(x)
-    cdef cnp.ndarray mean = empty((x.shape[1],), x.dtype), variance = empty((x.shape[1],), x.dtype)
+cdef tuple channel_moments(cnp.ndarray x, bint apart):
+    """x (N, C, L) in kernel layout -> means and biased variances, float64, (1, C), or (N, C) of each sample ``apart``,
+    whose channels are columns. An array without elements has zeros."""
     cdef Moments m
-    cdef double count = x.shape[0] * x.shape[2]
-    cdef double each
+    cdef View one
+    cdef int64_t n, row
     cdef size_t bytes
-    m.x = view(kept)
-    m.kernels, m.columns = kernels(m.x.itemsize), channels_are_columns(&m.x)
-    if count * x.shape[1] == 0:
-        mean[...] = variance[...] = 0
+    cdef double count, each
+    m.x = one = view(x)
+    m.samples = m.x.size[0] if apart else 1
+    cdef cnp.ndarray mean = np.zeros((m.samples, m.x.size[1])), variance = np.zeros((m.samples, m.x.size[1]))
+    if m.x.size[0] * m.x.size[1] * m.x.size[2] == 0:
         return mean, variance
-    m.cut = cut_rows(&m.x, m.columns)
+    one.size[0] //= m.samples
+    m.pixels, count = one.size[0] * one.size[2], one.size[0] * one.size[2]
+    m.kernels, m.columns = kernels(m.x.itemsize), channels_are_columns(&m.x)
+    m.cut = cut_rows(&one, m.columns)
     each = m.cut.rows if m.columns else m.cut.rows * m.x.size[2]
-    if m.columns and rows_join(&m.x):
+    if not apart and m.columns and rows_join(&m.x):
         join_rows(&m.x)
-    bytes = (m.cut.parts * 3 + 2) * m.x.size[1] * sizeof(double)
+    row = m.cut.parts * 3 * m.x.size[1]
+    bytes = m.samples * row * sizeof(double)
     m.partial = <double*> allocate(bytes)
     if m.partial == NULL:
         raise MemoryError("batch_norm_statistics: no memory for partial results")
     with nogil:
-        parallel_for(m.cut.parts * m.cut.blocks, take_part, &m)
-        if m.x.itemsize == 4:
-            write(&m, count, each, <float*> cnp.PyArray_DATA(mean), <float*> cnp.PyArray_DATA(variance))
-        else:
-            write(&m, count, each, <double*> cnp.PyArray_DATA(mean), <double*> cnp.PyArray_DATA(variance))
+        parallel_for(m.samples * m.cut.parts * m.cut.blocks, take_part, &m)
+        for n in range(m.samples):
+            fold_parts(&m, m.partial + n * row, count, each, <double*> cnp.PyArray_DATA(mean) + n * m.x.size[1],
+                       <double*> cnp.PyArray_DATA(variance) + n * m.x.size[1])
         release(m.partial, bytes)
     return mean, variance
+
+
+def batch_norm_statistics(cnp.ndarray x):
+    """x (N, C, L) -> mean (C,), biased variance (C,)."""
+    mean, variance = channel_moments(in_kernel_layout(x), False)
+    return mean[0].astype(x.dtype), variance[0].astype(x.dtype)

@@ -93,8 +93,8 @@ def batch_norm_backward(cnp.ndarray dy, cnp.ndarray x, mean, rstd, weight, bint 
         reduce_channels(kernels(xv.itemsize).sum_rows, &constants, &dyv, NULL, <char*> cnp.PyArray_DATA(dbias), NULL)
     if needs_dx and training:  # mean and rstd move with x: take their share out of the gradient
         dx = in_kernel_layout(empty_in_order_of(kept), kept)
-        slope = run_map(table(rstd_).scale, (product(rstd_, dweight),), 0, share)
-        shift = run_map(table(rstd_).scale, (dbias,), 0, share)
+        slope = run_map(table(scale).scale, (product(product(rstd_, dweight), scale),), 0, share)
+        shift = run_map(table(scale).scale, (product(scale, dbias),), 0, share)
         walk(dx, kept, gradient, mean_, scale, shift, slope, passed, False, True)
     elif needs_dx:
         dx = in_kernel_layout(empty_in_order_of(gradient), gradient)

@@ -34,13 +34,14 @@ cdef inline char* element(const View* v, int64_t n, int64_t c, int64_t spot) noe
 
 
 # first (C,) and second (C,) or NULL <- kernel's sums over N and L of x and dy (or NULL), (N, C, L) in kernel layout.
-# `constants`: its mean, scale and shift are (C,), contiguous, or NULL.
+# `constants`: its mean, scale and shift are (C,), contiguous, or NULL. `apart`: each sample has constants and sums of its
+# own, all (N, C); its channels are columns.
 cdef int reduce_channels(reduce_kernel kernel, const fc_reduce* constants, const View* x, const View* dy, char* first,
-                         char* second) except -1
+                         char* second, bint apart=*) except -1
 
-# call.y <- kernel; the columns' constants in `call` are (C,), contiguous, or NULL.
+# call.y <- kernel; the columns' constants in `call` are (C,), contiguous, or NULL. `apart`: as above; L is not 1.
 cdef int normalise_channels(normalise_kernel kernel, const fc_normalise* call, const View* y, const View* x,
-                            const View* dy) except -1
+                            const View* dy, bint apart=*) except -1
 
 # `array`, or a copy, with its channels or its positions side by side, as `like` has them where that is given.
 cdef cnp.ndarray in_kernel_layout(cnp.ndarray array, cnp.ndarray like=*)

@@ -5,7 +5,7 @@ Kernels see matrices whose columns lie side by side and have constants of their 
 they are the columns and pixels the rows. Else positions do: a channel's are cut into rows of LANES, with the channel's
 constant in every column, and its LANES sums are added up at the end. Sums go through partial results: each adds up a
 part of the rows, and the parts are added pairwise. The cut depends on the shape and on which of the two layouts it is,
-so the bits do not depend on threads.
+so the bits do not depend on threads. Where each sample has constants or sums of its own, the cut is one of a sample.
 """
 
 cimport numpy as cnp
@@ -88,8 +88,9 @@ cdef struct Sums:
     View dy
     bint with_dy, columns
     fc_reduce constants
-    char* partial           # (parts, sums, C)
+    char* partial           # (samples, parts, sums, C)
     int64_t sums
+    int64_t samples, pixels     # those that are added up apart, and the pixels of each
     Cut cut
 
 
@@ -99,19 +100,20 @@ cdef inline const void* from_channel(const void* values, int64_t c, int64_t size
     return <const char*> values + c * size
 
 
-cdef void add_pixels(const Sums* s, int64_t part, int64_t c, int64_t columns) noexcept nogil:
-    """Channels as columns: add up the part's pixels, numbered n * L + spot."""
-    cdef int64_t size = s.x.itemsize, pixel = part * s.cut.rows, n, spot
-    cdef int64_t last = min(pixel + s.cut.rows, s.x.size[0] * s.x.size[2])
+cdef void add_pixels(const Sums* s, int64_t sample, int64_t part, int64_t c, int64_t columns) noexcept nogil:
+    """Channels as columns: add up the part's pixels, numbered n * L + spot from ``sample`` on."""
+    cdef int64_t size = s.x.itemsize, channels = s.x.size[1], pixel = part * s.cut.rows, n, spot
+    cdef int64_t last = min(pixel + s.cut.rows, s.pixels), own = sample * channels + c
+    cdef int64_t row = (sample * s.cut.parts + part) * s.sums
     cdef fc_reduce call
     call.columns, call.ldx, call.dy = columns, s.x.stride[2], NULL
-    call.mean = from_channel(s.constants.mean, c, size)
-    call.scale = from_channel(s.constants.scale, c, size)
-    call.shift = from_channel(s.constants.shift, c, size)
-    call.first = s.partial + (part * s.sums * s.x.size[1] + c) * size
-    call.second = s.partial + ((part * s.sums + s.sums - 1) * s.x.size[1] + c) * size
+    call.mean = from_channel(s.constants.mean, own, size)
+    call.scale = from_channel(s.constants.scale, own, size)
+    call.shift = from_channel(s.constants.shift, own, size)
+    call.first = s.partial + (row * channels + c) * size
+    call.second = s.partial + ((row + s.sums - 1) * channels + c) * size
     while pixel < last:
-        n, spot = pixel // s.x.size[2], pixel % s.x.size[2]
+        n, spot = sample + pixel // s.x.size[2], pixel % s.x.size[2]
         call.rows = min(last - pixel, s.x.size[2] - spot)
         call.x = element(&s.x, n, c, spot)
         if s.with_dy:
@@ -183,55 +185,67 @@ cdef void add_positions(const Sums* s, int64_t part, int64_t c) noexcept nogil:
 
 
 cdef void add_part(void* context, int64_t index) noexcept nogil:
-    """index = part * blocks + block of channels."""
+    """index = (sample * parts + part) * blocks + block of channels."""
     cdef Sums* s = <Sums*> context
     cdef int64_t part = index // s.cut.blocks, c = index % s.cut.blocks * s.cut.c_block
     cdef int64_t last = min(c + s.cut.c_block, s.x.size[1])
     if s.columns:
-        add_pixels(s, part, c, last - c)
+        add_pixels(s, part // s.cut.parts, part % s.cut.parts, c, last - c)
         return
     for c in range(c, last):
         add_positions(s, part, c)
 
 
-cdef int reduce_channels(reduce_kernel kernel, const fc_reduce* constants, const View* x, const View* dy, char* first,
-                         char* second) except -1:
-    cdef Sums s
-    cdef int64_t channels = x.size[1], step = 1, part, bytes
+cdef void join_parts(const Sums* s, char* partial) noexcept nogil:
+    """Part 0 <- the pairwise sum of all: part += part + step, for parts 0, 2 step, 4 step, ..."""
+    cdef int64_t step = 1, part
     cdef fc_accumulate call
+    call.count = s.sums * s.x.size[1]
+    while step < s.cut.parts:
+        part = 0
+        while part + step < s.cut.parts:
+            call.dst = partial + part * call.count * s.x.itemsize
+            call.src = partial + (part + step) * call.count * s.x.itemsize
+            s.kernels.accumulate(&call)
+            part += 2 * step
+        step *= 2
+
+
+cdef int reduce_channels(reduce_kernel kernel, const fc_reduce* constants, const View* x, const View* dy, char* first,
+                         char* second, bint apart=False) except -1:
+    cdef Sums s
+    cdef View one = x[0]
+    cdef int64_t n, row = x.size[1] * x.itemsize, share, bytes
     s.kernel, s.kernels, s.x, s.with_dy = kernel, kernels(x.itemsize), x[0], dy != NULL
     s.constants, s.sums, s.columns = constants[0], 1 if second == NULL else 2, channels_are_columns(x)
-    memset(first, 0, channels * x.itemsize)
+    s.samples = x.size[0] if apart else 1
+    memset(first, 0, s.samples * row)
     if second != NULL:
-        memset(second, 0, channels * x.itemsize)
-    if x.size[0] * x.size[2] * channels == 0:
+        memset(second, 0, s.samples * row)
+    if x.size[0] * x.size[2] * row == 0:
         return 0
+    one.size[0] //= s.samples
+    s.pixels = one.size[0] * one.size[2]
     if s.with_dy:
         s.dy = dy[0]
-    if s.columns and rows_join(x) and (not s.with_dy or rows_join(dy)):
+    if not apart and s.columns and rows_join(x) and (not s.with_dy or rows_join(dy)):
         join_rows(&s.x)
         if s.with_dy:
             join_rows(&s.dy)
-    s.cut = cut_rows(x, s.columns)
-    bytes = s.cut.parts * s.sums * channels * x.itemsize
+    s.cut = cut_rows(&one, s.columns)
+    share = s.cut.parts * s.sums * row
+    bytes = s.samples * share
     s.partial = <char*> allocate(bytes)
     if s.partial == NULL:
         raise MemoryError("sum over channels: no memory for partial results")
     with nogil:
         memset(s.partial, 0, bytes)
-        parallel_for(s.cut.parts * s.cut.blocks, add_part, &s)
-        call.count = s.sums * channels
-        while step < s.cut.parts:  # part += part + step, for parts 0, 2 step, 4 step, ...
-            part = 0
-            while part + step < s.cut.parts:
-                call.dst = s.partial + part * call.count * x.itemsize
-                call.src = s.partial + (part + step) * call.count * x.itemsize
-                s.kernels.accumulate(&call)
-                part += 2 * step
-            step *= 2
-        memcpy(first, s.partial, channels * x.itemsize)
-        if second != NULL:
-            memcpy(second, s.partial + channels * x.itemsize, channels * x.itemsize)
+        parallel_for(s.samples * s.cut.parts * s.cut.blocks, add_part, &s)
+        for n in range(s.samples):
+            join_parts(&s, s.partial + n * share)
+            memcpy(first + n * row, s.partial + n * share, row)
+            if second != NULL:
+                memcpy(second + n * row, s.partial + n * share + row, row)
         release(s.partial, bytes)
     return 0
 
@@ -246,12 +260,22 @@ cdef struct Walk:
     const View* x
     const View* dy
     int64_t share, across   # rows a task: of pixels, or of (n, c); tasks a sample where channels are columns
+    int64_t apart           # bytes from one sample's constants to the next one's, 0 where all have the same
 
 
 cdef inline void place(const Walk* walk, fc_normalise* call, int64_t n, int64_t c, int64_t spot) noexcept nogil:
     call.y, call.x = element(walk.y, n, c, spot), element(walk.x, n, c, spot)
     if walk.dy != NULL:
         call.dy = element(walk.dy, n, c, spot)
+
+
+cdef inline const void* moved(const void* values, int64_t bytes) noexcept nogil:
+    return values if values == NULL else <const char*> values + bytes
+
+
+cdef inline void move_constants(fc_normalise* call, int64_t bytes) noexcept nogil:
+    call.mean, call.scale, call.shift = moved(call.mean, bytes), moved(call.scale, bytes), moved(call.shift, bytes)
+    call.slope, call.bias = moved(call.slope, bytes), moved(call.bias, bytes)
 
 
 cdef void walk_pixels(void* context, int64_t index) noexcept nogil:
@@ -266,6 +290,8 @@ cdef void walk_pixels(void* context, int64_t index) noexcept nogil:
     if walk.dy != NULL:
         call.lddy = walk.dy.stride[axis]
     place(walk, &call, first if by_sample else index // walk.across, 0, 0 if by_sample else first)
+    if walk.apart:
+        move_constants(&call, index // walk.across * walk.apart)
     walk.kernel(&call)
 
 
@@ -295,34 +321,44 @@ cdef void walk_positions(void* context, int64_t index) noexcept nogil:
             walk.kernel(&call)
 
 
-cdef inline const void* lay_beside(char** memory, const void* values, size_t bytes) noexcept nogil:
-    """Copy ``values`` to ``memory``, if there are any, and move that to the next cache line."""
+cdef inline const void* lay_beside(char** memory, const void* values, size_t bytes, int64_t rows) noexcept nogil:
+    """Copy ``rows`` rows of ``values`` to ``memory``, if there are any, each at the start of a cache line, and move
+    ``memory`` behind them."""
+    cdef const void* start = memory[0]
+    cdef int64_t row
     if values == NULL:
         return NULL
-    memcpy(memory[0], values, bytes)
-    memory[0] += (bytes + 63) // 64 * 64
-    return memory[0] - (bytes + 63) // 64 * 64
+    for row in range(rows):
+        memcpy(memory[0], <const char*> values + row * bytes, bytes)
+        memory[0] += whole_lines(bytes)
+    return start
+
+
+cdef inline size_t whole_lines(size_t bytes) noexcept nogil:
+    return (bytes + 63) // 64 * 64
 
 
 cdef int normalise_channels(normalise_kernel kernel, const fc_normalise* call, const View* y, const View* x,
-                            const View* dy) except -1:
+                            const View* dy, bint apart=False) except -1:
     cdef Walk walk
-    cdef int64_t n = x.size[0], channels = x.size[1], length = x.size[2], tasks
-    cdef size_t bytes = channels * x.itemsize, room = 5 * ((bytes + 63) // 64 * 64)
+    cdef int64_t n = x.size[0], channels = x.size[1], length = x.size[2], tasks, rows = n if apart else 1
+    cdef size_t bytes = channels * x.itemsize, room = 5 * rows * whole_lines(bytes)
     cdef char* constants
     cdef char* at
     if n * channels * length == 0:
         return 0
     walk.kernel, walk.call, walk.y, walk.x, walk.dy = kernel, call[0], y, x, dy
-    walk.call.dy = NULL
+    walk.call.dy, walk.apart = NULL, whole_lines(bytes) if apart else 0
     walk.call.stream = n * channels * length * x.itemsize * (2 if dy == NULL else 3) >= STREAM_BYTES
     if channels_are_columns(x):
         constants = at = <char*> allocate(room)  # at the starts of cache lines: each row reads them
         if constants == NULL:
             raise MemoryError("normalisation: no memory for its constants")
-        walk.call.mean, walk.call.scale = lay_beside(&at, call.mean, bytes), lay_beside(&at, call.scale, bytes)
-        walk.call.shift, walk.call.slope = lay_beside(&at, call.shift, bytes), lay_beside(&at, call.slope, bytes)
-        walk.call.bias = lay_beside(&at, call.bias, bytes)
+        walk.call.mean = lay_beside(&at, call.mean, bytes, rows)
+        walk.call.scale = lay_beside(&at, call.scale, bytes, rows)
+        walk.call.shift = lay_beside(&at, call.shift, bytes, rows)
+        walk.call.slope = lay_beside(&at, call.slope, bytes, rows)
+        walk.call.bias = lay_beside(&at, call.bias, bytes, rows)
         walk.share = max(<int64_t> 1, TASK_BYTES // (channels * x.itemsize))
         walk.across = ceil_div(n if length == 1 else length, walk.share)
         tasks = walk.across if length == 1 else walk.across * n

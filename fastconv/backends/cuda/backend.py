@@ -8,6 +8,7 @@ from . import (
     array,
     dropout,
     exchange,
+    group_norm,
     launch,
     linear,
     loss,
@@ -75,6 +76,8 @@ class CudaBackend(Backend):
     move_towards = staticmethod(norm.move_towards)
     batch_norm_forward = staticmethod(norm.batch_norm_forward)
     batch_norm_backward = staticmethod(norm.batch_norm_backward)
+    group_norm_forward = staticmethod(group_norm.group_norm_forward)
+    group_norm_backward = staticmethod(group_norm.group_norm_backward)
     local_response_norm_forward = staticmethod(norm.local_response_norm_forward)
     local_response_norm_backward = staticmethod(norm.local_response_norm_backward)
 

@@ -75,6 +75,8 @@ class ReferenceBackend(Backend):
     move_towards = _ieee(norm.move_towards)
     batch_norm_forward = _ieee(norm.batch_norm_forward)
     batch_norm_backward = _ieee(norm.batch_norm_backward)
+    group_norm_forward = _ieee(norm.group_norm_forward)
+    group_norm_backward = _ieee(norm.group_norm_backward)
 
     local_response_norm_forward = _ieee(norm.local_response_norm_forward)
     local_response_norm_backward = _ieee(norm.local_response_norm_backward)

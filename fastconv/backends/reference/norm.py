@@ -60,6 +60,37 @@ def batch_norm_backward(
     return tuple([narrow(g, dy) if need else None for g, need in zip(gradients, needs, strict=True)])
 
 
+def _in_groups(x: np.ndarray, groups: int) -> np.ndarray:
+    """(N, C, L) -> (N, G, C / G * L)"""
+    return x.reshape(x.shape[0], groups, x.shape[1] // groups * x.shape[2])
+
+
+def group_norm_forward(
+    x: np.ndarray, groups: int, weight: np.ndarray | None, bias: np.ndarray | None, eps: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    wide = _in_groups(widen(x), groups)
+    count = max(1, wide.shape[2])
+    mean = wide.sum(2) / count
+    variance = ((wide - mean[..., None]) ** 2).sum(2) / count
+    mean, rstd = narrow(mean, x), reciprocal_root(narrow(variance, x), eps)
+    y = ((wide - mean[..., None]) * rstd[..., None]).reshape(x.shape) * _column(weight)
+    return narrow(y if bias is None else y + _column(bias), x), mean, rstd
+
+
+def group_norm_backward(
+    dy: np.ndarray, x: np.ndarray, mean: np.ndarray, rstd: np.ndarray, weight: np.ndarray | None,
+    needs: Sequence[bool] = (True, True, True),
+) -> tuple[np.ndarray | None, ...]:  # fmt: skip
+    groups, wide = mean.shape[1], widen(dy)
+    normalised = (_in_groups(widen(x), groups) - widen(mean)[..., None]) * widen(rstd)[..., None]
+    dx = _in_groups(wide * _column(weight), groups)
+    count = max(1, dx.shape[2])
+    dx = dx - (dx.sum(2, keepdims=True) + normalised * (dx * normalised).sum(2, keepdims=True)) / count
+    dx = (dx * widen(rstd)[..., None]).reshape(x.shape)
+    gradients = dx, over_batch_and_space(wide * normalised.reshape(x.shape)), over_batch_and_space(wide)
+    return tuple([narrow(g, dy) if need else None for g, need in zip(gradients, needs, strict=True)])
+
+
 def _window_sum(wide: np.ndarray, size: int, before: int) -> np.ndarray:
     """Sum over the channels c - before to c - before + size - 1, as far as they exist."""
     padded = np.pad(wide, ((0, 0), (before, size - 1 - before), (0, 0)))
