@@ -17,8 +17,8 @@ from ..arguments import integer, number
 from ..errors import ArgumentError, DataError, DTypeError, ShapeError, mismatch
 from .augment.crop import window
 from .augment.ranges import PADDING, choice, each, whole_numbers
+from .philox import PATCHES, words
 
-_PATCHES = 5  # purpose of the Philox words; 1 and 2 are the loader's, 3 and 4 those of augmentation
 Slices = tuple[slice, ...]
 
 
@@ -74,8 +74,7 @@ class _Drawn(_Sampler):
         """Return the patch of (seed, epoch, index)."""
         op = type(self).__name__
         epoch, index = integer(op, "epoch", epoch, 0), integer(op, "index", index, 0)
-        bits = np.random.Philox(key=(self.seed, _PATCHES), counter=(0, 0, index, epoch))
-        return self._draw(bits.random_raw(4).tolist())
+        return self._draw(words(self.seed, PATCHES, index, epoch).random_raw(4).tolist())
 
     def epoch(self, epoch: int, count: int, start: int = 0) -> Iterator[Slices]:
         """Yield the patches ``start`` to ``count`` - 1 of an epoch."""

@@ -163,7 +163,7 @@ def _steps(op: str, record: Any) -> list[tuple[type[Transform], dict[str, Any]]]
     steps = []
     for place, step in enumerate(record["steps"]):
         parameters = dict(step) if isinstance(step, dict) else {}
-        cls = Transform.known.get(parameters.pop("transform", None))
+        cls = Transform.known.get(str(parameters.pop("transform", None)))
         if cls is None:
             raise DataError(mismatch(op, f"steps[{place}] to name a known transform", repr(step)[:200]))
         if parameters.keys() != cls.parameters:

@@ -82,7 +82,9 @@ class CropOrPad(Transform):
         padding: str, value: float, label_value: float,
     ) -> Sample:  # fmt: skip
         changed = window(image, start, size, padding, value)
-        return changed, None if label is None else window(label, start, size, padding, label_value)
+        if label is None:
+            return changed, None
+        return changed, window(label, start, size, padding, constant("label_value", label_value, label.dtype))
 
     @staticmethod
     def undo(

@@ -1,7 +1,6 @@
 """Random numbers of augmentation: what is drawn for a transform, and long streams that one drawn number stands for.
 
-All are Philox words (Salmon et al. 2011), as the loader's are: key = (seed, purpose), counter = (place, 0, index,
-epoch). So no sample needs another one's draws, and no NumPy version changes them.
+All are Philox words of (seed, epoch, index), so no sample needs another one's draws.
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ from math import pi
 import numpy as np
 
 from ...errors import ArgumentError, mismatch
+from ..philox import DRAWS, STREAM, words
 
-_DRAWS, _STREAM = 3, 4  # purposes; 1 and 2 are the loader's, 5 is the patches'
 WORDS = 32  # that each transform of a pipeline has
 _UNIT = 2.0**-53
 
@@ -50,9 +49,8 @@ class Draws:
 
 def sample_draws(seed: int, epoch: int, index: int, count: int) -> list[Draws]:
     """Return the draws of ``count`` transforms for a sample."""
-    bits = np.random.Philox(key=(seed, _DRAWS), counter=(0, 0, index, epoch))
-    words = bits.random_raw(count * WORDS).tolist()
-    return [Draws(words[i * WORDS : (i + 1) * WORDS]) for i in range(count)]
+    drawn = words(seed, DRAWS, index, epoch).random_raw(count * WORDS).tolist()
+    return [Draws(drawn[i * WORDS : (i + 1) * WORDS]) for i in range(count)]
 
 
 class Stream:
@@ -63,7 +61,7 @@ class Stream:
     """
 
     def __init__(self, number: int) -> None:
-        self._bits = np.random.Philox(key=(number, _STREAM))
+        self._bits = words(number, STREAM, 0, 0)
 
     def uniform(self, count: int) -> np.ndarray:
         """Return ``count`` float64 in [0, 1)."""
