@@ -15,8 +15,8 @@ import numpy as np
 
 from ..arguments import integer, number
 from ..errors import ArgumentError, DataError, DTypeError, ShapeError, mismatch
-from .augment.crop import window
-from .augment.ranges import PADDING, choice, each, whole_numbers
+from .augment.padding import PADDING, window
+from .augment.ranges import choice, each, whole_numbers
 from .philox import PATCHES, words
 
 Slices = tuple[slice, ...]
@@ -146,7 +146,7 @@ class BalancedPatches(_Drawn):
         if not label.size or not 1 <= label.ndim <= 3:
             raise ShapeError(mismatch(op, "label (spatial) of 1 to 3 axes, with voxels", f"shape {label.shape}"))
         super().__init__(label.shape, size, seed, small)
-        present = np.unique(label).tolist()
+        present = sorted(set().union(*(np.unique(plane).tolist() for plane in label)))
         if weights is None:
             weights = dict.fromkeys(present, 1.0)
         given = {int(c): number(op, f"weights[{c}]", w, 0, 1e300) for c, w in weights.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -202,6 +203,20 @@ def test_strides_and_byte_order_do_not_matter(rank, dtype):
         np.testing.assert_array_equal(x, x2)
         np.testing.assert_array_equal(t, t2)
         assert x2.dtype.isnative
+
+
+@pytest.mark.parametrize("name", [*SPATIAL, *INTENSITY])
+def test_memory_beyond_the_result_is_bounded(name):
+    """Blur alone has a second array: the backend's resampling returns a new one for each axis."""
+    image, label = sample((1, 100, 128, 128))
+    transform = {**SPATIAL, **INTENSITY, "crop": augment.CropOrPad((110, 128, 120))}[name]
+    parameters = transform.draw(Draws([2**63] * WORDS), image.shape[1:], (1.0, 1.0, 1.0))
+    tracemalloc.start()
+    x, t = transform.apply(image, label, **parameters)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    results = sum(array.nbytes for array in (x, t) if array is not image and array is not label and array.base is None)
+    assert peak <= results * (2 if name == "blur" else 1) + 4e6
 
 
 def test_a_batch_is_its_samples_and_may_be_empty():

@@ -1,4 +1,4 @@
-"""Windows of an array that may reach beyond it, and the random crop that cuts or pads samples to one size."""
+"""The crop that cuts or pads samples to one size."""
 
 from __future__ import annotations
 
@@ -8,37 +8,10 @@ from typing import Any
 import numpy as np
 
 from ...arguments import flag
-from ...errors import ArgumentError, mismatch
 from .draws import Draws
-from .ranges import PADDING, choice, constant, each, finite, whole_numbers
+from .padding import PADDING, constant, window
+from .ranges import choice, each, finite, whole_numbers
 from .transform import Sample, Transform
-
-
-def window(
-    array: np.ndarray, start: Sequence[int], size: Sequence[int], padding: str = "constant", value: float = 0
-) -> np.ndarray:
-    """Return ``size`` elements from ``start`` on along the last axes; what lies outside is padded.
-
-    A view where nothing does. ``padding`` is 'constant' (``value``), 'edge' (the nearest element) or 'reflect'
-    (mirrored about the edge's centre).
-
-    >>> window(np.array([1, 2, 3]), [-1], [3])
-    array([0, 1, 2])
-    """
-    rank = len(size)
-    widths, inside = [(0, 0)] * (array.ndim - rank), [slice(None)] * (array.ndim - rank)
-    for first, length, n in zip(start, size, array.shape[array.ndim - rank :], strict=True):
-        low, high = max(first, 0), min(first + length, n)
-        if low >= high:
-            raise ArgumentError(mismatch("window", f"start and size to meet an axis of {n}", f"{first} and {length}"))
-        inside.append(slice(low, high))
-        widths.append((low - first, first + length - high))
-    found = array[tuple(inside)]
-    if not any(map(any, widths)):
-        return found
-    if padding == "constant":
-        return np.pad(found, widths, constant_values=constant("value", value, array.dtype))
-    return np.pad(found, widths, mode=padding)  # type: ignore[call-overload]
 
 
 class CropOrPad(Transform):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import isfinite, sqrt
 from typing import Any
 
@@ -26,21 +26,18 @@ def moments(values: np.ndarray, nonzero: bool = False) -> tuple[float, float]:
     (2.0, 1.0)
     """
     flat = values.reshape(-1)
-    count = int(np.count_nonzero(flat)) if nonzero else flat.size
-    if not count:
-        return 0.0, 0.0
 
-    def mean_of(centre: float, power: int) -> float:
-        total = 0.0
+    def parts() -> Iterator[np.ndarray]:
         for box in boxes(flat.shape):
-            part = flat[box]
-            part = (part[part != 0] if nonzero else part).astype(np.float64) - centre
-            total += float((part**power).sum())
-        return total / count
+            part = flat[box].astype(np.float64)
+            yield part[part != 0] if nonzero else part
 
-    some = float(flat[np.argmax(flat != 0) if nonzero else 0])  # about it, a constant's sums are exactly 0
-    mean = some + mean_of(some, 1)
-    return mean, sqrt(mean_of(mean, 2))
+    some = next((part[0] for part in parts() if part.size), None)
+    if some is None:
+        return 0.0, 0.0
+    count = np.count_nonzero(flat) if nonzero else flat.size
+    mean = float(some + sum((part - some).sum() for part in parts()) / count)  # a constant's sum is exactly 0
+    return mean, sqrt(sum(np.square(part - mean).sum() for part in parts()) / count)
 
 
 class BrightnessContrast(Transform):

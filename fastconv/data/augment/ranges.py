@@ -12,7 +12,6 @@ from ...arguments import integer, number
 from ...errors import ArgumentError, ShapeError, mismatch
 
 Interval = tuple[float, float]
-PADDING = ("constant", "edge", "reflect")
 
 
 def _is_sequence(value: Any) -> bool:
@@ -110,12 +109,3 @@ def whole_numbers(op: str, name: str, value: Any, minimum: int) -> tuple[int, ..
     if not entries:
         raise ArgumentError(mismatch(op, f"{name} to have an entry", repr(value)))
     return tuple(integer(op, name, entry, minimum, 2**31 - 1) for entry in entries)
-
-
-def constant(name: str, value: float, dtype: np.dtype) -> Any:
-    """Return ``value`` in ``dtype``; an integer or bool dtype must be able to hold it."""
-    with np.errstate(all="ignore"):
-        found = np.asarray(value).astype(dtype)
-    if dtype.kind in "iub" and found != value:
-        raise ArgumentError(mismatch("augment", f"{name} to be a value of {dtype}", value))
-    return found[()]

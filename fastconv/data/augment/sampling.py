@@ -10,7 +10,8 @@ import numpy as np
 
 from ...resampling import cubic, triangle
 from .boxes import boxes
-from .ranges import PADDING, choice, constant, finite
+from .padding import PADDING, constant, fold
+from .ranges import choice, finite
 from .transform import Sample
 
 INTERPOLATIONS = ("nearest", "linear", "cubic")
@@ -66,15 +67,6 @@ def resample(
     return y, t
 
 
-def _fold(index: np.ndarray, size: int, padding: str) -> np.ndarray:
-    """Bring indices into the axis."""
-    if padding != "reflect" or size == 1:
-        return index.clip(0, size - 1)
-    period = 2 * (size - 1)
-    index = index % period
-    return np.minimum(index, period - index)
-
-
 Taps = list[tuple[np.ndarray, np.ndarray, np.ndarray | None]]  # offset, weight, weight that fell outside
 
 
@@ -93,7 +85,7 @@ def _taps(position: np.ndarray, size: int, stride: int, interpolation: str, padd
             if not inside.all():
                 lost = np.where(inside, 0, weight)
                 weight = np.where(inside, weight, 0)
-        taps.append((_fold(here, size, padding) * stride, weight, lost))
+        taps.append((fold(here, size, padding) * stride, weight, lost))
     return taps
 
 
@@ -130,7 +122,7 @@ def _nearest(
             out = (index < 0) | (index >= size)
             if out.any():
                 outside = out if outside is None else outside | out
-        offset = offset + _fold(index, size, padding) * stride
+        offset = offset + fold(index, size, padding) * stride
     return offset, outside
 
 
