@@ -127,7 +127,9 @@ class BalancedPatches(_Drawn):
 
     Raises:
         DataError: none of the weighted classes is there.
-        ShapeError, DTypeError, ArgumentError: as named.
+        DTypeError: a label map that is neither integer nor bool.
+        ShapeError: one without voxels or of more than 3 axes, a patch larger than it or of another rank.
+        ArgumentError: a weight below 0, a class that is no integer, a number out of range.
 
     >>> label = np.zeros((32, 32), np.uint8)
     >>> label[3, 20] = 1
@@ -148,8 +150,8 @@ class BalancedPatches(_Drawn):
         super().__init__(label.shape, size, seed, small)
         present = sorted(set().union(*(np.unique(plane).tolist() for plane in label)))
         if weights is None:
-            weights = dict.fromkeys(present, 1.0)
-        given = {int(c): number(op, f"weights[{c}]", w, 0, 1e300) for c, w in weights.items()}
+            weights = dict.fromkeys(map(int, present), 1.0)
+        given = {_class(c): number(op, f"weights[{c}]", w, 0, 1e300) for c, w in weights.items()}
         self.weights = {c: given[c] for c in map(int, present) if given.get(c)}
         if not self.weights:
             raise DataError(mismatch(op, f"a class of weights {given} in label", present))
@@ -172,12 +174,20 @@ class BalancedPatches(_Drawn):
         return self._cut([c - s // 2 for c, s in zip(centre, self.size, strict=True)])
 
 
+def _class(value: Any) -> int:
+    return integer("BalancedPatches", "a class of weights", value, -(2**63))
+
+
 class GridPatches(_Sampler, Sequence[Slices]):
     """Patches on a grid that cover the volume, first axis slowest; the last of an axis ends where the volume does.
 
     Args:
         shape, size, small: as of ``RandomPatches``.
         overlap: voxels that neighbours share at least, below ``size``; one number, or one for each axis.
+
+    Raises:
+        ShapeError: a patch larger than the volume, or of another rank.
+        ArgumentError: a number out of range, an overlap that leaves no step.
 
     >>> [(rows.start, columns.start) for rows, columns in GridPatches((5, 4), 3, overlap=1)]
     [(0, 0), (0, 1), (2, 0), (2, 1)]

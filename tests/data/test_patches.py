@@ -89,6 +89,13 @@ def test_a_patch_is_centred_on_its_voxel_where_it_can_be():
     assert starts(BalancedPatches(label, (5, 4), weights={1: 1})()) == (7, 9)
 
 
+@pytest.mark.parametrize("shape", [(9,), (3, 3), (3, 1, 3)])
+def test_a_balanced_patch_has_the_rank_of_its_label(shape):
+    label = np.zeros(shape, np.int8)
+    label.flat[5] = -3
+    assert extract(label, BalancedPatches(label, 1, weights={-3: 1})()).item() == -3
+
+
 @given(sizes, st.data())
 def test_grids_cover_every_voxel_with_the_overlap(pairs, data):
     shape, size = (tuple(p[i] for p in pairs) for i in (0, 1))
@@ -129,6 +136,7 @@ WRONG = {
     "dtype": (DTypeError, "label", lambda: BalancedPatches(LABEL.astype("f4"), 2)),
     "empty": (ShapeError, "label", lambda: BalancedPatches(LABEL[:0], 2)),
     "weights": (ArgumentError, r"weights\[0\]", lambda: BalancedPatches(LABEL, 2, weights={0: -1})),
+    "class": (ArgumentError, "a class of weights", lambda: BalancedPatches(LABEL, 2, weights={1.5: 1})),
     "absent": (DataError, "a class of weights", lambda: BalancedPatches(LABEL, 2, weights={1: 1})),
     "axes": (ShapeError, "volume", lambda: extract(LABEL, (slice(0, 1),) * 3)),
     "step": (ArgumentError, "slices", lambda: extract(LABEL, (slice(0, 4, 2),))),
