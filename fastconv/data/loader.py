@@ -1,7 +1,6 @@
 """Mini-batches: shuffled, normalised, optionally shifted, in an order that seed and epoch alone decide.
 
-Random numbers are Philox words (Salmon et al. 2011) with key = (seed, purpose) and counter = epoch: an epoch needs no
-earlier one, a sample's shift depends on its index and not on its place, and no NumPy version changes the raw words.
+An epoch needs no earlier one, and a sample's shift depends on its index and not on its place.
 """
 
 from __future__ import annotations
@@ -12,13 +11,7 @@ import numpy as np
 
 from ..errors import ArgumentError, mismatch
 from .dataset import Split
-
-_ORDER, _SHIFT = 1, 2  # purposes: independent streams of one seed
-
-
-def words(seed: int, purpose: int, epoch: int, count: int) -> np.ndarray:
-    """Return ``count`` random uint64 words that belong to (seed, purpose, epoch)."""
-    return np.random.Philox(key=(seed, purpose), counter=(0, 0, 0, epoch)).random_raw(count)
+from .philox import ORDER, SHIFT, words
 
 
 class Loader:
@@ -74,12 +67,12 @@ class Loader:
     def _order(self, epoch: int) -> np.ndarray:
         if not self.shuffle:
             return np.arange(len(self.split))
-        return np.argsort(words(self.seed, _ORDER, epoch, len(self.split)), kind="stable")
+        return np.argsort(words(self.seed, ORDER, 0, epoch).random_raw(len(self.split)), kind="stable")
 
     def _shifts(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Window positions (dy, dx) of every sample, each uniform over 0 .. 2 * shift."""
         if not self.shift:
             return (np.zeros(len(self.split), np.int64),) * 2
-        word = words(self.seed, _SHIFT, epoch, len(self.split))
+        word = words(self.seed, SHIFT, 0, epoch).random_raw(len(self.split))
         choices, half, low = np.uint64(2 * self.shift + 1), np.uint64(32), np.uint64(0xFFFFFFFF)
         return ((word >> half) * choices >> half).astype(np.int64), ((word & low) * choices >> half).astype(np.int64)

@@ -44,6 +44,12 @@ def test_order_is_pinned() -> None:
     assert labels(Loader(split(8), 8, seed=0), 0) == [5, 3, 7, 2, 4, 1, 0, 6]
 
 
+def test_large_seeds_differ() -> None:
+    """NumPy makes float64 of a list of a large and a small integer: neighbouring seeds must not become one."""
+    one, other = (labels(Loader(split(50), 50, seed=2**64 - n), 0) for n in (1, 2))
+    assert one != other
+
+
 def test_an_epoch_resumes_at_any_batch() -> None:
     loader = Loader(split(23), 5, shift=1, seed=9)
     whole = list(loader.epoch(2))
