@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,8 +22,45 @@ def read_pieces(file: BinaryIO, count: int) -> bytearray:
     return data
 
 
+def copy_pieces(source: BinaryIO, target: BinaryIO, count: int) -> int:
+    """Copy the next ``count`` bytes, or what there is, a piece at a time; return how many."""
+    left = count
+    while left and (piece := source.read(min(_CHUNK, left))):
+        target.write(piece)
+        left -= len(piece)
+    return count - left
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Give a file to write, which takes the place of ``path`` when the block ends: a temporary file beside it, flushed
+    to the disk, then renamed. Where the block raises, what stood at ``path`` is untouched and nothing else is left.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with replacing(Path(folder) / "a.bin") as file:
+    ...         _ = file.write(b"abc")
+    ...     (Path(folder) / "a.bin").read_bytes()
+    b'abc'
+    """
+    path = Path(path)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's 0600 is for secrets
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    _sync_folder(path.parent)
+
+
 def write_atomic(path: str | os.PathLike[str], *parts: bytes | memoryview) -> None:
-    """Write ``parts``, one after the other, to ``path``: a temporary file beside it, flushed to the disk, then renamed.
+    """Write ``parts``, one after the other, to ``path``, as ``replacing`` does.
 
     Raises:
         OSError: the write failed (disk full, no permission, ...). What stood at ``path`` is untouched.
@@ -33,20 +71,8 @@ def write_atomic(path: str | os.PathLike[str], *parts: bytes | memoryview) -> No
     ...     (Path(folder) / "a.bin").read_bytes()
     b'abc'
     """
-    path = Path(path)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.writelines(parts)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp's 0600 is for secrets
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    _sync_folder(path.parent)
+    with replacing(path) as file:
+        file.writelines(parts)
 
 
 def _umask() -> int:

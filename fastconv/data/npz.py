@@ -1,4 +1,4 @@
-"""NumPy's .npz archives from anywhere: nothing that a header claims is believed before the file's own size allows it.
+"""NumPy's .npy and .npz files from anywhere: what a header claims is believed once the file's own size allows it.
 
 Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html in a zip file. No pickle is ever opened.
 """
@@ -46,7 +46,9 @@ def read_npz(path: str | os.PathLike[str], max_bytes: int = 1 << 36) -> dict[str
             arrays = {}
             for member in members:
                 with archive.open(member) as file:
-                    arrays[member.filename.removesuffix(".npy")] = _array(f"{path}: {member.filename}", file, member)
+                    arrays[member.filename.removesuffix(".npy")] = _array(
+                        f"{path}: {member.filename}", file, member.file_size
+                    )
             return arrays
     except FileNotFoundError:
         raise DataError(mismatch("read_npz", f"a file {path}", "none there")) from None
@@ -56,6 +58,30 @@ def read_npz(path: str | os.PathLike[str], max_bytes: int = 1 << 36) -> dict[str
         raise DataError(mismatch("read_npz", f"{path} to be readable", error.strerror or error)) from None
     except MemoryError:
         raise DataError(mismatch("read_npz", f"{path} to fit into memory", "more than there is")) from None
+
+
+def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
+    """Return the array in an .npy file, in native byte order.
+
+    Raises:
+        DataError: the file is missing, truncated, damaged, or no plain array; the message names it.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(folder + "/a.npy", np.arange(3))
+    ...     read_npy(folder + "/a.npy")
+    array([0, 1, 2])
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            return _array(str(path), file, path.stat().st_size)
+    except FileNotFoundError:
+        raise DataError(mismatch("read_npy", f"a file {path}", "none there")) from None
+    except OSError as error:
+        raise DataError(mismatch("read_npy", f"{path} to be readable", error.strerror or error)) from None
+    except MemoryError:
+        raise DataError(mismatch("read_npy", f"{path} to fit into memory", "more than there is")) from None
 
 
 def _check_sizes(path: Path, members: list[zipfile.ZipInfo], size: int, max_bytes: int) -> None:
@@ -73,7 +99,7 @@ def _check_sizes(path: Path, members: list[zipfile.ZipInfo], size: int, max_byte
             raise DataError(mismatch("read_npz", f"{path} to hold data", claimed))
 
 
-def _array(where: str, file: BinaryIO, member: zipfile.ZipInfo) -> np.ndarray:
+def _array(where: str, file: BinaryIO, size: int) -> np.ndarray:
     head = _Head(file)
     try:
         version = np.lib.format.read_magic(head)
@@ -84,8 +110,8 @@ def _array(where: str, file: BinaryIO, member: zipfile.ZipInfo) -> np.ndarray:
     if dtype.hasobject or dtype.kind not in "biufc":
         raise DataError(mismatch("read_npz", f"{where} to hold numbers", f"dtype {dtype}"))
     count = prod(shape) * dtype.itemsize
-    if min(shape, default=0) < 0 or head.taken + count != member.file_size:
-        claimed = f"{'x'.join(map(str, shape))} of {dtype} in {member.file_size - head.taken:,} bytes"
+    if min(shape, default=0) < 0 or head.taken + count != size:
+        claimed = f"{'x'.join(map(str, shape))} of {dtype} in {size - head.taken:,} bytes"
         raise DataError(mismatch("read_npz", f"{where} to hold {count:,} bytes of values", claimed))
     data = read_pieces(file, count)
     if len(data) < count:
