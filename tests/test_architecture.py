@@ -75,7 +75,7 @@ LAZY = {
     "matplotlib": ("plots.py",),
     "PIL": ("data/images.py",),
     "nibabel": ("data/nifti.py", "data/nifti_write.py"),
-    "pydicom": ("data/dicom.py", "data/dicom_slices.py"),
+    "pydicom": ("data/dicom_slices.py",),
     "sklearn": ("data/digits/make.py", "estimator.py", "sklearn.py"),
     "onnx": ("onnx",),
     "google": ("onnx",),

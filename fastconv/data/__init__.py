@@ -3,6 +3,7 @@
 
 from .choose import NAMES, load
 from .dataset import Dataset, Split
+from .dicom import read_dicom_series
 from .idx import read_idx
 from .images import find_digit, read_grey
 from .loader import Loader
@@ -13,6 +14,6 @@ from .volume import Volume, check_pair, reorient, same_geometry, stack
 
 __all__ = [
     "NAMES", "Dataset", "Loader", "NiftiFile", "NiftiWriter", "Split", "Volume", "check_pair", "find_digit", "load",
-    "open_nifti", "read_grey", "read_idx", "read_nifti", "read_volume", "reorient",
+    "open_nifti", "read_dicom_series", "read_grey", "read_idx", "read_nifti", "read_volume", "reorient",
     "same_geometry", "stack", "write_nifti",
 ]  # fmt: skip

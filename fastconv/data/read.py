@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import DataError, mismatch
+from .dicom import read_dicom_series
+from .dicom_slices import is_dicom
 from .nifti import read_nifti
 from .npz import read_npy, read_npz
 from .volume import Volume, affine_fault, without_nan
 
 
-def read_volume(source: str | os.PathLike[str], *, frame: int | str | None = None, nan: str = "refuse") -> Volume:
-    """Return the volume in a NIfTI file, or an .npy or .npz file. Content decides, not the name.
+def read_volume(
+    source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *,
+    frame: int | str | None = None, series: str | None = None, nan: str = "refuse",
+) -> Volume:  # fmt: skip
+    """Return the volume in a NIfTI file, a DICOM series, or an .npy or .npz file. Content decides, not the name.
 
     Args:
-        source: a file.
+        source: a file; or a folder or files of one DICOM series.
         frame: which one of a NIfTI file with several, from 0, or "all" for all as channels; see ``read_nifti``.
+        series: which SeriesInstanceUID of a folder that holds several; see ``read_dicom_series``.
         nan: what to do with voxels that are NaN or infinite: "refuse" the file, "zero" or "keep" them.
 
     .npy and .npz files hold (I, J, K) or (C, I, J, K); an archive may name it ``data``, and hold an ``affine``. Without
@@ -34,6 +41,8 @@ def read_volume(source: str | os.PathLike[str], *, frame: int | str | None = Non
     ...     read_volume(folder + "/a.npy").data.shape
     (2, 3, 4)
     """
+    if not isinstance(source, (str, os.PathLike)) or Path(source).is_dir() or is_dicom(Path(source)):
+        return read_dicom_series(source, series)
     path = Path(source)
     try:
         with open(path, "rb") as file:
