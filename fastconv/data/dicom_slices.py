@@ -6,7 +6,6 @@ Standard: https://dicom.nema.org/medical/dicom/current, PS3.3 C.7.6.2 (planes), 
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, mismatch
-from .files import MAX_RATIO
+from .files import MAX_RATIO, HonestFile
 
 _PLANE = (
     "SeriesInstanceUID", "SeriesDescription", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation",
@@ -54,17 +53,13 @@ class Slice:
         return str(self.path) if self.frame is None else f"{self.path} (frame {self.frame})"
 
 
-class _Honest(io.FileIO):
-    """A file that gives no more than it has, so that no claimed length costs memory; all at once only to inflate it."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._size = path.stat().st_size
+class _NotDeflated(HonestFile):
+    """pydicom asks for all the rest of a file at once only to inflate it, whatever it grows to."""
 
     def read(self, count: int | None = -1) -> bytes:
         if count is None or count < 0:
             raise DataError(mismatch("DICOM", f"{self.name} to be in a transfer syntax that is read", "deflated"))
-        return super().read(min(count, max(self._size - self.tell(), 0))) or b""
+        return super().read(count)
 
 
 def is_dicom(path: Path) -> bool:
@@ -118,7 +113,7 @@ def read_pixels(path: Path, frames: list[int | None]) -> Iterator[np.ndarray]:
 def _parse(path: Path, pixels: bool) -> Any:
     from pydicom import dcmread
 
-    with _Honest(path) as file:
+    with _NotDeflated(path) as file:
         return dcmread(file, stop_before_pixels=not pixels, specific_tags=[*_PLANE, *(_PIXELS if pixels else ())])
 
 

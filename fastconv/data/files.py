@@ -4,6 +4,7 @@ reading one that may claim more than it holds."""
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +13,25 @@ from typing import BinaryIO
 
 MAX_RATIO = 1032  # deflate: a match of 258 bytes can cost as little as 2 bits
 _CHUNK = 1 << 20
+_EMPTY = 500  # times its packed size: more is an archive of nothing
+
+
+def is_bomb(unpacked: int, packed: int, least: int = 64 << 20) -> bool:
+    """Whether a claim of ``unpacked`` bytes in ``packed`` of deflate is a lie, or a bomb: ``least`` bytes or more, and
+    nothing in them."""
+    return unpacked > packed * MAX_RATIO or (unpacked > least and unpacked > packed * _EMPTY)
+
+
+class HonestFile(io.FileIO):
+    """A file, open for reading, that is never asked for more than it has: a claimed length alone costs no memory."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(path)
+        self._size = os.fstat(self.fileno()).st_size
+
+    def read(self, count: int | None = -1) -> bytes:
+        left = max(self._size - self.tell(), 0)
+        return super().read(left if count is None or count < 0 else min(count, left)) or b""
 
 
 def read_pieces(file: BinaryIO, count: int) -> bytearray:

@@ -21,13 +21,13 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..errors import ArgumentError, DataError, ShapeError, mismatch
-from .files import MAX_RATIO, copy_pieces, read_pieces
+from .files import MAX_RATIO, copy_pieces, is_bomb, read_pieces
 from .volume import Volume, affine_fault, without_nan
 
 KINDS = {
     2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
 }  # fmt: skip  # the format's codes for real numbers
-_SUSPECT = 1 << 30, 500  # so many bytes from a 500th of them: masks are nearly as empty, but not as large
+_MASK = 256 << 20  # bytes of a mask that may be as good as empty
 _HEADER = 16 << 20  # more bytes than an honest header takes, extensions and all
 
 
@@ -231,6 +231,10 @@ def _header(path: Path, file: BinaryIO, size: int, packed: bool) -> Any:
     code = int(raw["datatype"])
     if code not in KINDS:
         raise DataError(mismatch("read_nifti", f"{path} to hold real numbers of up to 64 bits", f"datatype {code}"))
+    if raw["sform_code"] <= 0:  # nibabel takes 1 for 0
+        spacing = raw["pixdim"][1 : 1 + min(rank, 3)]
+        if not (np.isfinite(spacing).all() and spacing.all()):
+            raise DataError(mismatch("read_nifti", f"{path} to have a spacing", spacing.tolist()))
     if not kind.single_vox_offset <= offset <= _HEADER:
         expected = f"voxels in {path} to begin at byte {kind.single_vox_offset} to {_HEADER:,}"
         raise DataError(mismatch("read_nifti", expected, f"vox_offset {offset:g}"))
@@ -239,8 +243,10 @@ def _header(path: Path, file: BinaryIO, size: int, packed: bool) -> Any:
     if need > (size * MAX_RATIO if packed else size):
         holds = f"{size:,} bytes{' of gzip' if packed else ''}"
         raise DataError(mismatch("read_nifti", f"{path} to hold {shape} voxels, {need:,} bytes in all", holds))
-    if need > _SUSPECT[0] and need > size * _SUSPECT[1]:
-        claimed = f"{shape} voxels, {need:,} bytes packed into {size:,}"
+    if packed and is_bomb(need, size, _MASK):
+        claimed = (
+            f"{shape} voxels, {need:,} bytes, packed into {size:,} (gunzip it first, if that is what it should be)"
+        )
         raise DataError(mismatch("read_nifti", f"{path} to hold data", claimed))
     start += read_pieces(file, int(offset) - len(start))
     return _decoded(path, kind.from_fileobj, io.BytesIO(start))

@@ -10,14 +10,14 @@ import zipfile
 import zlib
 from math import prod
 from pathlib import Path
+from tokenize import TokenError
 from typing import BinaryIO
 
 import numpy as np
 
 from ..errors import DataError, mismatch
-from .files import MAX_RATIO, read_pieces
+from .files import is_bomb, read_pieces
 
-_SUSPECT = 64 << 20, 500  # so many bytes from a 500th of them are an archive of nothing
 _HEADER = 1 << 14  # more bytes than an honest header takes
 
 
@@ -93,8 +93,7 @@ def _check_sizes(path: Path, members: list[zipfile.ZipInfo], size: int, max_byte
     if total > max_bytes:
         raise DataError(mismatch("read_npz", f"{path} to unpack to {max_bytes:,} bytes at most", f"{total:,}"))
     for member in members:
-        ratio = member.file_size / max(member.compress_size, 1)
-        if ratio > MAX_RATIO or (member.file_size > _SUSPECT[0] and ratio > _SUSPECT[1]):
+        if is_bomb(member.file_size, max(member.compress_size, 1)):
             claimed = f"{member.filename} of {member.file_size:,} bytes packed into {member.compress_size:,}"
             raise DataError(mismatch("read_npz", f"{path} to hold data", claimed))
 
@@ -105,7 +104,7 @@ def _array(where: str, file: BinaryIO, size: int) -> np.ndarray:
         version = np.lib.format.read_magic(head)
         read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         shape, columns_first, dtype = read_header[version](head, max_header_size=_HEADER)
-    except (ValueError, KeyError, TypeError, SyntaxError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, TokenError) as error:
         raise DataError(mismatch("read_npz", f"{where} to begin with an .npy header", error)) from None
     if dtype.hasobject or dtype.kind not in "biufc":
         raise DataError(mismatch("read_npz", f"{where} to hold numbers", f"dtype {dtype}"))

@@ -1,0 +1,73 @@
+"""Hostile files are refused by name, with less than 64 MB of memory and a second of work: asserted from outside, in a
+process whose address space may not grow by more."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("nibabel")
+pytest.importorskip("pydicom")
+pytest.importorskip("resource")
+pytest.importorskip("PIL")
+
+import dicoms
+import hostile
+from PIL import Image
+
+from fastconv.data import read_nifti, write_nifti
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not tell what it uses")
+HARMLESS = {"text.png", "length.dcm", "other-length.dcm", "extension.nii"}  # where the lie is, nobody looks
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, float]]:
+    folder = tmp_path_factory.mktemp("hostile")
+    good = folder / "good"
+    good.mkdir()
+    data = np.zeros((4, 4, 4), np.float32)
+    for name in ("a.nii", "a.nii.gz"):
+        write_nifti(good / name, data)
+    np.save(good / "a.npy", data)
+    np.savez_compressed(good / "a.npz", data)
+    (good / "a.idx.gz").write_bytes(hostile.gzip.compress(bytes([0, 0, 8, 1, 0, 0, 0, 2, 7, 8])))
+    Image.fromarray(np.zeros((64, 64), np.uint8)).save(good / "a.png")
+    rle = dicoms.one(good / "a.dcm", data[0].astype("i2"), (0, 0, 0), SliceThickness=1)
+    packed = dicoms.pydicom.dcmread(rle)
+    packed.compress(dicoms.pydicom.uid.RLELossless, generate_instance_uid=False)
+    packed.save_as(rle)
+    paths = [str(path) for path in hostile.write(folder)]
+    command = [sys.executable, hostile.__file__, ":".join(map(str, sorted(good.iterdir()))), *paths]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    result = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
+    assert result.returncode == 0, result.stderr
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [path for path, *_ in found] == paths
+    return {Path(path).name: (message, seconds) for path, message, seconds in found}
+
+
+def test_every_one_is_refused_by_name(answers: dict[str, tuple[str, float]]) -> None:
+    wrong = {
+        name: message
+        for name, (message, _) in answers.items()
+        if "expected" not in message or f"/{name}" not in message or "fit into memory" in message
+    }
+    assert not {name: message for name, message in wrong.items() if name not in HARMLESS}
+    assert all(message == "read" for name, message in wrong.items() if name in HARMLESS)
+
+
+def test_none_takes_a_second_of_work(answers: dict[str, tuple[str, float]]) -> None:
+    assert not {name: seconds for name, (_, seconds) in answers.items() if seconds > 1}
+
+
+def test_an_empty_mask_is_no_bomb(tmp_path: Path) -> None:
+    """100 MB of zeros in a thousandth of that: masks are so."""
+    write_nifti(tmp_path / "mask.nii.gz", np.zeros((512, 512, 400), np.uint8))
+    assert not read_nifti(tmp_path / "mask.nii.gz").data.any()
