@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import DataError, mismatch
 from .dicom_slices import Slice, is_dicom, read_header, read_pixels, slices_of
-from .volume import Volume
+from .volume import Volume, without_nan
 
 _APART = 1e-3  # mm: slices nearer than that are at one place
 _REGULAR = 0.1  # of a step: scanners round positions, so steps differ by a little
@@ -53,7 +53,9 @@ def read_dicom_series(
         ours = list(group)
         for one, stored in zip(ours, read_pixels(path, [one.frame for one in ours]), strict=True):
             values = stored if identity else stored * np.float64(one.slope) + np.float64(one.intercept)
-            data += values.astype(dtype).tobytes()
+            with np.errstate(over="ignore"):
+                values = values.astype(dtype)
+            data += without_nan(values.T[..., None], "refuse", one.path).T.tobytes()
     voxels = np.frombuffer(data, dtype).reshape(len(slices), *slices[0].shape)  # (K, J, I)
     where = slices[0].path if len({one.path for one in slices}) == 1 else slices[0].path.parent
     return Volume(voxels.transpose(2, 1, 0), _affine(slices), path=where)
@@ -67,8 +69,8 @@ def _chosen(source: object, series: str | None) -> list[Slice]:
         where, paths = "the list", [Path(path) for path in source]  # type: ignore[attr-defined]
     files: dict[str, list[tuple[Path, Any]]] = {}
     for path in paths:
-        if (data := read_header(path)) is not None:
-            files.setdefault(str(data.get("SeriesInstanceUID", "")), []).append((path, data))
+        if found := read_header(path):
+            files.setdefault(found[0], []).append((path, found[1]))
     if not files:
         raise _refused(f"DICOM files with pixels in {where}", "none")
     if series is None and len(files) > 1:

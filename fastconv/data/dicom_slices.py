@@ -71,14 +71,15 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
-def read_header(path: Path) -> Any | None:
-    """Return pydicom's data set of a file, without its pixels; None where its class has none (a report, contours)."""
+def read_header(path: Path) -> tuple[str, Any] | None:
+    """Return a file's SeriesInstanceUID, and pydicom's data set of it without the pixels; None where its class has none
+    (a report, contours)."""
     with _guarded(path):
         data = _parse(path, pixels=False)
         kind = data.file_meta.get("MediaStorageSOPClassUID")
         if "Rows" not in data and (kind is None or "Image" in kind.name):
             raise _refused(path, "Rows, as an image does", "none (cut off)")
-        return data if "Rows" in data else None
+        return (str(data.get("SeriesInstanceUID", "")), data) if "Rows" in data else None
 
 
 def slices_of(path: Path, data: Any) -> list[Slice]:

@@ -20,9 +20,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..errors import ArgumentError, DataError, ShapeError, mismatch
+from ..errors import DataError, ShapeError, mismatch
 from .files import MAX_RATIO, copy_pieces, is_bomb, read_pieces
-from .volume import Volume, affine_fault, without_nan
+from .volume import Volume, affine_fault, check_frame, without_nan
 
 KINDS = {
     2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
@@ -87,7 +87,7 @@ def open_nifti(path: str | os.PathLike[str], frame: int | str | None = None, nan
 
 
 class NiftiFile:
-    """A NIfTI file, open; a context manager. ``read`` gives any window of it.
+    """A NIfTI file, open; a context manager. ``read`` gives any window of it, to one thread at a time.
 
     Attributes:
         path, header, affine: as those of a ``Volume``.
@@ -283,9 +283,8 @@ def _frames(path: Path, sizes: list[int], frame: int | str | None) -> range:
             found = f'four, {" x ".join(map(str, sizes[:4]))}: choose a frame (frame=0), or frame="all" as channels'
             raise DataError(mismatch("read_nifti", f"{path} to have three axes", found))
         return range(1)
-    if isinstance(frame, bool) or not isinstance(frame, int) or not 0 <= frame < count:
-        raise ArgumentError(mismatch("read_nifti", f'frame 0 to {count - 1} of {path}, or "all"', repr(frame)))
-    return range(frame, frame + 1)
+    first = check_frame("read_nifti", path, count, frame)
+    return range(first, first + 1)
 
 
 def _cut_off(path: Path, count: int, found: int) -> DataError:

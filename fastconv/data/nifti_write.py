@@ -57,7 +57,7 @@ class NiftiWriter:
 
     What is written goes to a temporary file beside ``path``, which takes its place when the block ends: flushed to the
     disk, then renamed. Where the block raises, nothing is left of it and ``path`` is as it was. Voxels that no window
-    held are zero. Memory: a row of a window. .nii.gz is packed when the block ends.
+    held are zero. Memory: a plane of a window. .nii.gz is packed when the block ends.
 
     Args:
         path: its name ends in .nii or .nii.gz.
@@ -71,6 +71,7 @@ class NiftiWriter:
         ShapeError: another rank, an empty axis, or other voxels than ``like`` has.
         DTypeError: another dtype.
         DataError: nibabel is missing.
+        OSError: from entering, writing or leaving, where the disk is full or the folder missing.
 
     >>> with NiftiWriter("scan.nii.gz", (2, 3, 4), np.complex64):
     ...     pass

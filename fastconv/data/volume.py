@@ -245,6 +245,13 @@ def without_nan(values: np.ndarray, nan: str, path: Path | None, start: Sequence
     raise DataError(mismatch("read_volume", f"{name_of(path)} to hold finite numbers", found))
 
 
+def check_frame(op: str, path: Path, count: int, frame: object) -> int:
+    """Return ``frame``, which must be one of ``count``."""
+    if isinstance(frame, bool) or not isinstance(frame, int) or not 0 <= frame < count:
+        raise ArgumentError(mismatch(op, f'frame 0 to {count - 1} of {path}, or "all"', repr(frame)))
+    return frame
+
+
 def name(volume: Grid) -> str:
     """Return how messages name a volume."""
     return name_of(volume.path)

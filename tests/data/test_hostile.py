@@ -21,7 +21,8 @@ import dicoms
 import hostile
 from PIL import Image
 
-from fastconv.data import read_nifti, write_nifti
+from fastconv.data import read_nifti, read_volume, write_nifti
+from fastconv.errors import DataError
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the system does not tell what it uses")
 HARMLESS = {"text.png", "length.dcm", "other-length.dcm", "extension.nii"}  # where the lie is, nobody looks
@@ -65,6 +66,29 @@ def test_every_one_is_refused_by_name(answers: dict[str, tuple[str, float]]) -> 
 
 def test_none_takes_a_second_of_work(answers: dict[str, tuple[str, float]]) -> None:
     assert not {name: seconds for name, (_, seconds) in answers.items() if seconds > 1}
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "slice.dcm", "frames.dcm"])
+def test_damaged_bytes_are_noticed_or_harmless(tmp_path: Path, name: str) -> None:
+    """Whatever the damage does, it is a volume or an error with the file's name."""
+    if name.startswith("a."):
+        write_nifti(tmp_path / name, np.arange(64, dtype=np.float32).reshape(4, 4, 4))
+    elif name == "slice.dcm":
+        dicoms.one(tmp_path / name, np.zeros((4, 4), "i2"), (0, 0, 0), SliceThickness=1, RescaleSlope=2)
+    else:
+        dicoms.enhanced(tmp_path / name, np.zeros((5, 4, 4), "i2"), [0, 1, 2, 3, 4])
+    whole, draw, messages = (tmp_path / name).read_bytes(), np.random.default_rng(0), []
+    for _ in range(250):
+        damaged = bytearray(whole)
+        for place in draw.integers(0, len(whole), 3):
+            damaged[place] = draw.choice([0, 1, 0x7F, 0x80, 0xFF])
+        (tmp_path / name).write_bytes(damaged)
+        try:
+            read_volume(tmp_path / name, nan="keep")
+        except DataError as error:
+            messages.append(str(error))
+    assert len(messages) > 5
+    assert not [message for message in messages if str(tmp_path / name) not in message]
 
 
 def test_an_empty_mask_is_no_bomb(tmp_path: Path) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import sys
 from itertools import permutations, product
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fastconv.data import Volume, check_pair, read_volume, reorient, same_geometry, stack
+from fastconv.data import Volume, check_pair, read_volume, reorient, same_geometry, stack, write_nifti
 from fastconv.errors import ArgumentError, DataError, ShapeError
 
 AXES = ["".join(p) for ends in product("RL", "AP", "SI") for p in permutations(ends)]
@@ -188,6 +190,38 @@ def test_voxels_that_are_no_numbers(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_volume(tmp_path / "a.npy", nan="zero").data, np.zeros_like(data))
     with pytest.raises(ArgumentError, match="nan"):
         read_volume(tmp_path / "a.npy", nan="ignore")
+
+
+def test_frames_of_numpys_files(tmp_path: Path) -> None:
+    data = np.arange(48.0).reshape(2, 2, 3, 4)
+    np.save(tmp_path / "a.npy", data)
+    np.save(tmp_path / "b.npy", data[1])
+    for name, frame, wanted in (("a", None, data), ("a", "all", data), ("a", 1, data[1]), ("b", None, data[1]),
+                                ("b", 0, data[1]), ("b", "all", data[1:])):  # fmt: skip
+        np.testing.assert_array_equal(read_volume(tmp_path / f"{name}.npy", frame=frame).data, wanted)
+    for frame in (2, -1, True, "one"):
+        with pytest.raises(ArgumentError, match="frame 0 to 1"):
+            read_volume(tmp_path / "a.npy", frame=frame)
+    with pytest.raises(ArgumentError, match="series"):
+        read_volume(tmp_path / "a.npy", series="1.2")
+    with pytest.raises(ArgumentError, match="frame"):
+        read_volume(tmp_path, frame=0)
+
+
+@pytest.mark.parametrize(
+    "package, content", [("nibabel", gzip.compress(bytes(1000))), ("pydicom", bytes(128) + b"DICM" + bytes(1000))]
+)
+def test_readers_name_the_extra_that_they_need(
+    tmp_path: Path, package: str, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in {package, *(name for name in sys.modules if name.startswith(f"{package}."))}:
+        monkeypatch.setitem(sys.modules, module, None)
+    (tmp_path / "scan").write_bytes(content)
+    with pytest.raises(DataError, match=rf"{package} to read .*scan \(pip install 'fastconv\[medical\]'\)"):
+        read_volume(tmp_path / "scan")
+    if package == "nibabel":
+        with pytest.raises(DataError, match=r"fastconv\[medical\]"):
+            write_nifti(tmp_path / "a.nii", np.zeros((2, 2, 2)))
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
