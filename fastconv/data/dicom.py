@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import DataError, mismatch
 from .dicom_slices import Slice, is_dicom, read_header, read_pixels, slices_of
-from .volume import Volume, without_nan
+from .volume import Volume, affine_fault, without_nan
 
 _APART = 1e-3  # mm: slices nearer than that are at one place
 _REGULAR = 0.1  # of a step: scanners round positions, so steps differ by a little
@@ -29,7 +29,8 @@ def read_dicom_series(
     Slices are sorted by their positions along the normal of their plane; names and instance numbers do not matter.
     Values are rescaled by the slope and intercept of each slice, in float64, and rounded to float32; where no slice is
     rescaled they stay integers. The affine comes from orientation, pixel spacing and positions, turned from DICOM's LPS
-    to RAS; a gantry's tilt stays in it. Enhanced multi-frame files count as many slices.
+    to RAS; a gantry's tilt stays in it. Enhanced multi-frame files count as many slices. MONOCHROME1, where low values
+    are shown light, is read as it is stored.
 
     Args:
         source: a folder, whose files of other formats and without pixels are passed over (subfolders too), or files.
@@ -45,7 +46,12 @@ def read_dicom_series(
     Traceback (most recent call last):
     fastconv.errors.DataError: read_dicom_series: expected DICOM files with pixels in the list, got none
     """
-    slices = _ordered(_chosen(source, series))
+    slices = _chosen(source, series)
+    with np.errstate(all="ignore"):  # of places beyond the stars
+        slices = _ordered(slices)
+        affine = _affine(slices)
+        if wrong := affine_fault(affine):
+            raise _refused(f"{slices[0]} and the slices after it to give each pixel its place", wrong)
     identity = all((one.slope, one.intercept) == (1, 0) for one in slices)
     dtype = np.result_type(*{one.dtype for one in slices}) if identity else np.dtype(np.float32)
     data = bytearray()  # grows with what is there, not with what was claimed
@@ -58,7 +64,7 @@ def read_dicom_series(
             data += without_nan(values.T[..., None], "refuse", one.path).T.tobytes()
     voxels = np.frombuffer(data, dtype).reshape(len(slices), *slices[0].shape)  # (K, J, I)
     where = slices[0].path if len({one.path for one in slices}) == 1 else slices[0].path.parent
-    return Volume(voxels.transpose(2, 1, 0), _affine(slices), path=where)
+    return Volume(voxels.transpose(2, 1, 0), affine, path=where)
 
 
 def _chosen(source: object, series: str | None) -> list[Slice]:

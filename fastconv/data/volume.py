@@ -82,7 +82,8 @@ class Volume:
 
 def spacing(affine: np.ndarray) -> tuple[float, float, float]:
     """Return the lengths of the steps that an affine takes along i, j and k."""
-    i, j, k = np.sqrt((np.asarray(affine)[:3, :3] ** 2).sum(axis=0)).tolist()
+    with np.errstate(over="ignore", under="ignore"):
+        i, j, k = np.sqrt((np.asarray(affine)[:3, :3] ** 2).sum(axis=0)).tolist()
     return i, j, k
 
 

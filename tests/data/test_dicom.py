@@ -195,6 +195,23 @@ def test_frames_without_a_place(tmp_path: Path, frames: int) -> None:
         read_volume(path)
 
 
+@pytest.mark.parametrize("field", ["PixelSpacing", "ImagePositionPatient"])
+@pytest.mark.parametrize("size", ["1e-250", "1e250"])
+def test_places_that_no_number_holds(tmp_path: Path, field: str, size: str) -> None:
+    for k in range(3):
+        fields = {"PixelSpacing": [size, size]} if field == "PixelSpacing" else {field: ["0", "0", f"{k}{size[1:]}"]}
+        one(tmp_path / f"{k}.dcm", voxels()[k], (0, 0, k), **fields)
+    with pytest.raises(DataError, match=r"each pixel its place|different positions") as caught:
+        read_dicom_series(tmp_path)
+    assert "0.dcm" in str(caught.value)
+
+
+def test_values_that_no_float_holds(tmp_path: Path) -> None:
+    path = one(tmp_path / "a.dcm", voxels()[0] + 1, (0, 0, 0), SliceThickness=1, RescaleSlope="1e38")
+    with pytest.raises(DataError, match=r"a\.dcm to hold finite numbers"):
+        read_volume(path)
+
+
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="none"):
         read_volume(tmp_path)
