@@ -108,6 +108,8 @@ def read_pixels(path: Path, frames: list[int | None]) -> Iterator[np.ndarray]:
     for frame in frames:
         with _guarded(path):
             values = pixel_array(data, index=frame or 0)
+            if values.shape != (data.Rows, data.Columns):
+                raise _refused(path, f"{data.Rows} x {data.Columns} pixels", values.shape)
         yield values
 
 

@@ -6,6 +6,7 @@ Format: https://nifti.nimh.nih.gov/nifti-1, https://nifti.nimh.nih.gov/nifti-2.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import os
@@ -21,7 +22,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..errors import DataError, ShapeError, mismatch
-from .files import MAX_RATIO, copy_pieces, is_bomb, read_pieces
+from .files import MAX_RATIO, HonestFile, copy_pieces, is_bomb, read_pieces
 from .volume import Volume, affine_fault, check_frame, without_nan
 
 KINDS = {
@@ -71,19 +72,25 @@ def open_nifti(path: str | os.PathLike[str], frame: int | str | None = None, nan
     """
     path = Path(path)
     with _opened(path) as (file, header):
-        checked = NiftiFile(path, file, header, frame, nan)
-        if not isinstance(file, gzip.GzipFile):
-            return NiftiFile(path, open(path, "rb"), header, frame, nan)
-        unpacked = tempfile.TemporaryFile()  # noqa: SIM115  # NiftiFile closes it
-        try:
-            file.seek(0)
-            if (found := copy_pieces(file, unpacked, checked.end)) < checked.end:
-                raise _cut_off(path, checked.end, found)
-            file.read(1)  # makes gzip compare its checksum
-            return NiftiFile(path, unpacked, header, frame, nan)
-        except BaseException:
-            unpacked.close()
-            raise
+        nifti = NiftiFile(path, file, header, frame, nan)
+        nifti._file = _unpacked(path, file, nifti.end) if isinstance(file, gzip.GzipFile) else HonestFile(path)
+        return nifti
+
+
+def _unpacked(path: Path, file: BinaryIO, size: int) -> BinaryIO:
+    target = tempfile.TemporaryFile()  # noqa: SIM115  # NiftiFile closes it
+    try:
+        file.seek(0)
+        if (found := copy_pieces(file, target, size)) < size:
+            raise _cut_off(path, size, found)
+        file.read(1)  # makes gzip compare its checksum
+    except BaseException as error:
+        target.close()
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            room = f"room for {size:,} bytes in {tempfile.gettempdir()}, to unpack {path}"
+            raise DataError(mismatch("read_nifti", room, error.strerror)) from None
+        raise
+    return target  # type: ignore[return-value]
 
 
 class NiftiFile:

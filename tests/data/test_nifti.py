@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import io
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +145,18 @@ def test_axes_of_one_voxel(tmp_path: Path, shape: tuple[int, ...], expected: tup
 def test_five_axes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="three axes, or four, got 2 x 2 x 2 x 1 x 3"):
         read_nifti(save(tmp_path / "a.nii", values((2, 2, 2, 1, 3))))
+
+
+def test_no_room_to_unpack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def write(self, data: object) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    full = Full()
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda: full)
+    with pytest.raises(DataError, match=r"room for 772 bytes in .*a\.nii\.gz, got No space left"):
+        open_nifti(save(tmp_path / "a.nii.gz", values()))
+    assert full.closed
 
 
 @pytest.mark.parametrize("window", [(slice(None),) * 2, (slice(None, None, 2),) * 3, (0, 1, 2)])
