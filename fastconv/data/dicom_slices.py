@@ -6,6 +6,7 @@ Standard: https://dicom.nema.org/medical/dicom/current, PS3.3 C.7.6.2 (planes), 
 
 from __future__ import annotations
 
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, mismatch
-from .files import MAX_RATIO, HonestFile
+from .files import HonestFile, is_bomb
 
 _PLANE = (
     "SeriesInstanceUID", "SeriesDescription", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation",
@@ -26,6 +27,7 @@ _PLANE = (
 )  # fmt: skip
 _PIXELS = ("PixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths")
 _RLE_RATIO = 64  # PackBits: two bytes stand for 128 at most
+_FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # the markers that begin a frame
 _RLE = "1.2.840.10008.1.2.5"
 
 
@@ -105,6 +107,7 @@ def read_pixels(path: Path, frames: list[int | None]) -> Iterator[np.ndarray]:
         from pydicom.pixels import pixel_array
 
         data = _parse(path, pixels=True)
+        _check_codestreams(path, data)
     for frame in frames:
         with _guarded(path):
             values = pixel_array(data, index=frame or 0)
@@ -157,11 +160,49 @@ def _number_format(path: Path, data: Any) -> np.dtype:
 def _check_claim(path: Path, data: Any, dtype: np.dtype, count: int) -> None:
     syntax = data.file_meta.get("TransferSyntaxUID")
     packed = syntax is not None and syntax.is_compressed
-    ratio = 1 if not packed else _RLE_RATIO if syntax == _RLE else MAX_RATIO
     need, size = data.Rows * data.Columns * dtype.itemsize * count, path.stat().st_size
-    if min(data.Rows, data.Columns, count) < 1 or need > size * ratio:
+    if not packed or syntax == _RLE:
+        too_much = need > size * (_RLE_RATIO if packed else 1)
+    else:
+        too_much = is_bomb(need, size)
+    if min(data.Rows, data.Columns, count) < 1 or too_much:
         claimed = f"{count} x {data.Rows} x {data.Columns} pixels, {need:,} bytes{' unpacked' if packed else ''}"
         raise _refused(path, f"what fits into its {size:,} bytes", claimed)
+
+
+def _check_codestreams(path: Path, data: Any) -> None:
+    """Decoders make room for what a packed frame says of itself, whatever the data set says of it."""
+    from pydicom.encaps import generate_frames
+
+    syntax = data.file_meta.get("TransferSyntaxUID")
+    if syntax is None or not syntax.is_compressed or syntax == _RLE:
+        return
+    for stream in generate_frames(data.PixelData, number_of_frames=int(data.get("NumberOfFrames") or 1)):
+        if (size := coded_size(stream)) and size != (data.Rows, data.Columns):
+            packed = f"a frame of {size[0]} x {size[1]}"
+            raise _refused(path, f"{data.Rows} x {data.Columns} pixels", packed)
+
+
+def coded_size(stream: bytes) -> tuple[int, int] | None:
+    """Return the rows and columns that the header of a JPEG, JPEG-LS or JPEG 2000 stream claims; None of another.
+
+    ISO 10918-1 B.2.2 (and 14495-1 C.2.2): a marker, its length, the precision, rows, columns. 15444-1 A.5.1: the
+    marker SIZ, its length, capabilities, the corners of the image.
+
+    >>> coded_size(bytes.fromhex("ffd8 ffe0 0004 0000 ffc0 000b 08 0010 0020"))
+    (16, 32)
+    """
+    if stream[:4] == b"\xff\x4f\xff\x51" and len(stream) >= 24:
+        right, bottom, left, top = struct.unpack(">4I", stream[8:24])
+        return bottom - top, right - left
+    place = 2
+    while stream[:2] == b"\xff\xd8" and place + 9 <= len(stream) and stream[place] == 0xFF:
+        marker, length = stream[place + 1], int.from_bytes(stream[place + 2 : place + 4])
+        if marker in _FRAMES:
+            rows, columns = struct.unpack(">HH", stream[place + 5 : place + 9])
+            return rows, columns
+        place += 1 if marker == 0xFF else 2 + length  # 0xff before a marker fills
+    return None
 
 
 def _items(group: Any) -> list[Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+_JPEG = "1.2.840.10008.1.2.4.50"
 BLOCK = gzip.compress(bytes(16 << 20))  # a member; members follow each other in one file
 
 
@@ -134,6 +135,7 @@ def dicoms() -> Iterator[tuple[str, bytes]]:
     deflater = zlib.compressobj(wbits=-15)
     bomb = b"".join(deflater.compress(bytes(1 << 20)) for _ in range(200)) + deflater.flush()
     yield "deflated.dcm", whole[: whole.index(b"1.2.840.10008.1.2.1.99") + 22] + bomb
+    yield "jpeg.dcm", dicom(packed + b"\xfe\xff\xdd\xe0\0\0\0\0" + bytes(200_000), rows=9000, syntax=_JPEG)
     nested = (struct.pack("<HH", 0x5200, 0x9230) + b"SQ\0\0\xff\xff\xff\xff" + b"\xfe\xff\0\xe0\xff\xff\xff\xff") * 5000
     yield "nested.dcm", dicom(nested)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +116,40 @@ def test_packed_pixels(tmp_path: Path) -> None:
         data.compress(dicoms.pydicom.uid.RLELossless, generate_instance_uid=False)
         data.save_as(path)
     np.testing.assert_array_equal(read_dicom_series(tmp_path).data, voxels().transpose(2, 1, 0))
+
+
+def jpeg(path: Path, pixels: np.ndarray, kind: str = "JPEG", **fields: object) -> Path:
+    """A slice whose pixels Pillow has packed."""
+    image = pytest.importorskip("PIL.Image")
+    syntax = {"JPEG": "1.2.840.10008.1.2.4.50", "JPEG2000": "1.2.840.10008.1.2.4.90"}[kind]
+    packed = io.BytesIO()
+    image.fromarray(pixels).save(packed, kind, **({"no_jp2": True} if kind == "JPEG2000" else {"quality": 100}))
+    one(path, pixels, (0, 0, 0), SliceThickness=1)
+    data = dicoms.pydicom.dcmread(path)
+    data.file_meta.TransferSyntaxUID = syntax
+    data.PixelData = dicoms.pydicom.encaps.encapsulate([packed.getvalue()])
+    data["PixelData"].VR = "OB"
+    return dicoms.save(data, **fields)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "JPEG2000"])
+def test_frames_packed_as_pictures(tmp_path: Path, kind: str) -> None:
+    pixels = np.add.outer(np.arange(40), 2 * np.arange(60)).astype(np.uint8)
+    found = read_volume(jpeg(tmp_path / "a.dcm", pixels, kind))
+    assert found.shape == (60, 40, 1)
+    assert abs(found.data[..., 0].T.astype(int) - pixels).max() <= (1 if kind == "JPEG" else 0)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "JPEG2000"])
+def test_packed_frames_that_are_larger_than_the_slice(tmp_path: Path, kind: str) -> None:
+    path = jpeg(tmp_path / "a.dcm", np.zeros((2000, 3000), np.uint8), kind, Rows=4, Columns=6)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match=r"a\.dcm to have 4 x 6 pixels, got a frame of 2000 x 3000"):
+            read_volume(path)
+        assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def at(*heights: float) -> object:
