@@ -74,6 +74,8 @@ LAZY = {
     "llvmlite": ("backends/cuda",),
     "matplotlib": ("plots.py",),
     "PIL": ("data/images.py",),
+    "nibabel": ("data/nifti.py", "data/nifti_write.py"),
+    "pydicom": ("data/dicom_slices.py",),
     "sklearn": ("data/digits/make.py", "estimator.py", "sklearn.py"),
     "onnx": ("onnx",),
     "google": ("onnx",),

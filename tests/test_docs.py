@@ -17,7 +17,11 @@ TREE = Path(__file__).parents[1]
 needs_tree = pytest.mark.skipif(not (TREE / "README.md").is_file(), reason="the source tree is not here")
 TEST_COMMAND = 'pip install -e ".[test]" && pytest'
 MAIN_COMMAND = "pip install . && fastconv train"
-NEEDS = {"fastconv.onnx.export_model": "onnx.checker"}  # packages of extras that a module's examples use
+NEEDS = {  # packages of extras that a module's examples use
+    "fastconv.onnx.export_model": "onnx.checker",
+    "fastconv.data.nifti": "nibabel",
+    "fastconv.data.nifti_write": "nibabel",
+}
 
 
 def modules() -> list[str]:

@@ -17,7 +17,7 @@ from typing import BinaryIO
 import numpy as np
 
 from ..errors import DataError, mismatch
-from .files import MAX_RATIO, read_pieces
+from .files import MAX_RATIO, is_bomb, read_pieces
 
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
@@ -43,8 +43,8 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
             file.seek(0)
             if packed:
                 with gzip.GzipFile(fileobj=file) as unpacked:
-                    return _read(path, unpacked, size * MAX_RATIO, "can unpack to")  # type: ignore[arg-type]
-            return _read(path, file, size, "is")
+                    return _read(path, unpacked, size, packed=True)  # type: ignore[arg-type]
+            return _read(path, file, size, packed=False)
     except FileNotFoundError:
         raise DataError(mismatch("read_idx", f"a file {path}", "none there")) from None
     except (gzip.BadGzipFile, zlib.error) as error:
@@ -57,8 +57,8 @@ def read_idx(path: str | os.PathLike[str]) -> np.ndarray:
         raise DataError(mismatch("read_idx", f"{path} to fit into memory", "more than there is")) from None
 
 
-def _read(path: Path, file: BinaryIO, capacity: int, verb: str) -> np.ndarray:
-    """Read header and values; ``capacity`` is the most bytes that the file can hold, known before any of it is read."""
+def _read(path: Path, file: BinaryIO, size: int, packed: bool) -> np.ndarray:
+    """Read header and values of a file of ``size`` bytes, which bound what they can be before any of it is read."""
     magic = _exactly(path, file, 4, "header")
     zeros, code, rank = struct.unpack(">HBB", magic)
     if zeros or code not in _DTYPES or rank == 0:
@@ -68,11 +68,13 @@ def _read(path: Path, file: BinaryIO, capacity: int, verb: str) -> np.ndarray:
     shape = struct.unpack(f">{rank}I", _exactly(path, file, 4 * rank, "header"))
     dtype = np.dtype(_DTYPES[code])
     count = prod(shape) * dtype.itemsize
-    if 4 + 4 * rank + count > capacity:
-        claimed = f"{'x'.join(map(str, shape))} values of {dtype.itemsize} bytes, as its header says"
-        raise DataError(
-            mismatch("read_idx", f"{path} to hold {claimed}", f"a file that {verb} at most {capacity:,} bytes")
-        )
+    need, capacity = 4 + 4 * rank + count, size * MAX_RATIO if packed else size
+    claimed = f"{'x'.join(map(str, shape))} values of {dtype.itemsize} bytes, as its header says"
+    if need > capacity:
+        found = f"a file that {'can unpack to' if packed else 'is'} at most {capacity:,} bytes"
+        raise DataError(mismatch("read_idx", f"{path} to hold {claimed}", found))
+    if packed and is_bomb(need, size):
+        raise DataError(mismatch("read_idx", f"{path} to hold data", f"{claimed}, packed into {size:,} bytes"))
     values = _exactly(path, file, count, "values")
     if file.read(1):  # also makes gzip compare its checksum
         raise DataError(mismatch("read_idx", f"{path} to end after {count:,} bytes of values", "more bytes"))

@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, mismatch
+from .files import HonestFile, is_bomb
+from .npz import read_npy
 
 SIZE, BOX = 28, 20  # MNIST: the digit fits a 20x20 box, its centre of mass at the middle of 28x28
 _WORK = 320  # the longer side that digits are searched at
+_LARGE = 64 << 20  # bytes of pixels: less is never a bomb
 _MIN_CONTRAST = 0.12  # of the range black to white: less is paper, not ink
 
 
@@ -79,7 +82,7 @@ def read_grey(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def _read_npy(path: Path) -> np.ndarray:
-    array = np.load(path, allow_pickle=False)
+    array = read_npy(path)
     if array.ndim == 3 and array.shape[2] in (3, 4):
         array = array[..., :3].mean(axis=2)
     if array.ndim != 2 or not array.size or array.dtype.kind not in "buif" or not np.isfinite(array).all():
@@ -98,7 +101,11 @@ def _read_pillow(path: Path) -> np.ndarray:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as image:
+        with HonestFile(path) as file, Image.open(file) as image:
+            pixels, size = image.width * image.height * len(image.getbands()), path.stat().st_size
+            if pixels > _LARGE and is_bomb(pixels, size, _LARGE):
+                claimed = f"{image.width} x {image.height} pixels packed into {size:,} bytes"
+                raise DataError(mismatch("image", f"{path} of a sensible size", claimed))
             image.draft("L", (2 * _WORK, 2 * _WORK))  # JPEG: decode at a fraction of the size
             picture = ImageOps.exif_transpose(image)
             if picture.mode.startswith("I") or picture.mode == "F":  # 16 or 32 bits

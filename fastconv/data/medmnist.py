@@ -1,4 +1,4 @@
-"""MedMNIST v2: 18 small medical data sets with official splits, as one .npz file each.
+"""MedMNIST v2 and MedMNIST+: 18 small medical data sets with official splits, as one .npz file for each and each size.
 
 Yang et al. 2023, https://doi.org/10.1038/s41597-022-01721-8; https://medmnist.com. Licences: CC BY 4.0, DermaMNIST
 CC BY-NC 4.0. Checksums are the publishers' MD5, and SHA-256 where we had the file to compute it from.
@@ -60,6 +60,29 @@ CATALOGUE = {
     "vesselmnist3d": Entry(BINARY, 2, 1, (1335, 191, 382), "b41fd4f7e7e2feedddb201585ecafa1b"),
     "synapsemnist3d": Entry(BINARY, 2, 1, (1230, 177, 352), "1235b78a3cd6280881dd7850a78eadb6"),
 }  # fmt: skip
+LARGER = {  # MD5 of the same samples at 64, 128 and 224 pixels a side
+    "pathmnist": "55aa9c1e0525abe5a6b9d8343a507616 ac42d08fb904d92c244187169d1fd1d9 2c51a510bcdc9cf8ddb2af93af1eadec",
+    "chestmnist": "9de6cd0b934ebb5b7426cfba5efbae16 db107e5590b27930b62dbaf558aebee3 45bd33e6f06c3e8cdb481c74a89152aa",
+    "dermamnist": "b70a2f5635c6199aeaa28c31d7202e1f 2defd784463fa5243564e855ed717de1 8974907d8e169bef5f5b96bc506ae45d",
+    "octmnist": "e229e9440236b774d9f0dfef9d07bdaf 0a97e76651ace45c5d943ee3f65b63ae abc493b6d529d5de7569faaef2773ba3",
+    "pneumoniamnist": (
+        "8f4eceb4ccffa70c672198ea285246c6 05b46931834c231683c68f40c47b2971 d6a3c71de1b945ea11211b03746c1fe1"
+    ),
+    "retinamnist": "afda852cc34dcda56f86ad2b2457dbcc e48e916a24454daf90583d4e6efb1a18 eae7e3b6f3fcbda4ae613ebdcbe35348",
+    "breastmnist": "742edef2a1fd1524b2efff4bd7ba9364 363e4b3f8d712e9b5de15470a2aaadf1 b56378a6eefa9fed602bb16d192d4c8b",
+    "bloodmnist": "2b94928a2ae4916078ca51e05b6b800b adace1e0ed228fccda1f39692059dd4c b718ff6835fcbdb22ba9eacccd7b2601",
+    "tissuemnist": "123ece2eba09d0aa5d698fda57103344 61b955355d7425a89687b06cca3ce0c2 b077128c4a949f0a4eb01517f9037b9c",
+    "organamnist": "2dcccc29b88e6da5a01161ef20cda288 eeae80d0a227a8d099027e1b3cfd3b60 50747347e05c87dd3aaf92c49f9f3170",
+    "organcmnist": "3ce34a8724ea6f548e6db4744d03b6a9 773c1f009daa3fe5d9a2a201b2a7ed94 050f5e875dc056f6768abf94ec9995d1",
+    "organsmnist": "53a6d115339d874c25e309a994ff46d3 ded0c5fa01a95dc4978b956f613e9b8e b354719e553fbbb2513d5533f52a4cb1",
+    "organmnist3d": "58a2205adf14a9d0a189cb06dc78bf10",
+    "nodulemnist3d": "c47c5b7d457bf6332200d2ea6d64ecd8",
+    "adrenalmnist3d": "17721accfe9fb005146a47d33bc54b2f",
+    "fracturemnist3d": "f01d7e6316aedf4210da0da5b7437b42",
+    "vesselmnist3d": "6bb274a8846e1097066dcd64e2c4520f",
+    "synapsemnist3d": "43bd14ebf3af9d3dd072446fedc14d5e",
+}
+_SIZES = ("64", "128", "224")
 _PARTS = ("train", "val", "test")
 
 
@@ -72,7 +95,8 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MedMNIST:
-    """A data set in its official splits. ``task`` is None where the file is none of the catalogue's."""
+    """A data set in its official splits. ``task`` is None where the file is none of the catalogue's; ``name`` has no
+    size: that is the images'."""
 
     name: str
     task: str | None
@@ -82,7 +106,7 @@ class MedMNIST:
 
 
 def load(name: str | os.PathLike[str], folder: str | os.PathLike[str] | None = None) -> MedMNIST:
-    """Return a set by name (``"breastmnist"``) or the file at a path.
+    """Return a set by name (``"breastmnist"``, ``"breastmnist_64"`` for images of 64 x 64) or the file at a path.
 
     A name is looked for as ``name.npz`` in ``folder`` or ``folder/medmnist``; without ``folder``, in FASTCONV_DATA, the
     cache and ``~/.medmnist``. Its checksum must hold; a file given by its path is taken as it is.
@@ -93,8 +117,7 @@ def load(name: str | os.PathLike[str], folder: str | os.PathLike[str] | None = N
     """
     if str(name).endswith(".npz"):
         return read(name)
-    if name not in CATALOGUE:
-        raise ArgumentError(mismatch("medmnist", f"one of {', '.join(CATALOGUE)}, or a path", repr(name)))
+    algorithm, wanted = _checksum(str(name))
     places = [folder] if folder else [config.data_dir(), config.cache_dir(), Path.home() / ".medmnist"]
     candidates = [Path(p) / sub / f"{name}.npz" for p in places if p for sub in ("medmnist", "")]
     path = next((p for p in candidates if p.is_file()), None)
@@ -102,14 +125,24 @@ def load(name: str | os.PathLike[str], folder: str | os.PathLike[str] | None = N
         url = f"https://zenodo.org/records/10519652/files/{name}.npz"
         found = "none there, nor in " + ", ".join(str(p) for p in candidates[1:]) + f"; it can be had from {url}"
         raise DataError(mismatch("medmnist", f"a file {candidates[0]}", found))
-    entry, data = CATALOGUE[name], path.read_bytes()
-    if entry.sha256:
-        wanted, found = entry.sha256, hashlib.sha256(data).hexdigest()
-    else:
-        wanted, found = entry.md5, hashlib.md5(data, usedforsecurity=False).hexdigest()
+    with open(path, "rb") as file:
+        found = hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
     if wanted != found:
-        raise DataError(mismatch("medmnist", f"{path} to have checksum {wanted}", found))
+        raise DataError(mismatch("medmnist", f"{path} to have the {algorithm} checksum {wanted}", found))
     return read(path)
+
+
+def _checksum(name: str) -> tuple[str, str]:
+    """Return the algorithm and the sum of a file of the catalogue: SHA-256 where it is known."""
+    flag, mark, size = name.partition("_")
+    if flag in CATALOGUE and not mark:
+        entry = CATALOGUE[flag]
+        return ("sha256", entry.sha256) if entry.sha256 else ("md5", entry.md5)
+    larger = dict(zip(_SIZES, LARGER.get(flag, "").split(), strict=False))
+    if size in larger:
+        return "md5", larger[size]
+    expected = f"one of {', '.join(CATALOGUE)}, with _64, _128 or _224 (3d: _64) for larger images, or a path"
+    raise ArgumentError(mismatch("medmnist", expected, repr(name)))
 
 
 def read(path: str | os.PathLike[str]) -> MedMNIST:

@@ -1,4 +1,4 @@
-"""NumPy's .npz archives from anywhere: nothing that a header claims is believed before the file's own size allows it.
+"""NumPy's .npy and .npz files from anywhere: what a header claims is believed once the file's own size allows it.
 
 Format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html in a zip file. No pickle is ever opened.
 """
@@ -10,14 +10,14 @@ import zipfile
 import zlib
 from math import prod
 from pathlib import Path
+from tokenize import TokenError
 from typing import BinaryIO
 
 import numpy as np
 
 from ..errors import DataError, mismatch
-from .files import MAX_RATIO, read_pieces
+from .files import is_bomb, read_pieces
 
-_SUSPECT = 64 << 20, 500  # so many bytes from a 500th of them are an archive of nothing
 _HEADER = 1 << 14  # more bytes than an honest header takes
 
 
@@ -46,7 +46,9 @@ def read_npz(path: str | os.PathLike[str], max_bytes: int = 1 << 36) -> dict[str
             arrays = {}
             for member in members:
                 with archive.open(member) as file:
-                    arrays[member.filename.removesuffix(".npy")] = _array(f"{path}: {member.filename}", file, member)
+                    arrays[member.filename.removesuffix(".npy")] = _array(
+                        f"{path}: {member.filename}", file, member.file_size
+                    )
             return arrays
     except FileNotFoundError:
         raise DataError(mismatch("read_npz", f"a file {path}", "none there")) from None
@@ -58,6 +60,30 @@ def read_npz(path: str | os.PathLike[str], max_bytes: int = 1 << 36) -> dict[str
         raise DataError(mismatch("read_npz", f"{path} to fit into memory", "more than there is")) from None
 
 
+def read_npy(path: str | os.PathLike[str]) -> np.ndarray:
+    """Return the array in an .npy file, in native byte order.
+
+    Raises:
+        DataError: the file is missing, truncated, damaged, or no plain array; the message names it.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(folder + "/a.npy", np.arange(3))
+    ...     read_npy(folder + "/a.npy")
+    array([0, 1, 2])
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb") as file:
+            return _array(str(path), file, path.stat().st_size)
+    except FileNotFoundError:
+        raise DataError(mismatch("read_npy", f"a file {path}", "none there")) from None
+    except OSError as error:
+        raise DataError(mismatch("read_npy", f"{path} to be readable", error.strerror or error)) from None
+    except MemoryError:
+        raise DataError(mismatch("read_npy", f"{path} to fit into memory", "more than there is")) from None
+
+
 def _check_sizes(path: Path, members: list[zipfile.ZipInfo], size: int, max_bytes: int) -> None:
     total = sum(member.file_size for member in members)
     if len({member.filename for member in members}) != len(members):
@@ -67,25 +93,24 @@ def _check_sizes(path: Path, members: list[zipfile.ZipInfo], size: int, max_byte
     if total > max_bytes:
         raise DataError(mismatch("read_npz", f"{path} to unpack to {max_bytes:,} bytes at most", f"{total:,}"))
     for member in members:
-        ratio = member.file_size / max(member.compress_size, 1)
-        if ratio > MAX_RATIO or (member.file_size > _SUSPECT[0] and ratio > _SUSPECT[1]):
+        if is_bomb(member.file_size, max(member.compress_size, 1)):
             claimed = f"{member.filename} of {member.file_size:,} bytes packed into {member.compress_size:,}"
             raise DataError(mismatch("read_npz", f"{path} to hold data", claimed))
 
 
-def _array(where: str, file: BinaryIO, member: zipfile.ZipInfo) -> np.ndarray:
+def _array(where: str, file: BinaryIO, size: int) -> np.ndarray:
     head = _Head(file)
     try:
         version = np.lib.format.read_magic(head)
         read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         shape, columns_first, dtype = read_header[version](head, max_header_size=_HEADER)
-    except (ValueError, KeyError, TypeError, SyntaxError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, TokenError) as error:
         raise DataError(mismatch("read_npz", f"{where} to begin with an .npy header", error)) from None
     if dtype.hasobject or dtype.kind not in "biufc":
         raise DataError(mismatch("read_npz", f"{where} to hold numbers", f"dtype {dtype}"))
     count = prod(shape) * dtype.itemsize
-    if min(shape, default=0) < 0 or head.taken + count != member.file_size:
-        claimed = f"{'x'.join(map(str, shape))} of {dtype} in {member.file_size - head.taken:,} bytes"
+    if min(shape, default=0) < 0 or head.taken + count != size:
+        claimed = f"{'x'.join(map(str, shape))} of {dtype} in {size - head.taken:,} bytes"
         raise DataError(mismatch("read_npz", f"{where} to hold {count:,} bytes of values", claimed))
     data = read_pieces(file, count)
     if len(data) < count:

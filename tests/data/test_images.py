@@ -194,15 +194,15 @@ def test_a_decompression_bomb_is_named_and_never_unpacked(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "header, reason",
     [
-        ("{'descr': '<f8', 'fortran_order': False, 'shape': (10000000, 10000000), }", "to fit into memory"),
-        ("{'descr': '<f8', 'fortran_order': False, 'shape': (-5, 3), }", "decoded"),
-        ("{'descr': '<f8'", "decoded"),
+        ("{'descr': '<f8', 'fortran_order': False, 'shape': (10000000, 10000000), }", "bytes of values"),
+        ("{'descr': '<f8', 'fortran_order': False, 'shape': (-5, 3), }", "bytes of values"),
+        ("{'descr': '<f8'", "begin with an .npy header"),
     ],
 )
 def test_lying_npy_headers_are_named(tmp_path: Path, header: str, reason: str) -> None:
     text = header.encode()
     (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + bytes(16))
-    with pytest.raises(DataError, match=rf"a\.npy {'to be a readable.*' if reason == 'decoded' else ''}{reason}"):
+    with pytest.raises(DataError, match=rf"a\.npy to .*{reason}"):
         read_grey(tmp_path / "a.npy")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -72,6 +73,28 @@ def test_a_checksum_must_hold_for_a_name(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="checksum"):
         medmnist.load("pneumoniamnist", tmp_path)
     assert medmnist.load(path).task == "binary-class"
+
+
+@pytest.mark.parametrize("name", ["breastmnist_32", "breastmnist_", "adrenalmnist3d_128", "own_64", "breastmnist_64_1"])
+def test_sizes_that_were_not_published(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="_224"):
+        medmnist.load(name, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["pathmnist_64", "octmnist_128", "chestmnist_224", "adrenalmnist3d_64"])
+def test_larger_images_have_checksums_too(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=rf"{name}\.npz.*zenodo.*{name}\.npz"):
+        medmnist.load(name, tmp_path)
+    write(tmp_path / f"{name}.npz", (4, 4))
+    with pytest.raises(DataError, match="md5 checksum"):
+        medmnist.load(name, tmp_path)
+
+
+def test_a_sum_that_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "breastmnist_64.npz", (64, 64))
+    monkeypatch.setitem(medmnist.LARGER, "breastmnist", hashlib.md5(path.read_bytes()).hexdigest())
+    found = medmnist.load("breastmnist_64", tmp_path)
+    assert (found.name, found.task, found.train.images.shape) == ("breastmnist", "binary-class", (5, 1, 64, 64))
 
 
 def test_an_unknown_name_and_a_missing_file(tmp_path: Path) -> None:

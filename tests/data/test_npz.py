@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastconv.data.npz import read_npz
+from fastconv.data.npz import read_npy, read_npz
 from fastconv.errors import DataError
 
 
@@ -53,6 +53,19 @@ def test_what_numpy_writes_is_read(tmp_path: Path, save: object, dtype: str) -> 
     for name, array in arrays.items():
         assert found[name].dtype == array.dtype.newbyteorder("=")
         np.testing.assert_array_equal(found[name], array)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "<i8", ">f4", "?"])
+@pytest.mark.parametrize("shape", [(), (0, 3), (2, 3, 4)])
+def test_single_arrays(tmp_path: Path, dtype: str, shape: tuple[int, ...]) -> None:
+    array = np.arange(int(np.prod(shape))).reshape(shape).astype(dtype)
+    np.save(tmp_path / "a.npy", array)
+    found = read_npy(tmp_path / "a.npy")
+    assert (found.shape, found.dtype) == (shape, array.dtype.newbyteorder("="))
+    np.testing.assert_array_equal(found, array)
+    (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes() + b"x")
+    with pytest.raises(DataError, match="bytes of values"):
+        read_npy(tmp_path / "a.npy")
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
@@ -101,6 +114,7 @@ def test_a_header_that_claims_more_than_is_there(tmp_path: Path) -> None:
 def test_a_header_that_is_none(tmp_path: Path) -> None:
     refused(archive(tmp_path / "x.npz", a=b"not an array"), "header")
     refused(archive(tmp_path / "y.npz", a=b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 65535), "header")
+    refused(archive(tmp_path / "z.npz", a=b"\x93NUMPY\x01\x00\x06\x00" + b"{'a': "), "header")
 
 
 def test_a_bomb(tmp_path: Path) -> None:
