@@ -54,7 +54,7 @@ ALLOWED = {
     "inspection": {"errors", "arguments", "geometry", "random", "tensor", "nn", "backends"},
     "plots": {"errors", "arguments", "tensor", "nn", "inspection", "data"},
     "onnx": {*SEAMS, "tensor", "functional", "nn", "data", "graph", "backends", "fastconv"},
-    "data": {"errors", "config"},
+    "data": {"errors", "config", "arguments"},
     "training": {*RECORDS, *LAYERS, "random", "optim", "models", "data", "interop", "onnx", "plots", "fastconv"},
     "interop": {"errors", "tensor", "data"},
     "estimator": {"errors"},
