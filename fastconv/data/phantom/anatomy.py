@@ -21,8 +21,8 @@ OUTSIDE, TISSUE, FLUID, STOMACH, VEIN, SHADOW = range(len(CLASSES))
 class Medium(NamedTuple):
     """What sound meets: backscatter in dB against liver, loss in dB / cm / MHz one way, and the class it counts as.
 
-    Losses are of the order that Duck, Physical Properties of Tissues (1990), chapter 4, collects; of the echoes only the
-    order of the media is meant.
+    Losses are of the order that Duck, Physical Properties of Tissues (1990), chapter 4, collects; of the echoes only
+    the order of the media is meant.
     """
 
     echo: float

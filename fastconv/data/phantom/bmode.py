@@ -37,6 +37,11 @@ class Scan:
     abdomen: Ellipse
     spacing: float
 
+    @property
+    def sector(self) -> np.ndarray:
+        """Which pixels the beams cover, bool (S, S): what a machine knows of its picture."""
+        return self.labels != OUTSIDE
+
 
 def scan(seed: int, size: int = 320, turn: float | None = None) -> Scan:
     """Make the phantom of a seed and return its picture.
