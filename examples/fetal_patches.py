@@ -108,59 +108,60 @@ def otsu(values: np.ndarray) -> float:
 def outline(scan: phantom.Scan, classes: np.ndarray) -> tuple[phantom.Ellipse, np.ndarray]:
     """Return the ellipse fitted to the abdomen, and the boundary points (N, 2) as x, y that it was fitted to.
 
-    Rays leave from between stomach and vein. On each the boundary is where it is bright and grows darker outwards, and
-    better where fluid begins; in shadow nothing counts. A circle that most rays agree on chooses among the places of a
-    ray, and an ellipse, fitted by least squares that forgive outliers, chooses again within a gate that narrows.
+    Rays leave from between stomach and vein. On each the boundary may be at any bright line, and the better the darker
+    it is behind it, and best where fluid begins; in shadow nothing counts. The circle that most rays agree on chooses
+    among the places of a ray, and an ellipse, fitted by least squares that forgive outliers, chooses again within a
+    gate that narrows.
     """
-    centre = np.array([np.median(place) for place in np.nonzero((classes == 2) | (classes == 3))])[::-1]
-    if np.isnan(centre).any() or not len(centre):
-        centre = np.array([np.mean(place) for place in np.nonzero(scan.sector)])[::-1]
-    found, gates = None, (12.0, 8.0, 5.0, 12.0, 6.0, 4.0)  # mm
-    for step, gate in enumerate(gates):
-        if step in (0, 3):  # rays start anew from the ellipse's own centre
-            x, y, strength = rays(scan, classes, centre)
-            radius = np.hypot(x - centre[0], y - centre[1])
-            if found is None:
-                found = phantom.Ellipse(*centre, *[best_radius(radius[0], strength, gate / scan.spacing)] * 2)
-        near = np.abs(found.surface(x, y)[0]) < gate / scan.spacing
-        seen = np.where(near, strength, 0)
-        place = seen.argmax(1)
-        kept = np.flatnonzero(seen.max(1) > 0.15)
+    inside = np.argwhere((classes == 2) | (classes == 3))
+    middle = np.median(inside if len(inside) else np.argwhere(scan.sector), axis=0)[::-1]
+    found = None
+    for gate in (8.0, 6.0, 4.0, 6.0, 4.0, 3.0):  # mm
+        if gate >= 6:  # rays start anew from the ellipse's own centre
+            x, y, strength = rays(scan, classes, middle if found is None else np.array([found.x, found.y]))
+        if found is None:
+            found = max(
+                circles(middle, scan.spacing), key=lambda one: gated(x, y, strength, one, 5 / scan.spacing)[1].sum()
+            )
+        place, best = gated(x, y, strength, found, gate / scan.spacing)
+        kept = np.flatnonzero(best > 0.02)
         points = np.stack([x[kept, place[kept]], y[kept, place[kept]]], 1)
         found = fit(points, found, scan.spacing)
-        centre = np.array([found.x, found.y])
     return found, points
+
+
+def gated(
+    x: np.ndarray, y: np.ndarray, strength: np.ndarray, near: phantom.Ellipse, gate: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which place of each ray, no farther than ``gate`` from an ellipse, is best, and how good it is."""
+    seen = np.where(np.abs(near.surface(x, y)[0]) < gate, strength, 0)
+    return seen.argmax(1), seen.max(1)
+
+
+def circles(middle: np.ndarray, spacing: float) -> list[phantom.Ellipse]:
+    """Circles of a body's sizes around points near ``middle``."""
+    shifts, radii = np.arange(-16, 17, 4) / spacing, np.arange(28, 50, 3) / spacing
+    return [phantom.Ellipse(middle[0] + u, middle[1] + v, r, r) for u in shifts for v in shifts for r in radii]
 
 
 def rays(scan: phantom.Scan, classes: np.ndarray, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return x, y and how much each place looks like the boundary, all (rays, places), along rays from ``centre``."""
-    from scipy.ndimage import correlate1d, gaussian_filter, map_coordinates
+    from scipy.ndimage import correlate1d, gaussian_filter, map_coordinates, minimum_filter
 
-    theta = np.linspace(0, 2 * np.pi, 180, endpoint=False)[:, None]
+    theta = np.linspace(0, 2 * np.pi, 120, endpoint=False)[:, None]
     step = np.arange(8 / scan.spacing, 70 / scan.spacing)
     x, y = centre[0] + step * np.cos(theta), centre[1] + step * np.sin(theta)
     grey = map_coordinates(gaussian_filter(scan.image / 255.0, 1.0), [y, x], order=1)
     kind = map_coordinates(classes, [y, x], order=0)
-    fluid, shadow = (kind == 1).astype(float), (kind == 4).astype(float)
     reach = round(3 / scan.spacing)
-    inwards = np.r_[np.ones(reach), 0, -np.ones(reach)] / reach  # what lies before a place less what lies after it
-    ridge = np.r_[-np.ones(reach) / (2 * reach), np.zeros(3), -np.ones(reach) / (2 * reach)]
-    ridge[reach : reach + 3] = 1 / 3
-    strength = sum((
-        correlate1d(grey, inwards, axis=1), 2 * correlate1d(grey, ridge, axis=1),
-        -0.5 * correlate1d(fluid, inwards, axis=1),
-    ))  # fmt: skip
-    hidden = correlate1d(shadow, np.ones(2 * reach + 1) / (2 * reach + 1), axis=1) > 0.4
-    seen = map_coordinates(scan.sector.astype(float), [y, x], order=1) > 0.99
-    return x, y, np.where(seen & ~hidden, np.maximum(strength, 0), 0)
-
-
-def best_radius(radius: np.ndarray, strength: np.ndarray, gate: float) -> float:
-    """The radius near which the rays' boundaries sum up to most."""
-    from scipy.ndimage import maximum_filter1d
-
-    width = int(gate) | 1
-    return float(radius[maximum_filter1d(strength, width, axis=1).mean(0).argmax()])
+    side, gap = np.ones(reach) / reach, np.zeros(3)
+    behind = np.r_[side, gap, -side]  # what lies before a place less what lies behind it
+    line = np.r_[-side / 2, gap + 1 / 3, -side / 2]
+    fluid = correlate1d((kind == 1).astype(float), -behind, axis=1)
+    hidden = correlate1d((kind == 4).astype(float), np.r_[side, gap, side], axis=1) > 0.8
+    seen = map_coordinates(minimum_filter(scan.sector, 2 * reach + 1), [y, x], order=0)
+    weight = np.maximum(0.3 + correlate1d(grey, behind, axis=1) + 0.5 * fluid, 0)
+    return x, y, np.where(seen & ~hidden, np.maximum(correlate1d(grey, line, axis=1), 0) * weight, 0)
 
 
 def fit(points: np.ndarray, start: phantom.Ellipse, spacing: float) -> phantom.Ellipse:
