@@ -3,10 +3,11 @@
     python examples/fetal_patches.py
 
 A shadow lies along the beam, and fluid does not, but a patch alone does not say where the beam runs. The same network
-learns from patches in four ways: without the direction; with it joined to the features before the dense layers; with
-it as gates of the feature maps; and with patches turned so that sound travels down. The best of them labels what is
-dark in whole pictures, and an ellipse is fitted to the abdomen where its outline shows (extras `plot` and `sklearn`,
-which brings SciPy), because its circumference is what a physician measures.
+learns from patches in four ways: without the direction; with it joined to the features before the classifier; with its
+products with the features joined as well, because a sum cannot ask for a feature along the beam; and from patches that
+are turned so that sound travels down. The last one labels what is dark in whole pictures, and an ellipse is fitted to
+the abdomen where its outline shows (extras `plot` and `sklearn`, which brings SciPy), because its circumference is what
+a physician measures.
 
 The pictures are a phantom's (fastconv.data.phantom), turned any way, and those for testing show other bodies than
 those for training. Its figures compare ways of using a direction; they say nothing of patients. The task is that of
@@ -28,7 +29,7 @@ CLASSES = phantom.CLASSES[2:]
 COLOURS = {  # ours
     "amniotic fluid": "#2b7bff", "stomach bubble": "#ff3b30", "umbilical vein": "#34c759", "shadow": "#ffcc00",
 }  # fmt: skip
-WAYS = ("without", "joined", "gates", "turned")
+WAYS = ("without", "joined", "products", "turned")
 SIZE = 32  # pixels an edge of a patch, 21 mm
 STRIDE = 2  # pixels between the patches of a class map
 
@@ -37,33 +38,30 @@ class Network(nn.Module):
     """(N, 1, 32, 32), and directions (N, 2) where ``way`` takes them -> (N, 4)."""
 
     def __init__(self, way: str, width: int) -> None:
-        self.way, self.width = way, width
-        planes = (1, width, 2 * width, 4 * width)
-        self.stages = nn.ModuleList([
-            nn.Sequential(nn.Conv2d(i, o, 3, padding=1, bias=False), nn.BatchNorm2d(o), nn.ReLU(), nn.MaxPool2d(2))
-            for i, o in pairwise(planes)
-        ])  # fmt: skip
-        if way == "gates":
-            self.gates = nn.Sequential(nn.Linear(2, 32), nn.ReLU(), nn.Linear(32, 3 * width), nn.Sigmoid())
-        features = 4 * width * (SIZE // 8) ** 2 + 2 * (way == "joined")
-        self.classifier = nn.Sequential(
-            nn.Linear(features, 64), nn.ReLU(), nn.Dropout(0.3), nn.Linear(64, len(CLASSES)),
-        )  # fmt: skip
+        self.way = way
+        layers: list[nn.Module] = []
+        for i, o in pairwise((1, width, 2 * width, 4 * width)):
+            layers += [nn.Conv2d(i, o, 3, padding=1, bias=False), nn.BatchNorm2d(o), nn.ReLU(), nn.MaxPool2d(2)]
+        size = 4 * width * (SIZE // 8) ** 2
+        self.features = nn.Sequential(*layers, nn.Flatten(), nn.Linear(size, 64), nn.ReLU(), nn.Dropout(0.3))
+        joined = {"joined": 64 + 2, "products": 5 * 64}.get(way, 64)
+        self.classifier = nn.Sequential(nn.Linear(joined, 64), nn.ReLU(), nn.Linear(64, len(CLASSES)))
 
     def forward(self, patch: Tensor, direction: Tensor | None = None) -> Tensor:
-        opened = self.gates(direction).reshape(len(patch), 3 * self.width, 1, 1) if self.way == "gates" else None
-        for number, stage in enumerate(self.stages):
-            patch = stage(patch)
-            if opened is not None and number < 2:  # width gates, then twice as many
-                patch = patch * opened[:, number * self.width : (2 * number + 1) * self.width]
-        features = F.flatten(patch, 1)
-        return self.classifier(F.cat([features, direction], 1) if self.way == "joined" else features)
+        found = self.features(patch)
+        if self.way == "joined":
+            found = F.cat([found, direction], 1)
+        elif self.way == "products":  # with cosine and sine of the direction, and of its double: an edge has two
+            down, right = direction[:, :1], direction[:, 1:]
+            harmonics = down, right, down * down - right * right, 2 * down * right
+            found = F.cat([found, *(found * one for one in harmonics)], 1)
+        return self.classifier(found)
 
 
 def inputs(way: str, straight: np.ndarray, turned: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, ...]:
     """What a network of this way is given of patches."""
     patch = (turned if way == "turned" else straight) - np.float32(0.25)
-    return (patch, direction) if way in ("joined", "gates") else (patch,)
+    return (patch, direction) if way in ("joined", "products") else (patch,)
 
 
 def vary(way: str) -> Callable[..., tuple]:
@@ -208,6 +206,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--patches", type=int, default=4000, help="to train on, 40 of a phantom")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--width", type=int, default=12, help="maps of the first stage")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="the last one labels the pictures")
     parser.add_argument("--repeats", type=int, default=3, help="how often, with new phantoms and new networks")
     parser.add_argument("--pictures", type=int, default=12, help="phantoms whose abdomen is measured")
     parser.add_argument("--upright", action="store_true", help="pictures with the probe on top, not turned any way")
@@ -216,7 +215,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     options = parser.parse_args(arguments)
 
     turn = 0.0 if options.upright else None
-    scores: dict[str, list[training.Metrics]] = {way: [] for way in WAYS}
+    scores: dict[str, list[training.Metrics]] = {way: [] for way in options.ways}
     nets: dict[str, Network] = {}
     for repeat in range(options.repeats):
         first = 10_000 * (options.seed + repeat)  # phantoms of another repeat, or of the test, are others
@@ -224,7 +223,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         known, new = np.split(seeds, [2 * len(seeds) // 3])
         learn = phantom.draw_patches(known.tolist(), options.patches, SIZE, turn)
         test = phantom.draw_patches(new.tolist(), options.patches // 2, SIZE, turn)
-        for way in WAYS:
+        for way in options.ways:
             net = train(way, learn, options, options.seed + repeat)
             nets.setdefault(way, net)
             given = inputs(way, test.images, test.along, test.direction)
@@ -234,7 +233,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     figures = {way: report(way, found) for way, found in scores.items()}
 
     scans = [phantom.scan(10_000 * options.seed + 9_000 + i, turn=turn) for i in range(options.pictures)]
-    maps = [class_map(nets["turned"], scan) for scan in scans]
+    maps = [class_map(nets[options.ways[-1]], scan) for scan in scans]
     outlines = [outline(scan, classes) for scan, classes in zip(scans, maps, strict=True)]
     error = np.array([
         100 * (found.circumference / scan.abdomen.circumference - 1)

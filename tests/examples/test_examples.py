@@ -74,3 +74,12 @@ def test_detection(tmp_path: Path) -> None:
 def test_fine_tuning(tmp_path: Path) -> None:
     figures = run("fine_tuning", tmp_path, "--epochs", 12, "--copies", 2)
     assert figures["fine-tuned"] > figures["from nothing"] + 0.05
+
+
+def test_fetal_patches(tmp_path: Path) -> None:
+    pytest.importorskip("scipy")
+    short = {"patches": 800, "epochs": 6, "width": 8, "repeats": 1, "pictures": 3}
+    options = [part for name, value in short.items() for part in (f"--{name}", value)]
+    figures = run("fetal_patches", tmp_path, *options, "--ways", "without", "turned")
+    assert figures["turned"] > figures["without"] + 4  # per cent
+    assert figures["circumference error"] < 5

@@ -74,7 +74,7 @@ def draw_anatomy(draw: np.random.Generator) -> Anatomy:
     size = a / 40
     x, y = abdomen.at(navel + left * between(1.1, 1.9), between(0.42, 0.55))
     stomach = Ellipse(x, y, size * between(7, 11), size * between(6, 8.5), between(0, pi))
-    vein = _vein(draw, abdomen, navel, left, size * between(2.6, 4.2))
+    vein = _vein(draw, abdomen, navel, left, size * between(3.0, 4.8))
     back = navel + pi
     bones = [Ellipse(*abdomen.at(back, 0.72), 4.2 * size, 3.6 * size, between(0, pi))]
     bones += [Ellipse(*abdomen.at(back + way * 0.2, 0.86), 2.4 * size, 1.8 * size, between(0, pi)) for way in (-1, 1)]
@@ -141,11 +141,22 @@ def paint(body: Anatomy, x: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.n
     put("wall", body.abdomen, 4.0)
     put("liver", body.abdomen, 1.0, body.wall)
     put("stomach", body.stomach, 1.5)
-    tube = np.full(x.shape, np.inf)
-    for at_x, at_z, radius in zip(*body.vein, strict=True):
-        np.minimum(tube, np.hypot(x - at_x, z - at_z) - radius, out=tube)
-    medium[tube < 0] = _NUMBER["vein"]
-    np.maximum(mirror, 0.7 * np.exp(-0.5 * (tube / 0.4) ** 2), out=mirror)
+    tube, facing = _tube(body.vein, x[inside], z[inside])
+    medium[inside] = np.where(tube < 0, _NUMBER["vein"], medium[inside])
+    mirror[inside] = np.maximum(mirror[inside], 1.5 * facing**4 * np.exp(-0.5 * (tube / 0.4) ** 2))
     for bone in body.bones:
         put("bone", bone, 7.0)
     return medium, mirror
+
+
+def _tube(
+    vein: tuple[np.ndarray, np.ndarray, np.ndarray], x: np.ndarray, z: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the signed distance of points (N,) from the vein, and the cosine of its normal and the beam."""
+    at_x, at_z, radius = vein
+    right, down = x[:, None] - at_x, z[:, None] - at_z  # (N, points along the vein)
+    away = np.hypot(right, down)
+    nearest = (away - radius).argmin(1)[:, None]
+    right, down, away = (np.take_along_axis(part, nearest, 1)[:, 0] for part in (right, down, away))
+    cosine = np.abs(right * x + down * z) / (np.maximum(away, 1e-9) * np.hypot(x, z))
+    return away - radius[nearest[:, 0]], cosine

@@ -66,7 +66,7 @@ def scan(seed: int, size: int = 320, turn: float | None = None) -> Scan:
     draw = np.random.default_rng((integer("scan", "seed", seed, 0), 0xFE7A1))
     size = integer("scan", "size", size, 32, 2048)
     drawn = draw.uniform(0, 2 * pi)
-    turn = drawn if turn is None else number("scan", "turn", turn, -np.inf, np.inf)
+    turn = drawn if turn is None else number("scan", "turn", turn, -1e3, 1e3)
     body = draw_anatomy(draw)
     beam_x, beam_z = scanner.grid()
     medium, mirror = paint(body, beam_x, beam_z)

@@ -9,6 +9,8 @@ import numpy as np
 
 from ...arguments import number
 
+_FAR = 1e9  # no length is infinite
+
 
 @dataclass(frozen=True, slots=True)
 class Ellipse:
@@ -18,7 +20,7 @@ class Ellipse:
     axis, in radians, to the axis of length ``a``.
 
     Raises:
-        ArgumentError: something that is no number, or a semi-axis that is negative.
+        ArgumentError: something that is no finite number, or a semi-axis that is negative.
 
     >>> circle = Ellipse(0, 0, 10, 10)
     >>> round(circle.circumference, 6)
@@ -36,8 +38,8 @@ class Ellipse:
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
-            low = 0.0 if name in "ab" else -np.inf
-            object.__setattr__(self, name, number("Ellipse", name, getattr(self, name), low, np.inf))
+            low = 0.0 if name in "ab" else -_FAR
+            object.__setattr__(self, name, number("Ellipse", name, getattr(self, name), low, _FAR))
 
     @property
     def circumference(self) -> float:
