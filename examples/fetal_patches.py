@@ -235,14 +235,18 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     scans = [phantom.scan(10_000 * options.seed + 9_000 + i, turn=turn) for i in range(options.pictures)]
     maps = [class_map(nets[options.ways[-1]], scan) for scan in scans]
     outlines = [outline(scan, classes) for scan, classes in zip(scans, maps, strict=True)]
-    error = np.array([
-        100 * (found.circumference / scan.abdomen.circumference - 1)
-        for scan, (found, _) in zip(scans, outlines, strict=True)
-    ])  # fmt: skip
-    print(f"circumference of {len(error)} abdomens: error {np.abs(error).mean():.1f} % "
-          f"(median {np.median(np.abs(error)):.1f}, worst {np.abs(error).max():.1f})")  # fmt: skip
+    blind = [outline(scan, np.zeros_like(classes)) for scan, classes in zip(scans, maps, strict=True)]
+    error, control = circumference_errors(scans, outlines), circumference_errors(scans, blind)
+    print(f"circumference of {len(error)} abdomens: error {error.mean():.1f} % (median {np.median(error):.1f}, "
+          f"worst {error.max():.1f}); without the class map {control.mean():.1f} %")  # fmt: skip
     draw_maps(scans, maps, outlines, options.output / "class_maps.png")
-    return {**figures, "circumference error": float(np.median(np.abs(error)))}
+    return {**figures, "circumference error": float(np.median(error))}
+
+
+def circumference_errors(scans: list[phantom.Scan], outlines: list[tuple[phantom.Ellipse, np.ndarray]]) -> np.ndarray:
+    """In per cent of the truth, without sign."""
+    pairs = zip(scans, outlines, strict=True)
+    return np.array([100 * abs(found.circumference / scan.abdomen.circumference - 1) for scan, (found, _) in pairs])
 
 
 def draw_maps(
