@@ -72,10 +72,10 @@ def vary(way: str) -> Callable[..., tuple]:
         *direction, labels = rest
         for _ in range(0 if way == "turned" else draw.integers(4)):
             patch = np.rot90(patch, axes=(2, 3))  # what pointed down points right
-            direction = [way[:, ::-1] * np.array([-1, 1], np.float32) for way in direction]
+            direction = [one[:, ::-1] * np.array([-1, 1], np.float32) for one in direction]
         if draw.random() < 0.5:
             patch = patch[..., ::-1]
-            direction = [way * np.array([1, -1], np.float32) for way in direction]
+            direction = [one * np.array([1, -1], np.float32) for one in direction]
         return (np.ascontiguousarray(patch), *direction), labels
 
     return augment
@@ -186,18 +186,22 @@ def train(way: str, patches: phantom.Patches, options: argparse.Namespace, seed:
     return net
 
 
-def report(way: str, found: list[training.Metrics]) -> float:
-    """Print a way's figures, with the standard deviation over repeats, and return its mean accuracy in per cent."""
+def spread(values: list[float]) -> str:
+    """Mean and standard deviation over repeats, in per cent."""
+    return f"{100 * np.mean(values):.1f} +- {100 * np.std(values, ddof=len(values) > 1):.1f} %"
 
-    def spread(values: list[float]) -> str:
-        return f"{100 * np.mean(values):.1f} +- {100 * np.std(values, ddof=len(values) > 1):.1f} %"
 
+def report(way: str, found: list[training.Metrics], first: list[training.Metrics]) -> float:
+    """Print a way's figures, and what it gains over the ``first`` one, and return its mean accuracy in per cent."""
     print(f"{way}: accuracy {spread([one.accuracy for one in found])}, "
           f"shadow taken for fluid {spread([one.confusion[3, 0] / one.support[3] for one in found])}, "
           f"fluid for shadow {spread([one.confusion[0, 3] / one.support[0] for one in found])}")  # fmt: skip
     for label, name in enumerate(CLASSES):
         print(f"  {name}: sensitivity {spread([one.sensitivity[label] for one in found])}, "
               f"F1 {spread([one.f1[label] for one in found])}")  # fmt: skip
+    if found is not first:  # the same phantoms: each repeat is a pair
+        gains = [one.accuracy - other.accuracy for one, other in zip(found, first, strict=True)]
+        print(f"  accuracy gained: {spread(gains)}")
     return float(100 * np.mean([one.accuracy for one in found]))
 
 
@@ -230,7 +234,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
             scores[way].append(training.measure(test.labels, training.predict(net, given, 256).argmax(1), len(CLASSES)))
     print(f"seed {options.seed}: {options.repeats} x {options.patches} patches of {len(known)} phantoms to learn from, "
           f"{len(test.labels)} of {len(new)} others to test on")  # fmt: skip
-    figures = {way: report(way, found) for way, found in scores.items()}
+    figures = {way: report(way, found, scores[options.ways[0]]) for way, found in scores.items()}
 
     scans = [phantom.scan(10_000 * options.seed + 9_000 + i, turn=turn) for i in range(options.pictures)]
     maps = [class_map(nets[options.ways[-1]], scan) for scan in scans]

@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from fastconv import config
@@ -83,3 +84,21 @@ def test_fetal_patches(tmp_path: Path) -> None:
     figures = run("fetal_patches", tmp_path, *options, "--ways", "without", "turned")
     assert figures["turned"] > figures["without"] + 4  # per cent
     assert figures["circumference error"] < 5
+
+
+@pytest.mark.parametrize("way", ["joined", "turned"])
+def test_fetal_patches_turns_directions_with_patches(way: str) -> None:
+    """A patch that brightens along its direction does so after any augmentation."""
+    vary = load("fetal_patches").vary(way)
+    v, u = np.mgrid[:8, :8].astype(np.float32)
+    angle = np.linspace(0, 6, 5)
+    direction = np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32)
+    patch = (v * direction[:, :1, None] + u * direction[:, 1:, None])[:, None]
+    seen = set()
+    for seed in range(40):
+        (turned, ways), labels = vary(np.random.default_rng(seed), patch, direction, np.arange(5))
+        slope = np.stack([np.diff(turned, axis=axis).mean((1, 2, 3)) for axis in (2, 3)], 1)
+        np.testing.assert_allclose(slope, ways, atol=1e-5)
+        assert labels.tolist() == [0, 1, 2, 3, 4]
+        seen.add(ways.tobytes())
+    assert len(seen) == (8 if way == "joined" else 2)
