@@ -84,7 +84,7 @@ def scan(seed: int, size: int = 320, turn: float | None = None) -> Scan:
     x, z = cos(turn) * right + sin(turn) * down, cos(turn) * down - sin(turn) * right + middle
     picture, seen = scanner.convert(scanner.compress(draw, shown), x, z)
     labels, _ = scanner.convert(truth, x, z, nearest=True)
-    radius = np.hypot(x, z)
+    radius = np.maximum(np.hypot(x, z), 1e-9)
     direction = np.stack([sin(turn) * x + cos(turn) * z, cos(turn) * x - sin(turn) * z]) / radius
     upright = body.abdomen.moved(0.0, 0.0, -middle, 1.0)
     return Scan(

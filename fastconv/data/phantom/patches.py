@@ -93,7 +93,7 @@ def draw_patches(
         margin: pixels that the centre stays away from the border of its class.
 
     Raises:
-        ArgumentError: an argument out of range, or a class that no phantom shows.
+        ArgumentError: an argument out of range, or a class that too few of the phantoms show.
 
     >>> few = draw_patches(range(3), 40, size=16)
     >>> few.images.shape, np.bincount(few.labels).tolist()
