@@ -64,13 +64,12 @@ def inputs(way: str, straight: np.ndarray, turned: np.ndarray, direction: np.nda
     return (patch, direction) if way in ("joined", "products") else (patch,)
 
 
-def vary(way: str) -> Callable[..., tuple]:
-    """Turns by right angles and mirror images, of patches and directions alike: a picture may lie any way. Of patches
-    that are turned already the mirror image alone."""
+def vary(any_way: bool) -> Callable[..., tuple]:
+    """Mirror images of patches, and their directions; and turns by right angles where pictures lie any way."""
 
     def augment(draw: np.random.Generator, patch: np.ndarray, *rest: np.ndarray) -> tuple:
         *direction, labels = rest
-        for _ in range(0 if way == "turned" else draw.integers(4)):
+        for _ in range(draw.integers(4) if any_way else 0):
             patch = np.rot90(patch, axes=(2, 3))  # what pointed down points right
             direction = [one[:, ::-1] * np.array([-1, 1], np.float32) for one in direction]
         if draw.random() < 0.5:
@@ -180,8 +179,9 @@ def train(way: str, patches: phantom.Patches, options: argparse.Namespace, seed:
     manual_seed(seed)
     net = Network(way, options.width)
     given = inputs(way, patches.images, patches.along, patches.direction)
+    any_way = way != "turned" and not options.upright
     training.fit(
-        net, given, patches.labels, epochs=options.epochs, batch_size=64, lr=2e-3, augment=vary(way), seed=seed
+        net, given, patches.labels, epochs=options.epochs, batch_size=64, lr=2e-3, augment=vary(any_way), seed=seed
     )
     return net
 
