@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from fastconv import config
@@ -74,3 +75,30 @@ def test_detection(tmp_path: Path) -> None:
 def test_fine_tuning(tmp_path: Path) -> None:
     figures = run("fine_tuning", tmp_path, "--epochs", 12, "--copies", 2)
     assert figures["fine-tuned"] > figures["from nothing"] + 0.05
+
+
+def test_fetal_patches(tmp_path: Path) -> None:
+    pytest.importorskip("scipy")
+    short = {"patches": 800, "epochs": 6, "width": 8, "repeats": 1, "pictures": 3}
+    options = [part for name, value in short.items() for part in (f"--{name}", value)]
+    figures = run("fetal_patches", tmp_path, *options, "--ways", "without", "turned")
+    assert figures["turned"] > figures["without"] + 4  # per cent
+    assert figures["circumference error"] < 5
+
+
+@pytest.mark.parametrize("any_way", [False, True])
+def test_fetal_patches_turns_directions_with_patches(any_way: bool) -> None:
+    """A patch that brightens along its direction does so after any augmentation."""
+    vary = load("fetal_patches").vary(any_way)
+    v, u = np.mgrid[:8, :8].astype(np.float32)
+    angle = np.linspace(0, 6, 5)
+    direction = np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32)
+    patch = (v * direction[:, :1, None] + u * direction[:, 1:, None])[:, None]
+    seen = set()
+    for seed in range(40):
+        (turned, ways), labels = vary(np.random.default_rng(seed), patch, direction, np.arange(5))
+        slope = np.stack([np.diff(turned, axis=axis).mean((1, 2, 3)) for axis in (2, 3)], 1)
+        np.testing.assert_allclose(slope, ways, atol=1e-5)
+        assert labels.tolist() == [0, 1, 2, 3, 4]
+        seen.add(ways.tobytes())
+    assert len(seen) == (8 if any_way else 2)

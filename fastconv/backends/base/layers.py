@@ -184,7 +184,7 @@ class Layers(Arrays):
         self, dy: Array, x: Array, mean: Array, rstd: Array, weight: Array | None,
         needs: Sequence[bool] = (True, True, True),
     ) -> tuple[Array | None, Array | None, Array | None]:  # fmt: skip
-        """-> dx (N, C, L), dweight (C,), dbias (C,), None where ``needs`` says no; mean and rstd of the forward pass."""
+        """-> dx (N, C, L), dweight (C,), dbias (C,), None where ``needs`` says no. mean, rstd: of the forward pass."""
         raise self._missing("group_norm_backward")
 
     def local_response_norm_forward(
