@@ -76,9 +76,7 @@ def test_without_weight_and_bias_and_with_zeros(backend, layout):
         oracle.assert_close(a, w)
     weight[:] = 0, 1, 0, 0, 2, -1  # a channel that is switched off, and a whole group
     bias = np.zeros(6)
-    for a, w in zip(
-        compute(backend, 3, lay(dy), lay(x), weight, bias), expected(3, dy, x, weight, bias), strict=True
-    ):
+    for a, w in zip(compute(backend, 3, lay(dy), lay(x), weight, bias), expected(3, dy, x, weight, bias), strict=True):
         oracle.assert_close(a, w)
 
 
