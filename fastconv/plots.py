@@ -67,6 +67,31 @@ def filters(
     return picture
 
 
+def bases(weight: Any, shape: tuple[int, int], path: str | os.PathLike[str], most: int = 64) -> np.ndarray:
+    """Draw what the units of a dense layer or of a restricted Boltzmann machine look for, to a PNG file at ``path``.
+
+    Args:
+        weight: (units, height * width), ``BernoulliRBM.components_`` or the weight of an ``nn.Linear``: each row is
+            an image, scaled to its own range.
+        shape: (height, width) of the images.
+        most: how many are shown at most: the first ones.
+
+    Returns the picture as an array (height, width), a number a weight, NaN between the tiles.
+
+    Raises:
+        ArgumentError: the rows are no images of this shape.
+        DataError: the file cannot be written.
+    """
+    op = "bases"
+    rows = weight.numpy() if isinstance(weight, Tensor) else np.asarray(weight)
+    height, width = (integer(op, "shape", size, 1) for size in shape)
+    if rows.ndim != 2 or not len(rows) or rows.shape[1] != height * width:
+        raise ArgumentError(mismatch(op, f"weight (units, {height * width})", f"shape {rows.shape}"))
+    picture = _mosaic(_scaled(rows[: integer(op, "most", most, 1)].reshape(-1, height, width)))
+    _draw(picture, f"{min(most, len(rows))} of {len(rows)} bases of {height} x {width}", path, "gray")
+    return picture
+
+
 def feature_maps(
     model: Module, inputs: Any, name: str, path: str | os.PathLike[str], sample: int = 0, most: int = 64
 ) -> np.ndarray:

@@ -9,6 +9,7 @@ import pytest
 import fastconv
 from fastconv import nn, plots
 from fastconv.errors import ArgumentError, DataError
+from fastconv.rbm import BernoulliRBM
 
 pytest.importorskip("matplotlib", reason="matplotlib (the plot extra) is not installed")
 
@@ -84,6 +85,17 @@ def test_equal_numbers_and_numbers_that_are_none(tmp_path):
     np.testing.assert_array_equal(picture[:, 3:], [[np.nan, 0], [np.nan, 1]])
 
 
+def test_bases_of_a_boltzmann_machine(tmp_path):
+    machine = BernoulliRBM(5).partial_fit(np.random.default_rng(0).random((8, 12)))
+    picture = plots.bases(machine.components_, (3, 4), tmp_path / "a.png")
+    assert picture.shape == (2 * 4 - 1, 3 * 5 - 1)
+    for i in range(5):
+        shown = tile(picture, *divmod(i, 3), 3, 4)
+        np.testing.assert_allclose(shown, unit(machine.components_[i].reshape(3, 4)), atol=1e-6)
+    assert is_png(tmp_path / "a.png")
+    assert plots.bases(machine.dense().weight, (4, 3), tmp_path / "b.png", most=2).shape == (4, 2 * 4 - 1)
+
+
 def test_feature_maps(tmp_path):
     fastconv.manual_seed(0)
     net = nn.Sequential(
@@ -119,6 +131,10 @@ def test_what_is_no_picture_is_named(tmp_path):
         (lambda: plots.filters(net, "1", path), "filters: expected the name of a convolution, got '1'"),
         (lambda: plots.filters(net, "7", path), "get_submodule: expected the name of a module"),
         (lambda: plots.filters(net, "0", path, most=0), "filters: expected most >= 1, got 0"),
+        (
+            lambda: plots.bases(np.ones((2, 12)), (3, 5), path),
+            r"bases: expected weight \(units, 15\), got shape \(2, 12\)",
+        ),
         (lambda: plots.feature_maps(net, x, "1", path), r"puts out \(N, C, ...\), got '1'"),
         (lambda: plots.feature_maps(net, x, "0", path, sample=1), "feature_maps: expected sample <= 0, got 1"),
     ):
