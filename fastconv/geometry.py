@@ -63,6 +63,7 @@ class ConvGeometry:
     output: Axes
     exact: bool = False  # only algorithms that sum the products themselves: no Winograd
     compute: str = "float32"  # 'bf16': float32 operands may be rounded to bfloat16 before they are multiplied
+    whole: ConvGeometry | None = None  # this is a window of that one: its kernel runs, so that the bits are the same
     input_shape: tuple[int, ...] = _derived()
     output_shape: tuple[int, ...] = _derived()
     weight_shape: tuple[int, ...] = _derived()
@@ -73,7 +74,7 @@ class ConvGeometry:
         _derive(self, "output_shape", (self.n, self.oc, *self.output))
         _derive(self, "weight_shape", (self.oc, self.ic // self.groups, *self.kernel))
         options = self.groups, self.stride, self.padding, self.padding_end, self.dilation, self.exact, self.compute
-        _derive(self, "_hash", hash((self.input_shape, self.weight_shape, options)))
+        _derive(self, "_hash", hash((self.input_shape, self.weight_shape, options, self.whole)))
 
     def __hash__(self) -> int:
         return self._hash

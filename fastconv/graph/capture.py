@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import backends, random
-from ..backends.base import Array
+from ..backends.base import Array, Backend
 from ..errors import ArgumentError, GraphError, ShapeError, mismatch
 from ..nn import Module
 from ..tensor import Tensor, no_grad, operand
@@ -51,21 +51,21 @@ def trace(model: Callable, *inputs: Any, dynamic: bool = True) -> Graph:
     if not inputs:
         raise ArgumentError(mismatch("trace", "at least one input", "none"))
     arrays = [operand("trace", f"inputs[{i}]", value)[1] for i, value in enumerate(inputs)]
-    with _unchanged(model):
-        graph = _once(model, arrays)
+    with unchanged(model):
+        graph = once(model, arrays)
     batches = {array.shape[0] if array.ndim else 0 for array in arrays}
     graph.fixed = _why_fixed(batches, dynamic)
     if graph.fixed is None:
         try:
-            with _unchanged(model):
-                _mark(graph, _once(model, [_with_one_more(array) for array in arrays]))
+            with unchanged(model):
+                _mark(graph, once(model, [_with_one_more(array) for array in arrays]))
         except (Differs, ShapeError) as difference:  # or the model takes no other batch
             graph.fixed = str(difference)
     return graph
 
 
 @contextmanager
-def _unchanged(model: Callable) -> Iterator[None]:
+def unchanged(model: Callable) -> Iterator[None]:
     """Put the random streams and the model's buffers back to what they were."""
     streams = random.get_state()
     modules = list(model.modules()) if isinstance(model, Module) else []
@@ -94,10 +94,10 @@ def _with_one_more(array: Array) -> Array:
     return backends.of(array).cat([array, array[:1]], 0)
 
 
-def _once(model: Callable, arrays: list[Array]) -> Graph:
-    """Run the model on the tracing device; no size is marked yet."""
+def once(model: Callable, arrays: list[Array], real: Backend | None = None) -> Graph:
+    """Run the model on the tracing device, over ``real`` or the arrays' own; no size is marked yet."""
     names, modules = _names(model)
-    device = TracingBackend(backends.of(arrays[0]), names, modules)
+    device = TracingBackend(real or backends.of(arrays[0]), names, modules)
     given = [device.input(name, array) for name, array in zip(_parameters(model, len(arrays)), arrays, strict=True)]
     with backends.use(device), no_grad():
         returned = model(*(Tensor(array) for array in given))

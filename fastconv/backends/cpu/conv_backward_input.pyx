@@ -50,7 +50,7 @@ def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, bint lanes=F
     cdef int64_t stride[3]
     cdef int64_t padding[3]
     cdef int64_t dilation[3]
-    cdef int64_t groups = geometry.groups
+    cdef int64_t groups = geometry.groups, row = (geometry.whole or geometry).input[2], columns
     cdef int i
     problem.x.itemsize, problem.x.data, problem.x.stride = yv.itemsize, yv.data, yv.stride
     problem.x.n = yv.size[0]
@@ -87,10 +87,12 @@ def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, bint lanes=F
                     grouped_correlate(&problem)
                 elif winograd >= 0:
                     winograd_correlate(&problem, winograd, adjoint, NULL, False)
-                elif not pairs and is_narrow(&problem):
-                    narrow_correlate(&problem)
                 else:
-                    correlate(&problem)
+                    columns = (row - problem.x.axis[2].dst_base + stride[2] - 1) // stride[2]  # of a whole row's phase
+                    if not pairs and is_narrow(&problem, columns):
+                        narrow_correlate(&problem)
+                    else:
+                        correlate(&problem)
     finally:
         free(lists)
     return dx

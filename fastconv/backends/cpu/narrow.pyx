@@ -35,15 +35,15 @@ cdef struct Plan:
     bint failed
 
 
-cdef bint is_narrow(const Correlation* problem) noexcept nogil:
-    """Whether to solve the problem here: from its shape alone."""
+cdef bint is_narrow(const Correlation* problem, int64_t columns) noexcept nogil:
+    """Whether to solve the problem here: from its shape alone, rows being ``columns`` destination pixels long."""
     cdef const Reader* x = &problem.x
     cdef int64_t taps = x.axis[0].taps * x.axis[1].taps * x.axis[2].taps, width
     if x.groups != 1 or problem.columns > FC_NARROW or 2 * problem.columns > kernels(x.itemsize).width:
         return False
     if x.axis[1].src_step != 1 or x.axis[2].src_step != 1 or x.depth == 0 or taps * problem.columns < LEAST_PRODUCTS:
         return False
-    width = span(&x.axis[2], x.axis[2].count)
+    width = span(&x.axis[2], columns)
     return CHUNK * span(&x.axis[0], 1) * span(&x.axis[1], 1) * width * x.itemsize <= TILE_BYTES
 
 

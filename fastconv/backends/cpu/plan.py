@@ -47,7 +47,7 @@ def _winograd(kernel: Callable) -> Callable:
     def run(*arguments, **options):
         geometry = arguments[-1]
         options["winograd"] = winograd_rule.form_of(geometry).code
-        if kernel is conv_backward_input and winograd_rule.adjoint(geometry):
+        if kernel is conv_backward_input and winograd_rule.adjoint(geometry.whole or geometry):
             options["adjoint"] = True
         return kernel(*arguments, **options)
 
@@ -82,7 +82,11 @@ def _choose(verb: str, geometry: ConvGeometry, itemsize: int, _isa: str) -> Call
 
 
 def chosen(verb: str, geometry: ConvGeometry, itemsize: int) -> Candidate:
-    """Return the candidate that runs: the first that does not decline, or a verdict's if it does not either."""
+    """Return the candidate that runs: the first that does not decline, or a verdict's if it does not either.
+
+    A window of a convolution runs as the whole does.
+    """
+    geometry = geometry.whole or geometry
     willing = [c for c in CANDIDATES[verb] if c.declines(geometry, itemsize) is None]
     wanted = tuned.choice(verb, geometry, itemsize)
     return next((c for c in willing if c.name == wanted), willing[0])
