@@ -27,6 +27,7 @@ _NAMES = {
     "features": "inspection.features",
     "load": "interop.weights",
     "manual_seed": "random",
+    "predict_volume": "tiling",
     "save": "interop.weights",
     "show_config": "info",
     "summary": "inspection.summary",

@@ -62,6 +62,7 @@ ALLOWED = {
     "boost": {"errors", "arguments", "estimator", "backends"},
     "sklearn": {"errors", "arguments", "random", "init", "functional", "nn", "models", "training"},
     "tuning": {*SEAMS, "tensor", "functional", "nn", "data", "backends", "backends/cpu"},
+    "tiling": {*SEAMS, "tensor", "functional", "nn", "data", "graph", "backends", "backends/cpu"},
     "info": {"errors", "config", "backends", "backends/cpu", "data", "fastconv"},
     "cli": {"errors", "info", "training", "fastconv"},
     "__main__": {"cli"},
@@ -80,7 +81,7 @@ LAZY = {
     "onnx": ("onnx",),
     "google": ("onnx",),
     "safetensors": ("interop",),
-    "tqdm": ("data/download.py", "training/progress.py"),
+    "tqdm": ("data/download.py", "training/progress.py", "tiling/predict.py"),
 }
 
 

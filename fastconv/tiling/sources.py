@@ -11,7 +11,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..errors import ArgumentError, DataError, mismatch
+from ..data.nifti import NiftiFile, open_nifti
+from ..data.read import read_volume
+from ..data.volume import Grid, Volume, same_geometry
+from ..errors import ArgumentError, DataError, DTypeError, ShapeError, mismatch
 from ..tensor import Tensor
 from .layout import Window
 
@@ -24,10 +27,12 @@ class Source:
     Attributes:
         shape: (channels, spatial...).
         dtype: of what ``read`` returns.
-        like: what a NIfTI file is written like, or None.
+        like: what a NIfTI file is written like, and other modalities are compared with; or None.
+        held: bytes of voxels that opening it took.
     """
 
-    like: Any = None
+    like: Grid | None = None
+    held: int = 0
 
     def __init__(self, shape: Sequence[int], dtype: Any) -> None:
         self.shape, self.dtype = tuple(shape), np.dtype(dtype)
@@ -41,7 +46,9 @@ class Source:
 
 
 class ArraySource(Source):
-    def __init__(self, array: np.ndarray, like: Any = None) -> None:
+    """An array in memory."""
+
+    def __init__(self, array: np.ndarray, like: Grid | None = None) -> None:
         super().__init__(array.shape, array.dtype)
         self._array, self.like = array, like
 
@@ -52,8 +59,9 @@ class ArraySource(Source):
 class NpySource(Source):
     """An .npy file. It is read, not mapped: a map of a large file takes address space for all of it."""
 
-    def __init__(self, op: str, path: Path) -> None:
-        self._path, self._op = path, op
+    def __init__(self, op: str, path: Path, modality: bool = False) -> None:
+        """``modality``: the file has spatial axes alone."""
+        self._path, self._op, self._modality = path, op, modality
         try:
             self._file: BinaryIO = path.open("rb")
         except OSError as error:
@@ -68,13 +76,13 @@ class NpySource(Source):
             self._file.close()
             raise
         self._kept = dtype
-        super().__init__(shape, dtype.newbyteorder("="))
+        super().__init__((1, *shape) if modality else shape, dtype.newbyteorder("="))
 
     def read(self, window: Window) -> np.ndarray:
-        wanted = ((0, self.shape[0]), *window)
-        if self._turned:
-            return self._read(self.shape[::-1], wanted[::-1]).T
-        return self._read(self.shape, wanted)
+        shape, wanted = self.shape, ((0, self.shape[0]), *window)
+        if self._turned:  # what is in Fortran's order is the transposed array in C's
+            return self._read(shape[::-1], wanted[::-1]).T
+        return self._read(shape, wanted)
 
     def _read(self, shape: Sequence[int], window: Window) -> np.ndarray:
         """A window of an array in C order: runs of whole rows, of which the window's part is kept."""
@@ -106,71 +114,88 @@ def _header(op: str, path: Path, file: BinaryIO) -> tuple[tuple[int, ...], bool,
     return shape, turned, dtype
 
 
+class NiftiSource(Source):
+    """A NIfTI file. Its axes (I, J, K) are the volume's, in this order."""
+
+    def __init__(self, file: NiftiFile, owned: bool) -> None:
+        shape = file.shape
+        super().__init__(shape if len(shape) == 4 else (1, *shape), file.dtype)
+        self._file, self._owned, self.like = file, owned, file
+
+    def read(self, window: Window) -> np.ndarray:
+        voxels = self._file.read([slice(*part) for part in window])
+        return voxels.reshape(len(voxels) if voxels.ndim == 4 else 1, *voxels.shape[-3:])
+
+    def close(self) -> None:
+        if self._owned:
+            self._file.close()
+
+
 class StackedSource(Source):
     """Several sources, one after the other as channels."""
 
     def __init__(self, op: str, sources: Sequence[Source]) -> None:
+        first = sources[0]
         for i, other in enumerate(sources):
-            if other.shape[1:] != sources[0].shape[1:]:
-                expected = f"source[{i}] of the size of source[0] {sources[0].shape[1:]}"
-                raise ArgumentError(mismatch(op, expected, other.shape[1:]))
+            if other.shape[1:] != first.shape[1:]:
+                expected = f"source[{i}] of the size of source[0] {first.shape[1:]}"
+                raise ShapeError(mismatch(op, expected, other.shape[1:]))
+            if first.like is not None and other.like is not None:
+                same_geometry(first.like, other.like)
         channels = sum(source.shape[0] for source in sources)
-        super().__init__((channels, *sources[0].shape[1:]), np.result_type(*(s.dtype for s in sources)))
-        self._sources, self.like = sources, sources[0].like
+        super().__init__((channels, *first.shape[1:]), np.result_type(*(s.dtype for s in sources)))
+        self._sources, self.like, self.held = sources, first.like, sum(source.held for source in sources)
 
     def read(self, window: Window) -> np.ndarray:
-        return np.concatenate([source.read(window) for source in self._sources])
+        out = np.empty((self.shape[0], *(stop - start for start, stop in window)), self.dtype)
+        channel = 0
+        for source in self._sources:
+            out[channel : channel + source.shape[0]] = source.read(window)
+            channel += source.shape[0]
+        return out
 
     def close(self) -> None:
         for source in self._sources:
             source.close()
 
 
-class _Lifted(Source):
-    """A source without channels, as one channel."""
-
-    def __init__(self, source: Source) -> None:
-        super().__init__((1, *source.shape), source.dtype)
-        self._source, self.like = source, source.like
-
-    def read(self, window: Window) -> np.ndarray:
-        first, *rest = window
-        inner = self._source
-        whole = inner.read(tuple(rest)) if isinstance(inner, ArraySource) else inner.read(tuple(rest))
-        return whole[slice(*first)][None]
-
-    def close(self) -> None:
-        self._source.close()
-
-
 def open_source(op: str, source: Any) -> Source:
     """Return a source for what ``predict_volume`` takes.
 
     Raises:
-        ArgumentError, DataError: it is none.
+        ArgumentError, ShapeError, DataError: it is none.
     """
-    found = _one(op, source)
+    found = _several(op, source) if isinstance(source, (list, tuple)) else _one(op, source, modality=False)
     if len(found.shape) not in (2, 3, 4) or min(found.shape) < 1:
-        expected = "source (channels, and 1 to 3 axes that are not empty; a list of arrays has its channels by itself)"
-        raise ArgumentError(mismatch(op, expected, f"shape {found.shape}"))
+        found.close()
+        expected = "source (channels, then 1 to 3 axes, none of them empty), or a list of arrays without channels"
+        raise ShapeError(mismatch(op, expected, f"shape {found.shape}"))
     return found
 
 
-def _one(op: str, source: Any) -> Source:
-    if isinstance(source, (list, tuple)):
-        return _several(op, source)
+def _one(op: str, source: Any, modality: bool) -> Source:
+    """``modality``: arrays have spatial axes alone."""
     if isinstance(source, Tensor):
         source = source.numpy()
     if isinstance(source, np.ndarray):
         if source.dtype.kind not in "biuf":
-            raise ArgumentError(mismatch(op, "source of numbers", f"dtype {source.dtype}"))
-        return ArraySource(source)
-    if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
-        if path.name.endswith(".npy"):
-            return NpySource(op, path)
-        raise ArgumentError(mismatch(op, "source in a file .npy, .nii or .nii.gz", str(path)))
-    raise ArgumentError(mismatch(op, "source to be an array, a path, a Volume or a list of them", type(source).__name__))
+            raise DTypeError(mismatch(op, "source of real numbers", f"dtype {source.dtype}"))
+        return ArraySource(source[None] if modality else source)
+    if isinstance(source, Volume):
+        return ArraySource(source.data if source.data.ndim == 4 else source.data[None], source)
+    if isinstance(source, NiftiFile):
+        return NiftiSource(source, owned=False)
+    if not isinstance(source, (str, os.PathLike)):
+        raise ArgumentError(mismatch(op, "source to be an array, a path, a Volume or a list of them", _kind(source)))
+    path = Path(source)
+    if path.name.endswith(".npy"):
+        return NpySource(op, path, modality)
+    if path.name.endswith((".nii", ".nii.gz")):
+        return NiftiSource(open_nifti(path), owned=True)
+    volume = read_volume(path)
+    found = _one(op, volume, modality)
+    found.held = volume.data.nbytes
+    return found
 
 
 def _several(op: str, sources: Sequence[Any]) -> Source:
@@ -179,16 +204,13 @@ def _several(op: str, sources: Sequence[Any]) -> Source:
     opened: list[Source] = []
     try:
         for one in sources:
-            opened.append(_channel(op, one))
+            opened.append(_one(op, one, modality=True))
         return StackedSource(op, opened)
     except BaseException:
-        for one in opened:
-            one.close()
+        for source in opened:
+            source.close()
         raise
 
 
-def _channel(op: str, source: Any) -> Source:
-    """A modality: spatial axes alone."""
-    if isinstance(source, np.ndarray):
-        return _one(op, source[None])
-    return _one(op, source)
+def _kind(source: object) -> str:
+    return type(source).__name__
