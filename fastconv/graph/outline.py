@@ -1,4 +1,4 @@
-"""``outline``: the graph of a network for inputs that need not exist: every size is worked out, and nothing computed."""
+"""``outline``: the graph of a network for inputs that need not exist: sizes are worked out, nothing is computed."""
 
 from __future__ import annotations
 
@@ -118,6 +118,10 @@ def _resampled(a: Mapping[str, Any]) -> tuple[int, ...]:
     return (*a["x"].shape[:2], *(size if taps is None else len(taps.index) for size, taps in sizes))
 
 
+def _indices(a: Mapping[str, Any]) -> tuple[int, ...] | None:
+    return a["geometry"].output_shape if a["keep"] == "indices" else None
+
+
 def _refused(a: Mapping[str, Any]) -> tuple[int, ...]:
     raise GraphError(mismatch("outline", "a model that is a forward pass", "a loss or a gradient"))
 
@@ -145,7 +149,7 @@ _SHAPES: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "conv_act_forward": lambda a: a["geometry"].output_shape,
     "conv_act_pool_forward": lambda a: [a["pool_geometry"].output_shape] * 2,
     "conv_backward_input": lambda a: a["geometry"].input_shape,
-    "max_pool_forward": lambda a: [a["geometry"].output_shape, a["geometry"].output_shape if a["keep"] == "indices" else None],
+    "max_pool_forward": lambda a: [a["geometry"].output_shape, _indices(a)],
     "max_pool_backward": lambda a: a["geometry"].input_shape,
     "avg_pool_forward": lambda a: a["geometry"].output_shape,
     "resample_forward": _resampled,

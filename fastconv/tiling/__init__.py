@@ -1,4 +1,4 @@
-"""Networks over volumes that do not fit into memory: tiles, their blending or their exact surroundings, disk to disk."""
+"""Networks over volumes that do not fit into memory: tiles, blended or with all that they see, disk to disk."""
 
 from .predict import predict_volume
 

@@ -1,4 +1,4 @@
-"""Memory: what a graph takes while it runs, reckoned by running it on the sizes alone; and budgets as people write them.
+"""Memory: what a graph takes while it runs, played through with sizes alone; and budgets as people write them.
 
 The buffer pool keeps what was freed, by size class (csrc/runtime/buffer_pool.cpp), so what counts is not what lives at
 once but what the pool has ever held. It is played through here, call by call.
@@ -110,14 +110,16 @@ def _played(graph: Graph) -> int:
     owner: dict[Value, Value] = {value: value for value in graph.inputs}
     for value in graph.inputs:
         pool.take(_block(value))
-    last = {value: -1 for value in graph.inputs}
+    last = dict.fromkeys(graph.inputs, -1)
+    parted: set[Value] = set()
     for i, node in enumerate(graph.nodes):
+        view = _is_view(node, parted)
         for value in node.results:
             if value is not None:
-                owner[value] = owner.get(node.operands[0], value) if _is_view(node, graph) else value
+                owner[value] = owner.get(node.operands[0], value) if view else value
                 last[owner[value]] = i
         last.update((owner[value], i) for value in node.operands if value in owner)
-    kept = {owner.get(graph.outputs)}
+    kept = {owner.get(graph.outputs), *graph.inputs}
     ends: dict[int, list[Value]] = {}
     for value, i in last.items():
         if value not in kept:
@@ -140,13 +142,17 @@ def _block(value: Value) -> int:
     return size_class(prod(value.shape) * value.dtype.itemsize)
 
 
-def _is_view(node: Node, graph: Graph) -> bool:
-    """Whether a node moves nothing: reshapes copy where they put axes together that a window has parted."""
+def _is_view(node: Node, parted: set[Value]) -> bool:
+    """Whether a node moves nothing: reshapes copy where they put axes together that a window has ``parted``."""
     if node.verb not in _VIEWS:
         return False
     source, result = node.operands[0], node.result
     merges = len([s for s in result.shape if s > 1]) < len([s for s in source.shape if s > 1])
-    return not (node.verb == "reshape" and merges)
+    if node.verb == "reshape" and merges and source in parted:
+        return False
+    if node.verb == "index" or source in parted:
+        parted.add(result)
+    return True
 
 
 def _scratch(node: Node) -> Iterator[int]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backends.cpu.runtime import empty_cache
 from ..errors import ArgumentError, ShapeError, mismatch
 from ..graph import Graph, Value, outline
 from .blending import Axis, Blender, Tile
@@ -48,16 +49,14 @@ def one_array(op: str, graph: Graph) -> Graph:
 
 
 def smaller(tile: Sequence[int], multiple: int = 1) -> tuple[int, ...] | None:
-    """The next smaller tile: its longest axis cut in two, in whole multiples; None where nothing is left to cut.
+    """The next smaller tile: three quarters of its longest axis, in whole multiples; None where nothing is left.
 
     >>> smaller((6, 9)), smaller((16, 8), 8), smaller((1, 1))
-    ((6, 5), (8, 8), None)
+    ((6, 7), (8, 8), None)
     """
     longest = max(range(len(tile)), key=lambda i: tile[i])
-    size = -(-tile[longest] // (2 * multiple)) * multiple
-    if size == tile[longest]:
-        return None
-    return (*tile[:longest], size, *tile[longest + 1 :])
+    size = min(-(-3 * tile[longest] // (4 * multiple)) * multiple, tile[longest] - multiple)
+    return (*tile[:longest], size, *tile[longest + 1 :]) if size >= multiple else None
 
 
 def fitting(
@@ -113,23 +112,31 @@ class ExactPlan(Plan):
     def _largest(self, tile: tuple[int, ...]) -> Window:
         """A tile that sees as much as any, as axes do not know of each other: for each, the part that reads most."""
         every = [_parts(size, t) for size, t in zip(self.outputs[1:], tile, strict=True)]
-        found = [parts[len(parts) // 2] for parts in every]
-        for axis, parts in enumerate(every):
-            tried = {*range(min(3, len(parts))), len(parts) // 2, *range(max(0, len(parts) - 3), len(parts))}
-            sizes = {}
-            for i in tried:
-                window = tuple(parts[i] if k == axis else part for k, part in enumerate(found))
-                made, _ = self._regions.windows(window)
-                sizes[i] = sum(w[axis][1] - w[axis][0] for w in made.values())
-            found[axis] = parts[max(sizes, key=sizes.__getitem__)]
+        most, found = [-1] * len(every), [parts[0] for parts in every]
+        for place in (0, 1, 2, 0.5, -3, -2, -1):
+            window = tuple(parts[_at(place, len(parts))] for parts in every)
+            made, _ = self._regions.windows(window)
+            for axis, part in enumerate(window):
+                seen = sum(w[axis][1] - w[axis][0] for w in made.values())
+                if seen > most[axis]:
+                    most[axis], found[axis] = seen, part
         return tuple(found)
 
     def run(self, source: Source, slow: int) -> Iterator[tuple[Window, np.ndarray, bool]]:
         order = [slow, *(axis for axis in range(len(self._parts)) if axis != slow)]
+        before: object = None
         for found in product(*(self._parts[axis] for axis in order)):
             window = tuple(found[order.index(axis)] for axis in range(len(order)))
             graph, read = self._regions.graph(window)
+            if graph.inputs[0].shape != before:  # what the pool has kept is of other sizes
+                empty_cache()
+                before = graph.inputs[0].shape
             yield window, graph(_batch(source.read(read), self._dtype))[0], True
+
+
+def _at(place: float, count: int) -> int:
+    """The index of a part: counted from the first, from the last, or a share of all."""
+    return count // 2 if place == 0.5 else max(-count, min(int(place), count - 1))
 
 
 def _parts(size: int, tile: int) -> list[tuple[int, int]]:

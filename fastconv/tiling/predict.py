@@ -36,8 +36,8 @@ def predict_volume(
     """Run a network over a whole volume in tiles, from disk to disk, within a budget of memory.
 
     With ``blend='gaussian'`` and ``'average'`` tiles overlap; the network is asked about each by itself, and what it
-    says of a voxel is averaged, with weights that fall off towards a tile's border (a Gaussian of an eighth of its size,
-    Isensee et al. 2021, https://doi.org/10.1038/s41592-020-01008-z) or with equal ones. Beyond the volume a tile
+    says of a voxel is averaged, with weights that fall off towards a tile's border (a Gaussian of an eighth of its
+    size, Isensee et al. 2021, https://doi.org/10.1038/s41592-020-01008-z) or with equal ones. Beyond the volume a tile
     is zero. The answer of a network that sees further than a tile depends on the tiles.
 
     With ``blend='exact'`` each tile is computed from all that it sees. The answer is bit for bit ``model(volume)``,

@@ -55,7 +55,9 @@ class Regions:
 
     def _refusal(self, node: Node, why: object) -> ArgumentError:
         where = f" in module {node.module!r}" if node.module else ""
-        expected = "a model whose outputs see a neighbourhood alone with blend='exact' ('gaussian' and 'average' take any)"
+        expected = (
+            "a model whose outputs see a neighbourhood alone with blend='exact' ('gaussian' and 'average' take any)"
+        )
         return ArgumentError(mismatch(self._op, expected, f"{node.verb}{where}: {why}"))
 
     def _check_output(self) -> None:
@@ -64,7 +66,9 @@ class Regions:
         if axes[2:] != list(range(self.rank)) or any(tracked(factors) for factors in layout[:2]):
             last = next((node for node in reversed(self.nodes) if self.output in node.results), None)
             expected = f"a model that returns (1, channels, {self.rank} axes of the volume)"
-            raise ArgumentError(mismatch(self._op, expected, f"{self.output!r} of {last.verb if last else 'the input'}"))
+            raise ArgumentError(
+                mismatch(self._op, expected, f"{self.output!r} of {last.verb if last else 'the input'}")
+            )
 
     # ------------------------------------------------------------------------------------------ windows
 

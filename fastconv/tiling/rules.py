@@ -127,7 +127,9 @@ def _place_permute(node: Node, of: Layouts) -> list[Layout]:
 def _place_broadcast(node: Node, of: Layouts) -> list[Layout]:
     own, shape = of[node.arguments["a"]], node.result.shape
     own = ((),) * (len(shape) - len(own)) + own
-    return [tuple(f if prod(s for _, s in f) == size else p for f, p, size in zip(own, plain(shape), shape, strict=True))]
+    return [
+        tuple(f if prod(s for _, s in f) == size else p for f, p, size in zip(own, plain(shape), shape, strict=True))
+    ]
 
 
 def _place_cat(node: Node, of: Layouts) -> list[Layout]:
@@ -192,7 +194,7 @@ def _crop_index(node: Node, of: Layouts, window: Window) -> Crop:
         if isinstance(key, slice) and tracked(of[x][axis]):
             start, _, step = key.indices(x.shape[axis])
             if len(of[x][axis]) == 1:
-                (where, _), = of[x][axis]
+                ((where, _),) = of[x][axis]
                 first, last = window[where]
                 read[where] = start + first * step, start + (last - 1) * step + 1
             key = slice(None, None, step)

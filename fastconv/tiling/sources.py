@@ -18,6 +18,7 @@ from ..errors import ArgumentError, DataError, DTypeError, ShapeError, mismatch
 from ..tensor import Tensor
 from .layout import Window
 
+_PIECE = 1 << 20  # bytes read at a time, or a row
 _HEADER = 1 << 14  # more bytes than an honest .npy header takes
 
 
@@ -89,14 +90,18 @@ class NpySource(Source):
         out = np.empty([stop - start for start, stop in window], self.dtype)
         *outer, rows, row = [range(*part) for part in ((0, 1), *window)]  # at least three axes
         out3, shape = out.reshape(*map(len, outer), len(rows), len(row)), (1, *shape)
+        step = max(1, _PIECE // (shape[-1] * self._kept.itemsize))
         for index in product(*outer):
-            at = np.ravel_multi_index((*index, rows.start, 0), shape)
-            self._file.seek(self._start + int(at) * self._kept.itemsize)
-            run = np.fromfile(self._file, self._kept, len(rows) * shape[-1])
-            if run.size < len(rows) * shape[-1]:
-                raise DataError(mismatch(self._op, f"source {self._path} to stay as it was", "a shorter file"))
             place = tuple(i - part.start for i, part in zip(index, outer, strict=True))
-            out3[place] = run.reshape(len(rows), shape[-1])[:, row.start : row.stop]
+            for first in range(rows.start, rows.stop, step):
+                count = min(step, rows.stop - first)
+                at = np.ravel_multi_index((*index, first, 0), shape)
+                self._file.seek(self._start + int(at) * self._kept.itemsize)
+                run = np.fromfile(self._file, self._kept, count * shape[-1])
+                if run.size < count * shape[-1]:
+                    raise DataError(mismatch(self._op, f"source {self._path} to stay as it was", "a shorter file"))
+                part = run.reshape(count, shape[-1])[:, row.start : row.stop]
+                out3[(*place, slice(first - rows.start, first - rows.start + count))] = part
         return out
 
     def close(self) -> None:
@@ -203,8 +208,7 @@ def _several(op: str, sources: Sequence[Any]) -> Source:
         raise ArgumentError(mismatch(op, "source with at least one modality", "an empty list"))
     opened: list[Source] = []
     try:
-        for one in sources:
-            opened.append(_one(op, one, modality=True))
+        opened.extend(_one(op, one, modality=True) for one in sources)
         return StackedSource(op, opened)
     except BaseException:
         for source in opened:

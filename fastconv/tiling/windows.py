@@ -1,4 +1,4 @@
-"""What one axis of an operation reads for an interval of its output: arithmetic on intervals, convolutions and pools."""
+"""What each axis of an operation reads for an interval of its output: convolutions, pools, resampling, padding."""
 
 from __future__ import annotations
 
