@@ -150,7 +150,6 @@ _SHAPES: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "conv_act_pool_forward": lambda a: [a["pool_geometry"].output_shape] * 2,
     "conv_backward_input": lambda a: a["geometry"].input_shape,
     "max_pool_forward": lambda a: [a["geometry"].output_shape, _indices(a)],
-    "max_pool_backward": lambda a: a["geometry"].input_shape,
     "avg_pool_forward": lambda a: a["geometry"].output_shape,
     "resample_forward": _resampled,
     "linear_forward": lambda a: (len(a["x"]), len(a["w"])),

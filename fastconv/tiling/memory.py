@@ -56,6 +56,13 @@ def peak(graph: Graph) -> int:
     return _played(graph) + _kept_weights(graph) + runtime.get_num_threads() * WORKSPACE
 
 
+def keep_packed(graph: Graph) -> None:
+    """Give each layer of a graph whose weights stay a place for them as its kernel wants them."""
+    for node in graph.nodes:
+        if node.arguments.get("frozen") is True and node.arguments["w"].kind == "constant":
+            node.arguments["frozen"] = {}
+
+
 def size_class(count: int) -> int:
     """The bytes of the pool's block for ``count`` bytes: one of eight steps between powers of two.
 

@@ -15,7 +15,7 @@ from ..errors import ArgumentError, ShapeError, mismatch
 from ..graph import Graph, Value, outline
 from .blending import Axis, Blender, Tile
 from .layout import Window
-from .memory import MARGIN, peak, readable
+from .memory import MARGIN, keep_packed, peak, readable
 from .regions import Regions
 from .sources import Source
 
@@ -39,7 +39,7 @@ class Plan:
 
 
 def one_array(op: str, graph: Graph) -> Graph:
-    """Require that the network returns one array (1, channels, spatial...), and let it keep its packed weights."""
+    """Require that the network returns one array (1, channels, spatial...)."""
     value = graph.outputs
     if not isinstance(value, Value) or len(value.shape) != len(graph.inputs[0].shape) or value.shape[0] != 1:
         found = repr(value) if isinstance(value, Value) else type(value).__name__
@@ -167,9 +167,7 @@ class BlendPlan(Plan):
             if graph.outputs.shape[2:] != tile:
                 expected = f"model to keep the size of a tile {tile} (blend='exact' does not ask that)"
                 raise ArgumentError(mismatch(op, expected, graph.outputs.shape[2:]))
-            for node in graph.nodes:
-                if node.arguments.get("frozen") is True and node.arguments["w"].kind == "constant":
-                    node.arguments["frozen"] = {}
+            keep_packed(graph)
             return graph
 
         def takes(tile: tuple[int, ...]) -> int:

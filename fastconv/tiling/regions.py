@@ -17,7 +17,6 @@ from .windows import hull
 
 _WHY = {
     "batch_norm_statistics": "statistics of the whole volume (instance or group norm, batch norm of a batch)",
-    "max_pool_backward": "an unpooling by indices",
 }
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import fastconv
 from fastconv import functional as F
 from fastconv import init, models, nn, no_grad, predict_volume, tensor
-from fastconv.errors import ArgumentError, FastconvError
+from fastconv.errors import ArgumentError, DeviceError, FastconvError
 
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -232,3 +232,8 @@ def test_training_mode_is_left_alone_and_not_used():
     got = predict_volume(net, volume, blend="exact", tile=5)
     assert all(module.training for module in net.modules())
     np.testing.assert_array_equal(got, whole(net, volume))
+
+
+def test_other_backends_promise_no_bits():
+    with fastconv.backends.use("reference"), pytest.raises(DeviceError, match="the cpu backend with blend='exact'"):
+        predict_volume(nn.Identity(), np.zeros((1, 4, 4), np.float32), blend="exact")
