@@ -15,6 +15,7 @@ from ..errors import GraphError, mismatch
 from .capture import once, unchanged
 from .graph import Graph
 from .passes import Editor, constants
+from .tracing import VERBS
 
 
 def outline(model: Callable, *shapes: Sequence[int], dtype: Any = np.float32) -> Graph:
@@ -62,11 +63,11 @@ def _device(real: type[Backend]) -> type[Backend]:
     def usable(self: Backend, operands: Sequence[object]) -> bool:
         return real.usable([np.empty(0, x.dtype) if isinstance(x, _Hollow) else x for x in operands])
 
-    hollow = {verb: _sized(verb, getattr(real, verb), rule) for verb, rule in _SHAPES.items()}
+    hollow = {verb: _sized(verb, _SHAPES.get(verb)) for verb in VERBS}
     return type(f"Outline{real.__name__}", (real,), {**hollow, "usable": usable})
 
 
-def _sized(verb: str, compute: Callable, rule: Callable[[Mapping[str, Any]], Any]) -> Callable:
+def _sized(verb: str, rule: Callable[[Mapping[str, Any]], Any] | None) -> Callable:
     signature = inspect.signature(getattr(Backend, verb))
 
     def method(self: Backend, *args: Any, **options: Any) -> Any:
@@ -76,6 +77,8 @@ def _sized(verb: str, compute: Callable, rule: Callable[[Mapping[str, Any]], Any
         first = next((x for x in operands if isinstance(x, _Hollow)), None)
         if first is None:
             return getattr(super(type(self), self), verb)(*args, **options)
+        if rule is None:
+            raise GraphError(mismatch("outline", "a forward pass without losses and gradients", verb))
         bound.apply_defaults()
         found = rule(bound.arguments)
         if not isinstance(found, list):
@@ -122,10 +125,6 @@ def _indices(a: Mapping[str, Any]) -> tuple[int, ...] | None:
     return a["geometry"].output_shape if a["keep"] == "indices" else None
 
 
-def _refused(a: Mapping[str, Any]) -> tuple[int, ...]:
-    raise GraphError(mismatch("outline", "a model that is a forward pass", "a loss or a gradient"))
-
-
 _SHAPES: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     **{f"{name}_forward": _same("x") for name in (
         "relu", "leaky_relu", "sigmoid", "tanh", "pointwise", "softmax", "log_softmax", "batch_norm",
@@ -135,6 +134,7 @@ _SHAPES: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "reciprocal_root": _same("variance"),
     "local_response_norm_forward": lambda a: [a["x"].shape] * 2,
     "batch_norm_statistics": lambda a: [a["x"].shape[1:2]] * 2,
+    "group_norm_forward": lambda a: [a["x"].shape, *[(len(a["x"]), a["groups"])] * 2],
     **dict.fromkeys(("add", "subtract", "multiply", "divide", "maximum"), _broadcast),
     "sum": _reduced,
     "extremes": _extreme,
@@ -153,5 +153,4 @@ _SHAPES: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "avg_pool_forward": lambda a: a["geometry"].output_shape,
     "resample_forward": _resampled,
     "linear_forward": lambda a: (len(a["x"]), len(a["w"])),
-    **dict.fromkeys(("nll_forward", "cross_entropy_forward", "mse_forward", "bce_with_logits_forward"), _refused),
 }  # fmt: skip

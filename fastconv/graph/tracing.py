@@ -185,7 +185,10 @@ def _recording(verb: str, contract: Callable) -> Callable:
     return method
 
 
-for _part in (Layers, Elements):
-    for _verb, _contract in vars(_part).items():
-        if not _verb.startswith("_") and _verb not in _UNTRACED:
-            setattr(TracingBackend, _verb, _recording(_verb, _contract))
+_CONTRACTS = {
+    verb: contract for part in (Layers, Elements) for verb, contract in vars(part).items()
+    if not verb.startswith("_") and verb not in _UNTRACED
+}  # fmt: skip
+VERBS = tuple(_CONTRACTS)
+for _verb, _contract in _CONTRACTS.items():
+    setattr(TracingBackend, _verb, _recording(_verb, _contract))

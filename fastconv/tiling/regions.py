@@ -15,9 +15,7 @@ from .layout import Layout, Window, plain, shape_in, tracked, volume, whole
 from .rules import RULES, Crop, Layouts, Refused
 from .windows import hull
 
-_WHY = {
-    "batch_norm_statistics": "statistics of the whole volume (instance or group norm, batch norm of a batch)",
-}
+_WHY = {"batch_norm_statistics": "statistics of the whole volume (batch norm of a batch)"}
 
 
 class Regions:

@@ -10,6 +10,8 @@ from fastconv import functional as F
 from fastconv import models, nn, no_grad, trace
 from fastconv.errors import GraphError, ShapeError
 from fastconv.graph import outline
+from fastconv.graph.outline import _SHAPES
+from fastconv.graph.tracing import VERBS
 
 
 def shapes(graph):
@@ -69,7 +71,7 @@ def test_what_the_model_refuses_is_refused():
         outline(models.unet2d(1, 2, width=4, depth=2), (1, 1, 30, 30))
     with pytest.raises(GraphError, match="NumPy"):
         outline(lambda x: F.relu(x).numpy(), (1, 3))
-    with pytest.raises(GraphError, match="a loss"):
+    with pytest.raises(GraphError, match="without losses"):
         outline(lambda x: F.mse_loss(x, np.zeros((2, 3), np.float32)), (2, 3))
 
 
@@ -77,3 +79,11 @@ def test_the_models_statistics_stay():
     net = nn.Sequential(nn.BatchNorm2d(3)).train()
     outline(net, (2, 3, 4, 4))
     np.testing.assert_array_equal(net[0].running_mean, np.zeros(3))
+
+
+def test_every_verb_of_a_forward_pass_has_sizes():
+    rest = {verb for verb in VERBS if not verb.endswith("_backward")} - set(_SHAPES)
+    losses = {"nll_forward", "cross_entropy_forward", "mse_forward", "bce_with_logits_forward"}
+    assert rest == {*losses, "conv_backward_weight", "linear_backward_input", "linear_backward_weight", "dropout_mask",
+                    "best_splits"}  # fmt: skip
+    assert set(_SHAPES) <= set(VERBS)
