@@ -44,8 +44,8 @@ def predict_volume(
     whatever the tiles, for weights that are finite and but for the sign of zeros. That is so for convolutions of every
     kind, pools, resizing, padding (but circular), what works on each element or over channels, and batch norm with
     known statistics. Sizes and strides need not divide each other. A network with an operation that sees the whole
-    volume (instance and group norm, batch norm of a batch, a linear layer over space, a sum over space) is refused by
-    name.
+    volume or takes statistics (instance, group and layer norm, batch norm of a batch, a linear layer over space, a sum
+    over space) is refused by name.
 
     Neither the number of threads nor the source's or target's kind changes a bit. Where values of all tiles agree, as
     for an identity, blending does not change them either.

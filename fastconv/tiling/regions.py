@@ -15,7 +15,10 @@ from .layout import Layout, Window, plain, shape_in, tracked, volume, whole
 from .rules import RULES, Crop, Layouts, Refused
 from .windows import hull
 
-_WHY = {"batch_norm_statistics": "statistics of the whole volume (batch norm of a batch)"}
+_WHY = {
+    "batch_norm_statistics": "statistics of its input (batch norm of a batch, layer norm)",
+    "group_norm_forward": "statistics of its input (group or instance norm)",
+}
 
 
 class Regions:

@@ -96,14 +96,6 @@ def _over_channels(node: Node, of: Layouts) -> list[Layout]:
     return [layout] * len(node.results)
 
 
-def _place_group_norm(node: Node, of: Layouts) -> list[Layout]:
-    layout = of[node.arguments["x"]]
-    if tracked(layout[1]) or tracked(layout[2]):
-        raise Refused("statistics of the whole volume (group or instance norm)")
-    statistics = (layout[0], plain((node.arguments["groups"],))[0])
-    return [layout, statistics, statistics]
-
-
 def _no_channels_of_volume(layout: Layout) -> None:
     if tracked(layout[1]):
         raise Refused("an axis of the volume among its channels")
@@ -312,7 +304,6 @@ RULES: dict[str, Rule] = {
         ("softmax_forward", "log_softmax_forward", "batch_norm_forward", "local_response_norm_forward"),
         Rule(_over_channels, _same),
     ),
-    "group_norm_forward": Rule(_place_group_norm, _same),
     "reshape": Rule(_place_reshape, _crop_reshape),
     "broadcast_to": Rule(_place_broadcast, lambda node, of, window: Crop(
         window, {"a": window_of(node.arguments["a"], of, window)}, {"shape": shape_in(of[node.result], window)}
