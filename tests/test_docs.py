@@ -63,7 +63,7 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 @needs_tree
-@pytest.mark.parametrize("document", ["README.md", "docs/models.md", "docs/weights.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/medical.md", "docs/models.md", "docs/weights.md"])
 def test_the_examples_of_documents(document):
     examples = blocks((TREE / document).read_text(encoding="utf-8"), "python")
     assert examples
