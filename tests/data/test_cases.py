@@ -61,7 +61,8 @@ def test_images_and_masks_are_paired_by_name() -> None:
      "a mask for set/images/2.png, got none called 2 in set/labels"),
     (("set/images/1.png", "set/labels/1.png", "set/labels/3.png"), "segment",
      "an image for set/labels/3.png, got none called 3 in set/images"),
-    (("set/images/1.png", "set/images/1.npy", "set/labels/1.png"), "segment", "one file called 1, got set/images/1.npy"),
+    (("set/images/1.png", "set/images/1.npy", "set/labels/1.png"), "segment",
+     "one file called 1, got set/images/1.npy"),
     (("set/images/1.png",), "segment", "images or volumes in set/labels, got none there"),
 ])  # fmt: skip
 def test_what_is_missing_is_named(files: tuple[str, ...], task: str, reason: str) -> None:
@@ -147,8 +148,10 @@ def test_columns_by_the_training_sets_statistics() -> None:
 
 def test_gaps_and_texts_that_do_not_fit_are_named() -> None:
     age = fit("age", ["10", "30"], ["r"] * 2)
-    for text, reason in (("", "t row 4 to have a value in column 'age' .*got an empty cell"), ("n/a", "got 'n/a'"),
-                         ("old", "t row 4 to have a finite number in column 'age', got 'old'"), ("inf", "finite")):  # fmt: skip
+    for text, reason in (
+        ("", "t row 4 to have a value in column 'age' .*got an empty cell"), ("n/a", "got 'n/a'"),
+        ("old", "t row 4 to have a finite number in column 'age', got 'old'"), ("inf", "finite"),
+    ):  # fmt: skip
         with pytest.raises(DataError, match=reason):
             age.encode(text, "t row 4", "refuse")
     with pytest.raises(DataError, match="values in column 'age' of the training cases, got gaps, as in t row 2"):

@@ -103,7 +103,7 @@ def test_sizes_and_volumes() -> None:
     data = load("set", size=[8, 3, 5])
     assert data.frame.size == (8, 3, 5)
     assert data.sample("train", 0).image.shape == (1, 8, 3, 5)
-    with pytest.raises(ArgumentError, match="size of 3 numbers for images like set/.*, got 8 8"):
+    with pytest.raises(ArgumentError, match=r"size of 3 numbers for images like set/.*, got 8 8"):
         load("set", size=[8, 8])
     write("set/b/1.npy", picture(1, 6, 5))
     with pytest.raises(DataError, match="axes, as others have"):

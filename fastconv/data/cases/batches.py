@@ -34,7 +34,8 @@ class CaseBatches(Batches):
         self.data, self.part, self.split = data, part, data.parts[part]
         self.chosen = np.arange(len(self.split))
         if limit and limit < len(self.split):
-            self.chosen = np.sort(np.argsort(words(seed, LIMIT, 0, 0).random_raw(len(self.split)), kind="stable")[:limit])
+            drawn = words(seed, LIMIT, 0, 0).random_raw(len(self.split))
+            self.chosen = np.sort(np.argsort(drawn, kind="stable")[:limit])
         super().__init__(len(self.chosen), batch_size, shuffle=shuffle, seed=seed)
         self.multiple, self.dtype, self.augment = multiple, np.dtype(dtype), augment
 
