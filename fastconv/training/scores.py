@@ -24,7 +24,7 @@ def classification(
     Args:
         true: (N,) of classes.
         probability: (N, classes).
-        groups: (N,), a number for each patient; patients are resampled then, else samples within their class.
+        groups: (N,), a number for each patient; patients are resampled then, else samples.
 
     A figure that has no meaning (the sensitivity for a class without samples) is None.
 
@@ -44,7 +44,7 @@ def classification(
         means = np.where(known, rates, 0).sum(axis=1) / np.where(known.any(axis=1), known.sum(axis=1), np.nan)
         return np.concatenate([[confusion.trace() / confusion.sum()], means, rates.T.ravel()])
 
-    accuracy, *rest = intervals(figures, true, groups)
+    accuracy, *rest = intervals(figures, len(true), groups)
     rows = [dict(zip(FIGURES, map(_plain, rest[i : i + 5]), strict=True)) for i in range(0, len(rest), 5)]
     support = np.bincount(true, minlength=count)
     return {
@@ -76,7 +76,7 @@ def segmentation(dice: np.ndarray, classes: Sequence[str], groups: np.ndarray | 
         each = np.where(total > 0, weights @ filled / np.where(total > 0, total, 1), np.nan)
         return np.concatenate([[weights @ scores / weights.sum()], each])
 
-    mean, *rest = intervals(figures, np.zeros(len(dice), np.int64), groups)
+    mean, *rest = intervals(figures, len(dice), groups)
     return {
         **_head(len(dice), groups),
         "mean": {"dice": _plain(mean)},
