@@ -107,7 +107,7 @@ class Config:
         "own data)",
         least=1,
     )
-    batch_size: int = _option(64, "samples a step", least=1)
+    batch_size: int = _option(64, "samples a step; of own data 16, with masks 4", least=1)
     lr: float | None = _option(None, "learning rate (default: one that suits optimiser and loss)", least=0)
     schedule: str | None = _option(
         None,
@@ -118,7 +118,7 @@ class Config:
     warmup: float = _option(0.25, "epochs over which the learning rate rises at the start", least=0)
     step_size: int = _option(3, "epochs between the drops of --schedule step", least=1)
     gamma: float = _option(0.1, "what --schedule step multiplies the learning rate with", least=0)
-    optimizer: str = _option("sgd", "optimiser", ("sgd", "adam", "adamw"))
+    optimizer: str = _option("sgd", "optimiser; of own data adamw", ("sgd", "adam", "adamw"))
     momentum: float = _option(0.9, "momentum of sgd (Nesterov's), 0 for plain gradient descent", least=0)
     weight_decay: float = _option(5e-4, "weight decay", least=0)
     loss: str = _option(
@@ -127,7 +127,9 @@ class Config:
         ("cross-entropy", "half-sse", "dice"),
     )
     output_relu: bool = _option(False, "a ReLU on the tutorial network's output too")
-    augment: bool = _option(True, "shift training digits by up to 2 pixels; turn, scale and brighten own images")
+    augment: bool = _option(
+        True, "shift training digits by up to 2 pixels (default); turn, scale and brighten own images (default: not)"
+    )
     normalize: bool = _option(True, "subtract the training set's mean pixel and divide by its deviation")
     limit: int | None = _option(None, "use only the first so many training samples", least=1)
     seed: int = _option(0, "seed of weights, order and shifts: the same seed, the same bits", least=0)

@@ -61,7 +61,7 @@ def load_model(path: str | os.PathLike[str]) -> tuple[nn.Module, About]:
         if about.own:
             frame.restored(about.own["frame"])
         model.load_state_dict(tree[""])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError(mismatch("load_model", f"{path} to fit the network it names", error)) from None
     model.eval()
     return model, about

@@ -73,13 +73,12 @@ class Run:
         Raises:
             CheckpointError: it belongs to another network or other data.
         """
-        here = (self.problem.name, self.batches.count)
+        name, count, fingerprint = self.problem.name, self.batches.count, self.problem.fingerprint
         try:
-            if (state["dataset"], state["samples"]) != here:
-                raise CheckpointError(
-                    mismatch("resume", f"{state['samples']} samples of {state['dataset']}", f"{here[1]} of {here[0]}")
-                )
-            if state.get("fingerprint") != self.problem.fingerprint:
+            if state["samples"] != count or (fingerprint is None and state["dataset"] != name):
+                wanted = f"{state['samples']} samples of {state['dataset']}"
+                raise CheckpointError(mismatch("resume", wanted, f"{count} of {name}"))
+            if state.get("fingerprint") != fingerprint:
                 wanted = f"the data of {state['dataset']} as they were when the run began"
                 raise CheckpointError(mismatch("resume", wanted, "other files, labels or options of reading them"))
             self.model.load_state_dict(state["model"])

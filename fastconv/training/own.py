@@ -42,6 +42,10 @@ def suited(explicit: dict[str, Any], recipe: str | None = None) -> dict[str, Any
     if mine:
         if not place:
             raise ArgumentError(mismatch("train", "data PATH with dataset own", "none"))
+        if explicit.get("classes") and explicit.get("task") != "segment":
+            raise ArgumentError(
+                mismatch("train", "classes with task segment", "them to classify, by folders or labels")
+            )
         return {"dataset": OWN, **BY_TASK.get(str(explicit.get("task", "classify")), {})}
     given = [option for option in _OWN_OPTIONS if option in explicit]
     if given:
@@ -86,13 +90,11 @@ def evaluate(network: Module, about: About, source: str | None, say: Callable[[s
     own, frame = _restored(about)
     place = environment.folder("data", source or own["data"])
     shares = (own["val_share"], own["test_share"])
-    for part in ("test", "val"):
-        found = data.load(
-            place, frame.task, group_column=own["group_column"], shares=shares, seed=own["seed"], frame=frame,
-            trained_on=own["listing"], only=part, say=say,
-        )  # fmt: skip
-        if found.parts:
-            break
+    found = data.load(
+        place, frame.task, group_column=own["group_column"], shares=shares, seed=own["seed"], frame=frame,
+        trained_on=own["listing"], only=("test", "val"), say=say,
+    )  # fmt: skip
+    (part,) = found.parts
     batches = CaseBatches(found, part, 16, multiple=own["multiple"], shuffle=False, dtype=about.dtype)
     values = results.answers(network, batches, about)
     results.show(results.summarise(found, part, values), found, part, values)

@@ -212,10 +212,12 @@ def test_changed_data_are_not_resumed_on(capsys: pytest.CaptureFixture[str]) -> 
     class_folders(Path("set"))
     options = ("--schedule", "constant", "--output", "run", "--quiet")
     train("--data", "set", "--epochs", 1, *options)
-    train("--resume", "--output", "run", "--epochs", 2)
+    Path("set").rename("moved")
+    train("--resume", "--output", "run", "--epochs", 2, "--data", "moved")
+    Path("moved").rename("set")
     capsys.readouterr()
     save(Path("set/a/a3.png"), scene(99, (12, 10), False)[0])
-    train("--resume", "--output", "run", "--epochs", 3, code=2)
+    train("--resume", "--output", "run", "--epochs", 3, "--data", "set", code=2)
     assert "data of set as they were when the run began" in capsys.readouterr().err
 
 
@@ -234,6 +236,7 @@ def test_changed_data_are_not_resumed_on(capsys: pytest.CaptureFixture[str]) -> 
     (["--columns", "age"], "a .csv for columns"),
     (["--group-column", "patient"], "a .csv for group_column"),
     (["--val-share", "0.6", "--test-share", "0.5"], "below 1 together"),
+    (["--classes", "no", "yes"], "classes with task segment"),
     (["--dataset", "digits"], "own data at data PATH alone"),
     (["--dataset", "own", "--data", "nowhere"], "a folder, a .csv or an .npz nowhere, got none there"),
 ])  # fmt: skip

@@ -76,7 +76,7 @@ def load(
     source: str | os.PathLike[str], task: str = "classify", *, size: Sequence[int] | None = None,
     group_column: str | None = None, columns: list[str] | None = None, missing: str = "refuse",
     shares: tuple[float, float] = (0.15, 0.15), seed: int = 0, names: Sequence[str] | None = None,
-    frame: Frame | None = None, trained_on: str = "", only: str | None = None,
+    frame: Frame | None = None, trained_on: str = "", only: Sequence[str] = (),
     say: Callable[[str], None] = lambda line: None,
 ) -> CaseSet:  # fmt: skip
     """Return the cases at ``source`` (``find`` says which), read, checked and divided (``split`` says how).
@@ -89,12 +89,22 @@ def load(
         names: of the classes in masks, which hold 0, 1, ... then; None: the values of the training masks.
         frame: of a network that exists already: classes, columns and numbers are taken from it.
         trained_on: its ``CaseSet.listing``: of cases with another, and without parts, all are for testing.
-        only: of its parts, this one is read and no other.
+        only: the first of these parts that has cases is read, and no other.
         say: is told what was found.
 
     Raises:
         ArgumentError: sizes of another rank than the images.
         DataError: whatever is wrong with the data; the message names the file, and the row of a table.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for i in range(20):
+    ...         place = Path(folder, "bright" if i % 2 else "dark")
+    ...         place.mkdir(exist_ok=True)
+    ...         np.save(place / f"{i}.npy", np.full((8, 8), 100 * (i % 2) + i))
+    ...     data = load(folder)
+    >>> data.classes, {part: len(cases) for part, cases in data.parts.items()}
+    (('bright', 'dark'), {'train': 14, 'val': 3, 'test': 3})
     """
     listing = find(source, task, group_column, [c.name for c in frame.columns] if frame else columns)
     digest = _digest(listing)
@@ -105,7 +115,8 @@ def load(
     every = {part: [case for case in listing.cases if case.part == part] for part in PARTS}
     if frame is None:
         frame = _frame(listing, every["train"], task, size, missing, names)
-    parts = {part: _part(frame, cases) for part, cases in every.items() if cases and only in (None, part)}
+    chosen = [part for part in only or PARTS if every[part]]
+    parts = {part: _part(frame, every[part]) for part in (chosen[:1] if only else chosen)}
     result = CaseSet(Path(source).resolve().name.partition(".")[0] or "data", frame, parts, digest)
     if not _read_all(result):
         result.frame = frame.fitted(channels=3)
