@@ -218,7 +218,7 @@ def test_changed_data_are_not_resumed_on(capsys: pytest.CaptureFixture[str]) -> 
     capsys.readouterr()
     save(Path("set/a/a3.png"), scene(99, (12, 10), False)[0])
     train("--resume", "--output", "run", "--epochs", 3, "--data", "set", code=2)
-    assert "data of set as they were when the run began" in capsys.readouterr().err
+    assert "data of moved as they were when the run began" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------------------------------- what fails
