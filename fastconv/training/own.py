@@ -19,6 +19,7 @@ from ..data.cases.resample import resized
 from ..data.cases.table import read_table
 from ..data.images import write_indices
 from ..data.nifti_write import write_nifti
+from ..data.volume import Volume, reorient
 from ..errors import ArgumentError, CheckpointError, DataError, mismatch
 from ..nn import Module
 from . import folder, inference, plots, results
@@ -184,8 +185,9 @@ def _segmented(
 
 def _write_mask(target: Path, values: np.ndarray, picture: Picture) -> None:
     kind = np.uint8 if values.min() >= 0 and values.max() < 256 else np.int16
-    if picture.like is not None:
-        write_nifti(target, values.astype(kind), picture.like)
+    if picture.volume is not None and picture.source is not None:  # back to the axes of its file
+        mask = reorient(Volume(values.astype(kind), picture.volume.affine), picture.source.orientation)
+        write_nifti(target, mask.data, picture.source)
     elif suffix(target) == ".npy":
         folder.write_array(target, values.astype(kind))
     else:

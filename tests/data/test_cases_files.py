@@ -144,6 +144,10 @@ def test_spacing_of_volumes_follows_their_size() -> None:
     masks(".nii.gz", 6, 5, 4, affine=np.diag([2.0, -3, 4, 1]))
     assert load("set", "segment").sample("train", 0).spacing == (2, 3, 4)
     assert load("set", "segment", size=[3, 5, 8]).sample("train", 0).spacing == (4, 3, 2)
+    first = load("set", "segment").sample("train", 0)
+    np.testing.assert_array_equal(first.mask[:, ::-1], first.image[0, :, ::-1] >= 128)
+    case = load("set", "segment").parts["train"].cases[0]
+    np.testing.assert_array_equal(first.image[0], picture(int(case.image.name[0]), 6, 5, 4)[:, ::-1])  # turned to RAS
     write("set/labels/3.nii.gz", picture(3, 6, 5, 4) // 128, affine=np.diag([2.0, -3, 5, 1]))
     with pytest.raises(DataError, match=r"set/labels/3\.nii\.gz to lie where set/images/3\.nii\.gz lies"):
         load("set", "segment")

@@ -152,7 +152,14 @@ def test_volumes_keep_their_affine() -> None:
     written = nibabel.load("out/image0_mask.nii.gz")
     np.testing.assert_array_equal(written.affine, affine)
     assert written.shape == (11, 9, 8)
-    assert set(np.unique(np.asarray(written.dataobj))) == {0, 1}
+    first = np.asarray(written.dataobj)
+    assert set(np.unique(first)) == {0, 1}
+    turned = nibabel.as_closest_canonical(nibabel.load("image0.nii.gz"))  # other axes in the file, the same patient
+    nibabel.save(turned, "turned.nii")
+    assert main(["predict", "turned.nii", "--model", "run"]) == 0
+    again = nibabel.load("turned_mask.nii")
+    np.testing.assert_array_equal(again.affine, turned.affine)
+    np.testing.assert_array_equal(np.asarray(nibabel.as_closest_canonical(written).dataobj), np.asarray(again.dataobj))
 
 
 def test_volumes_in_folders_with_parts_and_another_size() -> None:

@@ -191,9 +191,9 @@ def _part(frame: Frame, cases: list[Case]) -> Cases:
 
 def _sample(frame: Frame, case: Case, picture: Picture) -> Sample:
     image, spacing = frame.image(case, picture), None
-    if picture.like is not None:
+    if picture.volume is not None:
         old = picture.data.shape[1:]
-        spacing = tuple(s * a / b for s, a, b in zip(picture.like.spacing, old, image.shape[1:], strict=True))
+        spacing = tuple(s * a / b for s, a, b in zip(picture.volume.spacing, old, image.shape[1:], strict=True))
     return Sample(image, frame.mask(case, picture).astype(np.uint8) if frame.task == "segment" else None, spacing)
 
 

@@ -11,15 +11,19 @@ from ...errors import DataError, mismatch
 from ..images import read_indices, read_picture
 from ..npz import read_npy
 from ..read import read_volume
-from ..volume import Volume, same_geometry
+from ..volume import Volume, reorient, same_geometry
 from .case import PICTURES, Case, suffix
+
+_TURNED = "RAS"
 
 
 class Picture(NamedTuple):
-    """``data`` (C, H, W) or (C, D, H, W) of any numbers; ``like``: the Volume it came from, where it was one."""
+    """``data`` (C, H, W) or (C, D, H, W) of any numbers; where it comes from a volume, that volume as its file has it
+    (``source``), and turned (``volume``): axes to the right, anterior, superior, so that all patients lie alike."""
 
     data: np.ndarray
-    like: Volume | None = None
+    volume: Volume | None = None
+    source: Volume | None = None
 
 
 def read_image(case: Case) -> Picture:
@@ -40,9 +44,9 @@ def read_image(case: Case) -> Picture:
         colour = array.ndim == 3 and array.shape[-1] == 3
         lifted = np.moveaxis(array, -1, 0) if colour else array if array.ndim == 4 else array[None]
         return Picture(_finite(lifted, case.image))
-    volume = read_volume(case.image)
-    data = volume.data if volume.data.ndim == 4 else volume.data[None]
-    return Picture(_finite(data, case.image), volume)
+    source = read_volume(case.image)
+    volume = reorient(source, _TURNED)
+    return Picture(volume.data if volume.data.ndim == 4 else volume.data[None], volume, source)
 
 
 def read_mask(case: Case, picture: Picture) -> np.ndarray:
@@ -60,8 +64,11 @@ def read_mask(case: Case, picture: Picture) -> np.ndarray:
     else:
         volume = read_volume(path)
         values = volume.data
-        if picture.like is not None and values.shape == picture.data.shape[1:]:
-            same_geometry(picture.like, volume)
+        if picture.volume is not None:
+            volume = reorient(volume, _TURNED)
+            values = volume.data
+            if values.shape == picture.data.shape[1:]:
+                same_geometry(picture.volume, volume)
     if values.shape != picture.data.shape[1:]:
         wanted = f"{path} to have the sizes {_times(picture.data.shape[1:])} of {case.image}"
         raise DataError(mismatch("data", wanted, _times(values.shape)))

@@ -26,7 +26,7 @@ def read_table(
 
     Args:
         group_column: whose equal values are never in two splits; None: ``patient``, where there is one.
-        columns: the demographic ones; None: all that have no other role.
+        columns: the demographic ones; None: all that have no other role, but none to segment.
 
     Raises:
         DataError: no table, a missing or doubled column, a row with too many or too few cells, without a path, label
@@ -41,7 +41,9 @@ def read_table(
         group = _column(path, at, (group_column.strip().lower(),))
     else:
         group = next((at[name] for name in _PATIENT if name in at), None)
-    if columns is None:
+    if columns is None and task == "segment":
+        columns = []
+    elif columns is None:
         used = {image, target, split, group}
         columns = [name for name in header if at[name] not in used and name not in _ROLES]
     chosen = [_column(path, at, (name.strip().lower(),)) for name in columns]
