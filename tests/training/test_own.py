@@ -259,6 +259,25 @@ def test_errors_are_one_line_and_leave_nothing(
     assert not Path("runs").exists()
 
 
+@pytest.mark.parametrize("line, reason", [
+    ({"line4": "x/2.png,b,p1,,f"}, "set/cases.csv row 4, set/x/2.png to have a value in column 'age'"),
+    ({"line4": "x/77.png,b,p1,30,f"}, "set/cases.csv row 4: a file set/x/77.png, got none there"),
+    ({"line1": "path,finding,patient,age,sex"}, "a column 'label'"),
+    ({f"line{i}": "" for i in range(2, 18)}, "rows below the header of set/cases.csv"),
+])  # fmt: skip
+def test_bad_tables_are_one_line_and_leave_nothing(capsys: pytest.CaptureFixture[str], line: dict, reason: str) -> None:
+    train("--data", table(Path("set"), **line), "--epochs", 1, code=2)
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert reason in error
+    assert not Path("runs").exists()
+
+
+def test_gaps_can_be_filled() -> None:
+    train("--data", table(Path("set"), line4="x/2.png,b,p1,,"), "--missing", "mean", "--epochs", 1, "--quiet")
+    assert Path("runs/cases-volume_classifier/metrics.json").exists()
+
+
 def test_a_grey_set_and_a_network_for_colours() -> None:
     class_folders(Path("set"), 5, (33, 32))
     options = own_config("set", model="nin_cifar", size=[32, 32])
