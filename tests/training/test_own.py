@@ -39,7 +39,7 @@ def test_class_folders_are_learnt_and_told(capsys: pytest.CaptureFixture[str]) -
     class_folders(Path("set"), 14)
     train("--data", "set", "--epochs", 4, "--output", "run", "--batch-size", 4)
     out = capsys.readouterr().out
-    assert out.startswith("data: 28 cases of 2 classes, 12x10 from set: 20 train, 4 val, 4 test\n")
+    assert out.startswith("data: 28 cases, 2 classes, 12x10 from set: 20 train, 4 val, 4 test\n")
     assert "cifar_net" in out
     assert re.search(r"epoch 4/4 .* val 100\.00 %", out)
     found = metrics()
@@ -72,10 +72,13 @@ def test_other_data_are_all_tested_on(capsys: pytest.CaptureFixture[str]) -> Non
     class_folders(Path("other"), 3)
     capsys.readouterr()
     assert main(["evaluate", "run", "--data", "other"]) == 0
-    assert capsys.readouterr().out.startswith("data: 6 cases of 2 classes, 12x10 from other: 6 test\n")
+    assert capsys.readouterr().out.startswith("data: 6 cases, 2 classes, 12x10 from other: 6 test\n")
     Path("set").rename("moved")
     assert main(["evaluate", "run", "--data", "moved"]) == 0  # the same data elsewhere: their test cases
     assert "from moved: 2 test" in capsys.readouterr().out
+    Path("some.csv").write_text("path,label,split\nother/a/a0.png,a,test\nother/b/b0.png,b,train\n")
+    assert main(["evaluate", "run", "--data", "some.csv"]) == 0  # with its own split
+    assert "data: 1 cases, 2 classes" in capsys.readouterr().out
     Path("other/a").rename("other/c")
     assert main(["evaluate", "run", "--data", "other"]) == 2
     assert "of a class of a, b, got 'c'" in capsys.readouterr().err

@@ -88,7 +88,7 @@ def load(
         shares: of val and test, where the data say nothing. seed: of that division.
         names: of the classes in masks, which hold 0, 1, ... then; None: the values of the training masks.
         frame: of a network that exists already: classes, columns and numbers are taken from it.
-        trained_on: its ``CaseSet.listing``: of cases with another, and without parts, all are for testing.
+        trained_on: its ``CaseSet.listing``: of cases with another, those without a part are for testing.
         only: the first of these parts that has cases is read, and no other.
         say: is told what was found.
 
@@ -108,8 +108,8 @@ def load(
     """
     listing = find(source, task, group_column, [c.name for c in frame.columns] if frame else columns)
     digest = _digest(listing)
-    if frame and digest != trained_on and all(case.part is None for case in listing.cases):
-        listing.cases[:] = [replace(case, part="test") for case in listing.cases]
+    if frame and digest != trained_on:
+        listing.cases[:] = [replace(case, part=case.part or "test") for case in listing.cases]
     else:
         listing.cases[:] = split(listing.cases, shares, seed)
     every = {part: [case for case in listing.cases if case.part == part] for part in PARTS}
@@ -122,7 +122,7 @@ def load(
         result.frame = frame.fitted(channels=3)
         _read_all(result)
     counts = ", ".join(f"{len(cases):,} {part}" for part, cases in parts.items())
-    what = f"{sum(map(len, parts.values())):,} cases of {len(frame.classes)} classes, {'x'.join(map(str, frame.size))}"
+    what = f"{sum(map(len, parts.values())):,} cases, {len(frame.classes)} classes, {'x'.join(map(str, frame.size))}"
     say(f"data: {what} from {source}: {counts}")
     return result
 
