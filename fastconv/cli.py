@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fastconv {__version__}")
     jobs = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    train = jobs.add_parser("train", help="train a network on handwritten digits (or clothing)")
+    train = jobs.add_parser("train", help="train a network on handwritten digits, or on your own images")
     config.add_arguments(train)
     train.add_argument("--recipe", choices=tuple(config.RECIPES), help="a set of options; those given beside it win")
     train.add_argument("--config", metavar="FILE", help="options from a TOML file; those on the command line win")
@@ -71,14 +71,17 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = jobs.add_parser("evaluate", help="test a trained network")
     evaluate.add_argument("model", nargs="?", help="model file or folder of a run (default: the latest under runs/)")
-    evaluate.add_argument("--dataset", choices=config.DATASETS, help="default: the one it was trained on")
-    evaluate.add_argument("--data", metavar="PATH", help="folder with the data files")
+    evaluate.add_argument("--dataset", choices=config.NAMES, help="digits: default: the one it was trained on")
+    evaluate.add_argument("--data", metavar="PATH", help="the data (default: where they were as it was trained)")
     evaluate.add_argument("--threads", type=_positive, metavar="N", help="threads")
     evaluate.set_defaults(job=_evaluate)
 
-    predict = jobs.add_parser("predict", help="tell the digits in pictures")
-    predict.add_argument("images", nargs="+", metavar="IMAGE", help="photograph or drawing (PNG, JPEG, ...; .npy)")
+    predict = jobs.add_parser("predict", help="tell the digits in pictures, or the class or mask of your own images")
+    predict.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="picture (PNG, JPEG, ...; .npy), volume (.nii, .nii.gz) or .csv"
+    )
     predict.add_argument("--model", metavar="PATH", help="model file or folder of a run (default: the latest)")
+    predict.add_argument("--output", metavar="FOLDER", help="where masks go (default: beside their images)")
     predict.add_argument("--json", action="store_true", help="print JSON")
     predict.set_defaults(job=_predict)
 
@@ -120,14 +123,21 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _predict(options: argparse.Namespace) -> int:
     from .training import job
 
-    answers = job.predict(options.images, options.model)
+    answers = job.predict(options.images, options.model, options.output)
     if options.json:
         print(json.dumps(answers, indent=2))
     else:
         width = max(len(answer["file"]) for answer in answers)
         for answer in answers:
-            print(f"{answer['file']:<{width}}  {answer['class']}  {100 * answer['probability']:.1f} %")
+            print(f"{answer['file']:<{width}}  {_said(answer)}")
     return _OK
+
+
+def _said(answer: dict) -> str:
+    if "mask" in answer:
+        shares = ", ".join(f"{name} {100 * share:.1f} %" for name, share in answer["shares"].items())
+        return f"{answer['mask']}  {shares}"
+    return f"{answer['class']}  {100 * answer['probability']:.1f} %"
 
 
 def _export(options: argparse.Namespace) -> int:

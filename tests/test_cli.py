@@ -354,7 +354,7 @@ def test_predict_names_bad_pictures(capsys: pytest.CaptureFixture[str]) -> None:
     assert train("--epochs", "1", "--output", "runs/a") == 0
     np.save("blank.npy", np.ones((50, 50)))
     Path("rubbish.npy").write_bytes(b"rubbish")
-    for name, reason in (("blank.npy", "a blank image"), ("rubbish.npy", "decoded"), ("missing.npy", "none there")):
+    for name, reason in (("blank.npy", "a blank image"), ("rubbish.npy", ".npy header"), ("missing.npy", "none there")):
         capsys.readouterr()
         assert main(["predict", name]) == 2  # with the latest model
         error = one_line(capsys)

@@ -5,15 +5,18 @@ Decoding files is `read_grey`; everything under it is arithmetic on arrays.
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..errors import DataError, mismatch
-from .files import HonestFile, is_bomb
+from .files import HonestFile, is_bomb, write_atomic
 from .npz import read_npy
 
 SIZE, BOX = 28, 20  # MNIST: the digit fits a 20x20 box, its centre of mass at the middle of 28x28
@@ -28,10 +31,10 @@ def resize(images: np.ndarray, height: int, width: int) -> np.ndarray:
     >>> resize(np.array([[0.0, 4.0]]), 1, 4)
     array([[0., 1., 3., 4.]])
     """
-    return _weights(images.shape[-2], height) @ images @ _weights(images.shape[-1], width).T
+    return weights(images.shape[-2], height) @ images @ weights(images.shape[-1], width).T
 
 
-def _weights(old: int, new: int) -> np.ndarray:
+def weights(old: int, new: int) -> np.ndarray:
     """(new, old), rows that sum to 1: a triangle around each new pixel's centre, as wide as the larger pixel."""
     ratio = old / new
     centres = (np.arange(new) + 0.5) * ratio
@@ -62,10 +65,61 @@ def read_grey(path: str | os.PathLike[str]) -> np.ndarray:
         DataError: the file is missing, is no image, or Pillow is; the message names the file.
     """
     path = Path(path)
+    with _reported(path):
+        return _read_npy(path) if path.suffix == ".npy" else _read_pillow(path)
+
+
+def read_picture(path: str | os.PathLike[str]) -> np.ndarray:
+    """Return an image file's pixels as they are: uint8, or uint16, int32 or float32, (H, W), or uint8 (H, W, 3).
+
+    A palette is looked up where it has colours; transparency is left out. Needs Pillow. Errors as ``read_grey``.
+    """
+    path = Path(path)
+    with _reported(path):
+        return _pixels(path)
+
+
+def read_indices(path: str | os.PathLike[str]) -> np.ndarray:
+    """Return the values (H, W) of an image file that is a mask: grey values, or the places in its palette.
+
+    Needs Pillow. Errors as ``read_grey``; also DataError where it has colours.
+    """
+    path = Path(path)
+    with _reported(path):
+        pixels = _pixels(path, indices=True)
+        if pixels.ndim == 3 and (pixels == pixels[..., :1]).all():
+            pixels = pixels[..., 0]
+        if pixels.ndim == 3:
+            raise DataError(mismatch("image", f"{path} to be a mask (one value a pixel)", "colours"))
+        return pixels
+
+
+def write_indices(path: str | os.PathLike[str], values: np.ndarray) -> None:
+    """Write a mask of values 0..255 (H, W) as a grey PNG file, whole or not at all. Needs Pillow.
+
+    Raises:
+        DataError: it cannot be written, or Pillow is missing.
+    """
+    buffer = io.BytesIO()
+    try:
+        from PIL import Image
+
+        Image.fromarray(values.astype(np.uint8)).save(buffer, format="PNG")
+        write_atomic(path, buffer.getvalue())
+    except ModuleNotFoundError:
+        wanted = f"Pillow to write {path} (pip install 'fastconv[images]')"
+        raise DataError(mismatch("image", wanted, "no Pillow")) from None
+    except OSError as error:
+        raise DataError(mismatch("image", f"{path} to be writable", error.strerror or error)) from None
+
+
+@contextmanager
+def _reported(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong as a file is read into a DataError that names it."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of decoders: a large picture, odd metadata
-            return _read_npy(path) if path.suffix == ".npy" else _read_pillow(path)
+            yield
     except FileNotFoundError:
         raise DataError(mismatch("image", f"a file {path}", "none there")) from None
     except ModuleNotFoundError:
@@ -100,19 +154,38 @@ def _unit(values: np.ndarray) -> np.ndarray:
 def _read_pillow(path: Path) -> np.ndarray:
     from PIL import Image, ImageOps
 
+    with _opened(path) as image:
+        image.draft("L", (2 * _WORK, 2 * _WORK))  # JPEG: decode at a fraction of the size
+        picture = ImageOps.exif_transpose(image)
+        if picture.mode.startswith("I") or picture.mode == "F":  # 16 or 32 bits
+            return _unit(np.asarray(picture))
+        picture = _reduced(picture.convert("RGBA"))
+        paper = Image.new("RGBA", picture.size, "white")
+        return np.asarray(Image.alpha_composite(paper, picture).convert("L"), np.float64) / 255
+
+
+def _pixels(path: Path, indices: bool = False) -> np.ndarray:
+    from PIL import ImageOps
+
+    with _opened(path) as image:
+        picture = ImageOps.exif_transpose(image)
+        whole = picture.mode.startswith("I") or picture.mode in ("L", "F") or (indices and picture.mode == "P")
+        if not whole:
+            picture = picture.convert("L" if picture.mode in ("1", "LA") else "RGB")
+        return np.array(picture)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    from PIL import Image
+
     try:
         with HonestFile(path) as file, Image.open(file) as image:
             pixels, size = image.width * image.height * len(image.getbands()), path.stat().st_size
             if pixels > _LARGE and is_bomb(pixels, size, _LARGE):
                 claimed = f"{image.width} x {image.height} pixels packed into {size:,} bytes"
                 raise DataError(mismatch("image", f"{path} of a sensible size", claimed))
-            image.draft("L", (2 * _WORK, 2 * _WORK))  # JPEG: decode at a fraction of the size
-            picture = ImageOps.exif_transpose(image)
-            if picture.mode.startswith("I") or picture.mode == "F":  # 16 or 32 bits
-                return _unit(np.asarray(picture))
-            picture = _reduced(picture.convert("RGBA"))
-            paper = Image.new("RGBA", picture.size, "white")
-            return np.asarray(Image.alpha_composite(paper, picture).convert("L"), np.float64) / 255
+            yield image
     except Image.DecompressionBombError as error:
         raise DataError(mismatch("image", f"{path} of a sensible size", error)) from None
 

@@ -6,6 +6,7 @@ An epoch needs no earlier one, and a sample's shift depends on its index and not
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -14,14 +15,48 @@ from .dataset import Split
 from .philox import ORDER, SHIFT, words
 
 
-class Loader:
-    """Batches of a split: ``x`` (N, 1, H, W) of ``dtype``, ``(pixel / 255 - mean) / std``, and labels int64 (N,).
+class Batches:
+    """Mini-batches of ``count`` samples in an order that seed and epoch decide; what a batch is, subclasses say.
 
-    ``shift`` moves every image by up to so many pixels each way, anew in each epoch; ``shuffle=False`` keeps the order.
-    The last batch may be smaller.
+    ``shuffle=False`` keeps the order. The last batch may be smaller.
 
     Raises:
-        ArgumentError: a batch size below 1, a negative shift or seed, a std that is not positive.
+        ArgumentError: a batch size below 1 or a negative seed.
+    """
+
+    def __init__(self, count: int, batch_size: int, *, shuffle: bool = True, seed: int = 0) -> None:
+        for name, value, minimum in (("batch_size", batch_size, 1), ("seed", seed, 0)):
+            if value < minimum:
+                raise ArgumentError(mismatch("Loader", f"{name} >= {minimum}", value))
+        self.count, self.batch_size, self.shuffle, self.seed = count, batch_size, shuffle, seed
+
+    def __len__(self) -> int:
+        """The number of batches in an epoch."""
+        return -(-self.count // self.batch_size)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Any, np.ndarray]]:
+        """Yield the batches of ``epoch``, from batch ``start`` on."""
+        order = self._order(epoch)
+        for first in range(start * self.batch_size, self.count, self.batch_size):
+            yield self.batch(order[first : first + self.batch_size], epoch)
+
+    def batch(self, index: np.ndarray, epoch: int) -> tuple[Any, np.ndarray]:
+        """Return the input, an array (N, ...) or a tuple of them, and the target of the samples ``index``."""
+        raise NotImplementedError
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if not self.shuffle:
+            return np.arange(self.count)
+        return np.argsort(words(self.seed, ORDER, 0, epoch).random_raw(self.count), kind="stable")
+
+
+class Loader(Batches):
+    """Batches of a split: ``x`` (N, 1, H, W) of ``dtype``, ``(pixel / 255 - mean) / std``, and labels int64 (N,).
+
+    ``shift`` moves every image by up to so many pixels each way, anew in each epoch.
+
+    Raises:
+        ArgumentError: as ``Batches``; a negative shift, a std that is not positive.
 
     >>> split = Split(np.arange(5 * 4, dtype=np.uint8).reshape(5, 2, 2), np.arange(5))
     >>> [t.tolist() for x, t in Loader(split, 2, shuffle=False).epoch(0)]
@@ -32,12 +67,12 @@ class Loader:
         self, split: Split, batch_size: int = 64, *, mean: float = 0.0, std: float = 1.0, shuffle: bool = True,
         shift: int = 0, seed: int = 0, dtype: str = "float32",
     ) -> None:  # fmt: skip
-        for name, value, minimum in (("batch_size", batch_size, 1), ("shift", shift, 0), ("seed", seed, 0)):
-            if value < minimum:
-                raise ArgumentError(mismatch("Loader", f"{name} >= {minimum}", value))
+        super().__init__(len(split), batch_size, shuffle=shuffle, seed=seed)
+        if shift < 0:
+            raise ArgumentError(mismatch("Loader", "shift >= 0", shift))
         if not std > 0:
             raise ArgumentError(mismatch("Loader", "std > 0", std))
-        self.split, self.batch_size, self.shuffle, self.shift, self.seed = split, batch_size, shuffle, shift, seed
+        self.split, self.shift = split, shift
         self.dtype = np.dtype(dtype)
         self._offset = self.dtype.type(mean * 255)
         self._factor = self.dtype.type(1 / (std * 255))
@@ -49,25 +84,16 @@ class Loader:
         # (N, 2 * shift + 1, 2 * shift + 1, H, W), a view: [n, dy, dx] is sample n, shifted
         self._windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(1, 2))
 
-    def __len__(self) -> int:
-        """The number of batches in an epoch."""
-        return -(-len(self.split) // self.batch_size)
+        self._drawn: tuple[int, tuple[np.ndarray, np.ndarray]] | None = None
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield the batches of ``epoch``, from batch ``start`` on."""
-        order = self._order(epoch)
-        dy, dx = self._shifts(epoch)
-        for first in range(start * self.batch_size, len(order), self.batch_size):
-            index = order[first : first + self.batch_size]
-            x = self._windows[index, dy[index], dx[index]].astype(self.dtype)  # (N, H, W)
-            x -= self._offset
-            x *= self._factor
-            yield x[:, None], self.split.labels[index]
-
-    def _order(self, epoch: int) -> np.ndarray:
-        if not self.shuffle:
-            return np.arange(len(self.split))
-        return np.argsort(words(self.seed, ORDER, 0, epoch).random_raw(len(self.split)), kind="stable")
+    def batch(self, index: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        if self._drawn is None or self._drawn[0] != epoch:
+            self._drawn = epoch, self._shifts(epoch)
+        dy, dx = self._drawn[1]
+        x = self._windows[index, dy[index], dx[index]].astype(self.dtype)  # (N, H, W)
+        x -= self._offset
+        x *= self._factor
+        return x[:, None], self.split.labels[index]
 
     def _shifts(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Window positions (dy, dx) of every sample, each uniform over 0 .. 2 * shift."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-ORDER, SHIFT, DRAWS, STREAM, PATCHES = range(1, 6)  # purposes: independent streams of one seed
+ORDER, SHIFT, DRAWS, STREAM, PATCHES, SPLIT, LIMIT = range(1, 8)  # purposes: independent streams of one seed
 
 
 def words(seed: int, purpose: int, index: int, epoch: int) -> np.random.Philox:

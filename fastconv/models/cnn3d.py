@@ -65,23 +65,32 @@ def r3d_18(**options: Any) -> ResNet3d:
     return ResNet3d(**options)
 
 
+_PLANAR = {3: (nn.Conv3d, nn.BatchNorm3d, nn.MaxPool3d, nn.AdaptiveAvgPool3d),
+           2: (nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d)}  # fmt: skip
+
+
 class VolumeClassifier(nn.Module):
-    """Modalities as channels, scores beside the features: (N, modalities, D, H, W), (N, scores) -> (N, num_classes)."""
+    """Modalities as channels, scores beside the features: (N, modalities, D, H, W), (N, scores) -> (N, num_classes).
+
+    With ``rank=2`` slices, (N, modalities, H, W).
+    """
 
     def __init__(
         self, num_classes: int = 2, modalities: int = 1, scores: int = 0, width: int = 16, dropout: float = 0.5,
-        dtype: Any = None,
+        rank: int = 3, dtype: Any = None,
     ) -> None:  # fmt: skip
         for name, value, least in (("modalities", modalities, 1), ("scores", scores, 0), ("width", width, 1)):
             integer("volume_classifier", name, value, least)
+        conv, norm, pool, mean = _PLANAR[integer("volume_classifier", "rank", rank, 2, 3)]
         self.modalities, self.scores = modalities, scores
         layers: list[nn.Module] = []
         planes = modalities
         for stage in range(4):
-            layers += [*_conv(planes, width << stage, 3, 1, dtype), nn.ReLU()]
-            layers += [nn.MaxPool3d(2)] if stage < 3 else []
-            planes = width << stage
-        self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool3d(1), nn.Flatten())
+            out = width << stage
+            layers += [conv(planes, out, 3, padding=1, bias=False, dtype=dtype), norm(out, dtype=dtype), nn.ReLU()]
+            layers += [pool(2)] if stage < 3 else []
+            planes = out
+        self.features = nn.Sequential(*layers, mean(1), nn.Flatten())
         self.classifier = nn.Sequential(
             nn.Linear(planes + scores, planes, dtype=dtype), nn.ReLU(), nn.Dropout(dropout),
             nn.Linear(planes, num_classes, dtype=dtype),
@@ -105,7 +114,8 @@ def volume_classifier(**options: Any) -> VolumeClassifier:
 
     Args:
         options: ``num_classes`` (2), ``modalities`` (1: T1, T2, ... as channels), ``scores`` (0: how many scores a
-            sample has), ``width`` (16: maps of the first stage; it doubles three times), ``dropout`` (0.5), ``dtype``.
+            sample has), ``width`` (16: maps of the first stage; it doubles three times), ``dropout`` (0.5),
+            ``rank`` (3; 2 for slices), ``dtype``.
 
     >>> import numpy as np
     >>> net = volume_classifier(modalities=2, scores=3).eval()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ..data.files import write_atomic
 from ..errors import CheckpointError, mismatch
@@ -73,8 +76,15 @@ def write_lines(path: Path, values: Sequence[Any]) -> None:
     _write(path, "".join(json.dumps(value) + "\n" for value in values))
 
 
-def _write(path: Path, text: str) -> None:
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write an array as an .npy file, atomically."""
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    _write(path, buffer.getvalue())
+
+
+def _write(path: Path, text: str | bytes) -> None:
     try:
-        write_atomic(path, text.encode())
+        write_atomic(path, text.encode() if isinstance(text, str) else text)
     except OSError as error:
         raise CheckpointError(mismatch("train", f"{path} to be writable", error.strerror or error)) from None

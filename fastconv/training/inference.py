@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import models, nn
 from ..data import Dataset
+from ..data.cases import frame
 from ..errors import CheckpointError, mismatch
 from ..nn.modes import in_mode
 from ..tensor import no_grad, tensor
@@ -31,6 +32,7 @@ class About:
     std: float
     loss: str
     dtype: str
+    own: dict[str, Any] | None = None  # of the user's own data: the frame, and how they were read and divided
 
 
 def save_model(path: str | os.PathLike[str], model: nn.Module, about: About) -> None:
@@ -56,43 +58,65 @@ def load_model(path: str | os.PathLike[str]) -> tuple[nn.Module, About]:
         about = About(**tree["about"])
         model = models.create(about.model, **about.arguments)
         model.to(about.dtype)
+        if about.own:
+            frame.restored(about.own["frame"])
         model.load_state_dict(tree[""])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError(mismatch("load_model", f"{path} to fit the network it names", error)) from None
     model.eval()
     return model, about
 
 
 def outputs(
-    model: nn.Module, batches: Iterable[tuple[np.ndarray, np.ndarray]], stop: Callable[[], bool] = lambda: False,
-    device: str = "cpu",
+    model: nn.Module, batches: Iterable[tuple[Any, np.ndarray]], stop: Callable[[], bool] = lambda: False,
+    device: str = "cpu", kept: Callable[[np.ndarray], np.ndarray] = lambda output: output,
 ) -> np.ndarray | None:  # fmt: skip
-    """Return the model's outputs (N, classes) for all batches, in inference mode; None where ``stop`` said so."""
+    """Return the model's outputs (N, classes, ...) for all batches, or what is ``kept`` of each; None where ``stop``
+    said so."""
     collected = []
-    with in_mode(model, False), no_grad():
-        for x, _ in batches:
-            if stop():
-                return None
-            collected.append(model(tensor(x, device=device)).numpy())
+    for output, _ in results(model, batches, device):
+        if stop():
+            return None
+        collected.append(kept(output))
     return np.concatenate(collected)
 
 
+def results(
+    model: nn.Module, batches: Iterable[tuple[Any, np.ndarray]], device: str = "cpu"
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the model's output for each batch, in inference mode, and the batch's target."""
+    for x, target in batches:
+        with in_mode(model, False), no_grad():
+            output = model(*inputs(x, device)).numpy()
+        yield output, target
+
+
+def inputs(x: Any, device: str) -> list[Any]:
+    """Return a batch's input, an array or a tuple of them, as the arguments of a model on a device."""
+    return [tensor(each, device=device) for each in (x if isinstance(x, tuple) else (x,))]
+
+
 def probabilities(output: np.ndarray, loss: str) -> np.ndarray:
-    """Return outputs (N, classes) as probabilities: softmax, or each one's share where the target was one-hot.
+    """Return outputs (N, classes, ...) as probabilities: softmax, or each one's share where the target was one-hot.
 
     >>> probabilities(np.array([[0.5, 1.5]]), "half-sse").tolist()
     [[0.25, 0.75]]
     """
-    if loss == "cross-entropy":
+    if loss != "half-sse":
         exponential = np.exp(output - output.max(axis=1, keepdims=True))
         return exponential / exponential.sum(axis=1, keepdims=True)
     positive = np.maximum(output, 1e-12)
     return positive / positive.sum(axis=1, keepdims=True)
 
 
+def arguments(config: Any, classes: int) -> dict[str, Any]:
+    """Return what ``models.create`` needs besides the name, for digits."""
+    return {"num_classes": classes, **({"output_relu": True} if config.output_relu else {})}
+
+
 def about(config: Any, dataset: Dataset, mean: float, std: float) -> About:
     """Return the description of a network trained with this configuration on this data set."""
     return About(
-        model=config.model, arguments=config.model_arguments(len(dataset.classes)), dataset=dataset.name,
+        model=config.model, arguments=arguments(config, len(dataset.classes)), dataset=dataset.name,
         classes=list(dataset.classes), mean=mean, std=std, loss=config.loss, dtype=config.dtype,
     )  # fmt: skip

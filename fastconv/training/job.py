@@ -12,10 +12,11 @@ import numpy as np
 
 from .. import data
 from ..data import Dataset, Loader
+from ..data.cases.frame import restored
 from ..data.images import SIZE
 from ..errors import CheckpointError, mismatch
-from . import checkpoint, folder, inference, plots, report
-from .config import completed, make, resumed
+from . import checkpoint, folder, inference, networks, own, plots, report
+from .config import OWN, make, resumed
 from .loop import Run
 from .metrics import measure
 from .progress import Progress, Stop
@@ -29,26 +30,32 @@ def train(explicit: dict[str, Any], recipe: str | None = None, resume: bool = Fa
     """
     saved = _saved(explicit.get("output")) if resume else None
     state, place = saved or (None, None)
-    config = resumed(state["config"], explicit, recipe) if state else make(explicit, recipe)
+    if state:
+        config = resumed(state["config"], explicit, recipe)
+    else:
+        config = make(explicit, recipe, own.suited(explicit))
     _set_threads(config.threads)
-    dataset = data.load(state["dataset"] if state else config.dataset, config.data, say=_say)
-    config = completed(config, dataset.name)
-    run = Run(config, dataset)
+    if config.dataset == OWN:
+        run = Run(config, own.load(config, _say))
+    else:
+        run = Run(config, data.load(state["dataset"] if state else config.dataset, config.data, say=_say))
+    config = run.config
     if state:
         run.restore(state)
     else:
-        place = folder.create(config.output, f"{dataset.name}-{config.model}")
+        place = folder.create(config.output, f"{run.problem.name}-{config.model}")
     folder.write_json(place / "config.json", config.as_dict())
     again = f"To go on:  fastconv train --resume --output {shlex.quote(str(place))}"
     try:
         with (
-            Progress(config.epochs * len(run.batches.split), run.images_done, quiet=config.quiet) as progress,
+            Progress(config.epochs * run.batches.count, run.images_done, quiet=config.quiet) as progress,
             Stop() as stop,
         ):
             progress.line(_describe(run, place, bool(state)))
             done = run.train(progress, stop, lambda now: _save(now, place))
         if done:
-            _results(run, place)
+            (own.finish if config.dataset == OWN else _results)(run, place)
+            _point(run, place)
             return True
         where = f"epoch {run.epoch + 1}" + (f", batch {run.batch}" if run.batch else "")
         _say(f"interrupted in {where}; saved. {again}")
@@ -67,18 +74,23 @@ def evaluate(model: str | None, dataset: str | None, source: str | None, threads
     """
     _set_threads(threads)
     network, about = inference.load_model(model or folder.latest(folder.MODEL_FILE))
+    if about.own:
+        return own.evaluate(network, about, source, _say)
     images = data.load(dataset or about.dataset, source, say=_say)
     batches = Loader(images.test, 250, mean=about.mean, std=about.std, shuffle=False, dtype=about.dtype)
     _print_metrics(inference.outputs(network, batches.epoch(0)), images, about.classes)
 
 
-def predict(paths: Sequence[str], model: str | None) -> list[dict[str, Any]]:
-    """Return for each image file its path, the predicted class and its probability.
+def predict(paths: Sequence[str], model: str | None, output: str | None = None) -> list[dict[str, Any]]:
+    """Return for each image file its path, the predicted class and its probability; of a network for masks, what
+    ``own.predict`` says.
 
     Raises:
         FastconvError: the model is not usable, or a file is no image or blank; the message names it.
     """
     network, about = inference.load_model(model or folder.latest(folder.MODEL_FILE))
+    if about.own:
+        return own.predict(network, about, paths, output)
     digits = np.stack([data.find_digit(data.read_grey(path), str(path)) for path in paths])
     batches = Loader(
         data.Split(digits, np.zeros(len(digits), np.int64)), 250, mean=about.mean, std=about.std, shuffle=False,
@@ -95,8 +107,8 @@ def predict(paths: Sequence[str], model: str | None) -> list[dict[str, Any]]:
 def export(model: str | None, output: str | None, opset: int) -> Path:
     """Write a trained model as a file of ONNX, beside the model where there is no ``output``; return its path.
 
-    It takes images (N, 1, 28, 28) as the network does: pixels of 0 to 1, minus ``mean``, over ``std``. The file's
-    metadata has these numbers and the classes.
+    It takes images as the network does: of digits (N, 1, 28, 28), pixels of 0 to 1, minus ``mean``, over ``std``. The
+    file's metadata has these numbers and the classes; for the user's own data in ``frame``, as JSON.
 
     Raises:
         FastconvError: the model is not usable, the file cannot be written, or the package onnx is missing.
@@ -110,7 +122,10 @@ def export(model: str | None, output: str | None, opset: int) -> Path:
         "model": about.model, "dataset": about.dataset, "classes": json.dumps(about.classes), "mean": repr(about.mean),
         "std": repr(about.std),
     }  # fmt: skip
-    example = np.zeros((1, 1, SIZE, SIZE), about.dtype)
+    example: Any = np.zeros((1, 1, SIZE, SIZE), about.dtype)
+    if about.own:
+        facts["frame"] = json.dumps(about.own["frame"])
+        example = networks.example(restored(about.own["frame"]), about.own["multiple"], about.dtype)
     onnx.export(network, example, target, opset, metadata=facts)
     return target
 
@@ -131,7 +146,7 @@ def _save(run: Run, place: Path) -> None:
 def _results(run: Run, place: Path) -> None:
     """Write the model and the pictures, print the metrics."""
     config, dataset = run.config, run.dataset
-    about = inference.about(config, dataset, run.mean, run.std)
+    about = run.problem.about()
     inference.save_model(place / folder.MODEL_FILE, run.model, about)
     output = run.test_outputs
     if output is None:  # resumed when it was finished already
@@ -143,7 +158,11 @@ def _results(run: Run, place: Path) -> None:
         probability = inference.probabilities(output, config.loss)
         worst = place / "worst_mistakes.png"
         plots.worst_mistakes(dataset.test.images, dataset.test.labels, probability, dataset.classes, worst)
-    if not config.quiet:
+
+
+def _point(run: Run, place: Path) -> None:
+    """Say what was written, and what to do with it."""
+    if not run.config.quiet:
         print(f"\nwritten to {place}: {', '.join(sorted(path.name for path in place.iterdir()))}")
         if not plots.available():
             print(plots.HINT)
@@ -166,7 +185,7 @@ def _describe(run: Run, place: Path, going_on: bool) -> str:
     epochs = f"{config.epochs} epoch{'s' * (config.epochs > 1)}"
     return (
         f"{'resumed' if going_on else 'training'}: {config.model} ({parameters:,} parameters), "
-        f"{len(run.batches.split):,} training and {len(run.dataset.test):,} test images, {epochs} of "
+        f"{run.batches.count:,} training and {run.test_batches.count:,} {run.problem.part} images, {epochs} of "
         f"{len(run.batches):,} batches; {config.optimizer}, lr {config.lr:g}{momentum}, {config.schedule}, "
         f"{config.loss}, {config.dtype}, seed {config.seed}; to {place}"
     )

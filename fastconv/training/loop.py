@@ -12,35 +12,34 @@ from typing import Any
 
 import numpy as np
 
-from .. import functional as F
-from .. import models, optim, random
-from ..data import Dataset, Loader
+from .. import optim, random
+from ..data import Dataset
+from ..data.cases import CaseSet
 from ..errors import ArgumentError, CheckpointError, mismatch
 from ..precision import compute
-from ..tensor import Tensor, converted, tensor
-from . import inference
+from ..tensor import tensor
+from . import inference, networks
 from .config import Config
+from .problem import pose
 from .progress import Progress
-
-_SHIFT = 2  # pixels, each way
-_TEST_BATCH = 250
+from .task import criterion as criterion
 
 
 class Run:
     """A network in training: model, optimiser, schedule, batches, and where among them it stands."""
 
-    def __init__(self, config: Config, dataset: Dataset) -> None:
+    def __init__(self, config: Config, dataset: Dataset | CaseSet) -> None:
         random.manual_seed(config.seed)
-        self.config, self.dataset = config, dataset
-        self.mean, self.std = (dataset.mean, dataset.std) if config.normalize else (0.0, 1.0)
-        scale = {"mean": self.mean, "std": self.std, "dtype": config.dtype}
-        shift = _SHIFT if config.augment else 0
-        train = dataset.train.first(config.limit)
-        self.batches = Loader(train, config.batch_size, shift=shift, seed=config.seed, **scale)
-        self.test_batches = Loader(dataset.test, _TEST_BATCH, shuffle=False, **scale)
-        self.model = models.create(config.model, **config.model_arguments(len(dataset.classes)))
-        self.model.to(config.dtype).to(config.device)
-        self.loss = criterion(config.loss, len(dataset.classes))
+        self.problem = problem = pose(config, dataset)
+        self.config, self.dataset, self.task = problem.config, dataset, problem.task
+        config = self.config
+        self.mean, self.std = problem.mean, problem.std
+        self.batches, self.test_batches = problem.batches, problem.check_batches
+        self.model = networks.create(config.model, problem.arguments, config.dtype)
+        if isinstance(dataset, CaseSet):
+            inputs = networks.example(dataset.frame, problem.multiple, config.dtype)
+            networks.require_fit(config.model, self.model, inputs)
+        self.model.to(config.device)
         self.optimizer = _optimizer(config, self.model.parameters())
         self.schedule = _schedule(config, self.optimizer, len(self.batches))
         self.history: list[dict[str, Any]] = []
@@ -49,7 +48,7 @@ class Run:
         self.test_outputs: np.ndarray | None = None  # of the last finished epoch of this process
 
     def _start_epoch(self) -> None:
-        self.loss_sum, self.hits, self.seen, self.seconds = 0.0, 0, 0, 0.0
+        self.loss_sum, self.hits, self.seen, self.seconds = 0.0, 0, 0, 0.0  # hits: the sum of the scores
 
     # ------------------------------------------------------------------------------------------- state
 
@@ -57,8 +56,9 @@ class Run:
         """Return all that a run of the same Config and data needs to go on from here."""
         return {
             "config": self.config.as_dict(),
-            "dataset": self.dataset.name,
-            "samples": len(self.batches.split),
+            "dataset": self.problem.name,
+            "samples": self.batches.count,
+            "fingerprint": self.problem.fingerprint,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
@@ -73,12 +73,14 @@ class Run:
         Raises:
             CheckpointError: it belongs to another network or other data.
         """
-        here = (self.dataset.name, len(self.batches.split))
+        name, count, fingerprint = self.problem.name, self.batches.count, self.problem.fingerprint
         try:
-            if (state["dataset"], state["samples"]) != here:
-                raise CheckpointError(
-                    mismatch("resume", f"{state['samples']} samples of {state['dataset']}", f"{here[1]} of {here[0]}")
-                )
+            if state["samples"] != count or (fingerprint is None and state["dataset"] != name):
+                wanted = f"{state['samples']} samples of {state['dataset']}"
+                raise CheckpointError(mismatch("resume", wanted, f"{count} of {name}"))
+            if state.get("fingerprint") != fingerprint:
+                wanted = f"the data of {state['dataset']} as they were when the run began"
+                raise CheckpointError(mismatch("resume", wanted, "other files, labels or options of reading them"))
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.schedule.load_state_dict(state["schedule"])
@@ -92,7 +94,7 @@ class Run:
     @property
     def images_done(self) -> int:
         """Training images seen since the run began."""
-        return self.epoch * len(self.batches.split) + self.seen
+        return self.epoch * self.batches.count + self.seen
 
     # ----------------------------------------------------------------------------------------- training
 
@@ -106,19 +108,22 @@ class Run:
                 save(self)
         return True
 
-    def step(self, x: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
-        """Make one step of gradient descent on a batch; return its loss, and how many it had right before the step."""
-        output = self.model(tensor(x, device=self.config.device))
-        loss = self.loss(output, labels)
+    def step(self, x: Any, target: np.ndarray) -> tuple[float, float]:
+        """Make one step of gradient descent on a batch; return its loss, and the sum of its scores before the step.
+
+        Args:
+            x: the network's input, or a tuple of them.
+        """
+        output = self.model(*inference.inputs(x, self.config.device))
+        loss = self.task.loss(output, target)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
         self.schedule.step()
-        return loss.item(), int((output.numpy().argmax(axis=1) == labels).sum())
+        return loss.item(), self.task.tally(output.numpy(), target)
 
     def _train_epoch(self, progress: Progress, stop: Callable[[], bool]) -> bool:
         label = f"epoch {self.epoch + 1}/{self.config.epochs}"
-        mean = self.config.loss == "cross-entropy"
         self.model.train()
         before, began = self.seconds, time.perf_counter()
         for x, labels in self.batches.epoch(self.epoch, self.batch):
@@ -129,7 +134,7 @@ class Run:
             self.batch += 1
             self.seen += len(labels)
             self.hits += hits
-            self.loss_sum += loss * len(labels) if mean else loss
+            self.loss_sum += loss * len(labels) if self.task.is_mean else loss
             self.seconds = before + time.perf_counter() - began
             progress.step(len(labels), label, self.loss_sum / self.seen, self.hits / self.seen)
         return True
@@ -137,19 +142,23 @@ class Run:
     def _test_epoch(self, progress: Progress, stop: Callable[[], bool]) -> bool:
         from .report import epoch_line
 
-        outputs = inference.outputs(self.model, self.test_batches.epoch(0), stop, self.config.device)
-        if outputs is None:
-            return False
-        self.test_outputs = outputs
-        labels = self.dataset.test.labels
-        total = self.loss(tensor(outputs), labels).item()
-        self._require_finite(total, "on the test images")
+        part, score = self.problem.part, self.task.score
+        total, right, kept = 0.0, 0.0, []
+        for output, target in inference.results(self.model, self.test_batches.epoch(0), self.config.device):
+            if stop():
+                return False
+            loss = self.task.loss(tensor(output), target).item()
+            total += loss * len(target) if self.task.is_mean else loss
+            right += self.task.tally(output, target)
+            kept.append(self.task.kept(output))
+        self._require_finite(total, f"on the {part} images")
+        self.test_outputs = np.concatenate(kept)
         entry = {
             "epoch": self.epoch + 1,
             "train_loss": self.loss_sum / self.seen,
-            "train_accuracy": self.hits / self.seen,
-            "test_loss": total if self.config.loss == "cross-entropy" else total / len(labels),
-            "test_accuracy": float((outputs.argmax(axis=1) == labels).mean()),
+            f"train_{score}": self.hits / self.seen,
+            f"{part}_loss": total / self.test_batches.count,
+            f"{part}_{score}": right / self.test_batches.count,
             "lr": float(self.optimizer.param_groups[0]["lr"]),
             "seconds": round(self.seconds, 3),
             "images_per_second": round(self.seen / max(self.seconds, 1e-9), 1),
@@ -167,18 +176,6 @@ class Run:
 
 
 _POSITION = ("epoch", "batch", "loss_sum", "hits", "seen", "seconds")
-
-
-def criterion(name: str, classes: int) -> Callable[[Tensor, np.ndarray], Tensor]:
-    """Return the loss of outputs (N, classes) and labels (N,): mean cross-entropy, or 1/2 sum ||o - t||^2."""
-    if name == "cross-entropy":
-        return F.cross_entropy
-
-    def half_sse(output: Tensor, labels: np.ndarray) -> Tensor:
-        target = converted(np.eye(classes, dtype=output.dtype)[labels], output.device)
-        return F.mse_loss(output, target, reduction="sum") * 0.5
-
-    return half_sse
 
 
 def _optimizer(config: Config, parameters: Any) -> Any:

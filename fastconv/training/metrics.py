@@ -20,6 +20,17 @@ class Metrics:
     f1: np.ndarray
 
     @property
+    def specificity(self) -> np.ndarray:
+        """Of the samples of other classes, the share that was not taken for this one.
+
+        >>> measure(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]), 2).specificity.tolist()
+        [1.0, 0.5]
+        """
+        others = self.confusion.sum() - self.support
+        alarms = self.confusion.sum(axis=0) - self.confusion.diagonal()
+        return (others - alarms) / np.maximum(others, 1)
+
+    @property
     def support(self) -> np.ndarray:
         """The number of samples of each class."""
         return self.confusion.sum(axis=1)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from .metrics import Metrics
+
+_TITLES = {"f1": "F1", "auc": "AUC", "dice": "Dice"}
 
 
 def metrics_table(metrics: Metrics, classes: Sequence[str]) -> str:
@@ -45,26 +48,66 @@ def confusion_table(metrics: Metrics, classes: Sequence[str]) -> str:
     return _align([header, *rows])
 
 
+def interval_table(summary: dict[str, Any]) -> str:
+    """Return the figures of each class in a summary of ``scores``, and their means, with their intervals.
+
+    >>> from fastconv.training.scores import segmentation
+    >>> print(interval_table(segmentation(np.array([[1.0, 0.5], [1.0, 0.5]]), ["none", "lesion"])))
+    class   Dice                    cases
+    none    1.0000 (1.0000-1.0000)      2
+    lesion  0.5000 (0.5000-0.5000)      2
+    mean    0.5000 (0.5000-0.5000)      2
+    """
+    rows = [*summary["classes"].items(), ("mean", summary["mean"])]
+    names = list(summary["mean"])
+    count = "cases" if names == ["dice"] else "samples"
+    header = ("class", *(_TITLES.get(name, name) for name in names), count)
+    body = [
+        (label, *(_interval(row[n]) for n in names), f"{row.get(count, summary['samples']):,}") for label, row in rows
+    ]
+    table = _align([header, *body], left=len(names) + 1)
+    accuracy = summary.get("accuracy")
+    return f"accuracy {_interval(accuracy)}\n\n{table}" if accuracy else table
+
+
+def _interval(value: dict[str, float | None]) -> str:
+    if value["value"] is None:
+        return "-"
+    ends = "-".join("?" if value[end] is None else f"{value[end]:.4f}" for end in ("low", "high"))
+    return f"{value['value']:.4f} ({ends})"
+
+
 def epoch_line(entry: dict, epochs: int) -> str:
     """Return one epoch of the history as a line."""
     width = len(str(epochs))
+    score, part = watched(entry)
     return (
         f"epoch {entry['epoch']:>{width}}/{epochs}  loss {entry['train_loss']:.4f}  "
-        f"train {100 * entry['train_accuracy']:6.2f} %  test {100 * entry['test_accuracy']:6.2f} %  "
+        f"train {100 * entry[f'train_{score}']:6.2f} %  {part} {100 * entry[f'{part}_{score}']:6.2f} %  "
         f"{entry['images_per_second']:,.0f} images/s  {entry['seconds']:.1f} s"
     )
+
+
+def watched(entry: dict) -> tuple[str, str]:
+    """Return the score in an entry of the history, 'accuracy' or 'dice', and the part beside 'train', 'val' or 'test'.
+
+    >>> watched({"train_dice": 0.5, "train_loss": 1.0, "val_dice": 0.4, "val_loss": 1.1})
+    ('dice', 'val')
+    """
+    return "dice" if "train_dice" in entry else "accuracy", "val" if "val_loss" in entry else "test"
 
 
 def _with_mean(values: np.ndarray) -> list[float]:
     return [*values, float(np.mean(values))]
 
 
-def _align(rows: Sequence[Sequence[str]]) -> str:
-    """First column to the left, the others to the right."""
+def _align(rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """The first columns to the left, the others to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in rows
     )

@@ -150,8 +150,11 @@ def cifar_net(t, depth, residual):
     return n.Sequential(*stem, *units, n.AdaptiveAvgPool2d(1), n.Flatten(), n.Linear(64, 10))
 
 
-def volume_classifier(t, modalities, scores, width):
+def volume_classifier(t, modalities, scores, width, rank=3):
     n = t.nn
+    conv, norm, pool, mean = (
+        getattr(n, f"{name}{rank}d") for name in ("Conv", "BatchNorm", "MaxPool", "AdaptiveAvgPool")
+    )
 
     class Classifier(n.Module):
         def __init__(self):
@@ -159,8 +162,8 @@ def volume_classifier(t, modalities, scores, width):
             layers, maps = [], modalities
             for stage in range(4):
                 out = width * 2**stage
-                layers += [n.Conv3d(maps, out, 3, padding=1, bias=False), n.BatchNorm3d(out), n.ReLU()]
-                layers += [n.MaxPool3d(2)] if stage < 3 else [n.AdaptiveAvgPool3d(1), n.Flatten()]
+                layers += [conv(maps, out, 3, padding=1, bias=False), norm(out), n.ReLU()]
+                layers += [pool(2)] if stage < 3 else [mean(1), n.Flatten()]
                 maps = out
             self.features = n.Sequential(*layers)
             self.classifier = n.Sequential(n.Linear(maps + scores, maps), n.ReLU(), n.Identity(), n.Linear(maps, 2))
@@ -195,6 +198,10 @@ CASES = {
     "volume_classifier": (
         lambda: models.volume_classifier(modalities=2, scores=3, width=4), lambda t: volume_classifier(t, 2, 3, 4),
         [(3, 2, 9, 8, 10), (3, 3)],
+    ),
+    "volume_classifier of slices": (
+        lambda: models.volume_classifier(modalities=2, scores=3, width=4, rank=2),
+        lambda t: volume_classifier(t, 2, 3, 4, 2), [(3, 2, 9, 18), (3, 3)],
     ),
 }  # fmt: skip
 

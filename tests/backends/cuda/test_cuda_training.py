@@ -143,7 +143,7 @@ def test_the_command_line_trains_on_the_device(simulated, tmp_path, monkeypatch)
     )
     assert config.device == "cuda"
     built = []
-    monkeypatch.setattr(loop.models, "create", lambda *a, **k: built.append(k) or _Tiny())
+    monkeypatch.setattr(loop.networks.models, "create", lambda *a, **k: built.append(k) or _Tiny())
     run = loop.Run(config, fastconv.data.load("digits"))
     x, labels = next(iter(run.batches.epoch(0)))
     loss, hits = run.step(x, labels)
