@@ -34,8 +34,8 @@ cdef inline char* element(const View* v, int64_t n, int64_t c, int64_t spot) noe
 
 
 # first (C,) and second (C,) or NULL <- kernel's sums over N and L of x and dy (or NULL), (N, C, L) in kernel layout.
-# `constants`: its mean, scale and shift are (C,), contiguous, or NULL. `apart`: each sample has constants and sums of its
-# own, all (N, C); its channels are columns.
+# `constants`: its mean, scale and shift are (C,), contiguous, or NULL. `apart`: each sample has constants and sums of
+# its own, all (N, C); its channels are columns.
 cdef int reduce_channels(reduce_kernel kernel, const fc_reduce* constants, const View* x, const View* dy, char* first,
                          char* second, bint apart=*) except -1
 
