@@ -163,3 +163,8 @@ def numpy_backend(request: pytest.FixtureRequest) -> Iterator[backends.Backend]:
     """The backends whose arrays are NumPy's."""
     with _chosen(request.param) as chosen:
         yield chosen
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Functions and classes are known by their names: an address would differ between the processes of a parallel run."""
+    return getattr(val, "__qualname__", None) if callable(val) else None

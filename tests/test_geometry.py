@@ -245,7 +245,12 @@ ERRORS = [
 ]
 
 
-@pytest.mark.parametrize("make, op, arguments, error, message", ERRORS, ids=lambda value: str(value)[:60])
+def label(value):
+    """A name for a case, the same in every process."""
+    return value.__name__ if callable(value) else str(value)[:60]
+
+
+@pytest.mark.parametrize("make, op, arguments, error, message", ERRORS, ids=label)
 def test_error_message(make, op, arguments, error, message):
     make()  # the defaults are sound: the argument alone is at fault, and a cached answer does not hide it
     with pytest.raises(error, match=f"^{re.escape(f'{op}: {message}')}$"):
@@ -279,7 +284,7 @@ def test_messages_of_one_and_three_axes():
             "expected target to have the shape of input (2, 3), got shape (3, 2)",
         ),
     ],
-    ids=str,
+    ids=label,
 )
 def test_other_checks(call, message):
     with pytest.raises(ShapeError, match="^" + re.escape(f"linear: {message}")):
