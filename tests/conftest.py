@@ -166,5 +166,5 @@ def numpy_backend(request: pytest.FixtureRequest) -> Iterator[backends.Backend]:
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:
-    """Functions and classes are known by their names: an address would differ between the processes of a parallel run."""
+    """Functions and classes are known by their names: an address differs between the processes of a parallel run."""
     return getattr(val, "__qualname__", None) if callable(val) else None
