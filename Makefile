@@ -23,8 +23,8 @@ bench:  ## time the primitives, and a LeNet step against PyTorch
 	$(PYTHON) -m bench.import_time
 	$(PYTHON) -m bench.lenet_step
 
-wheel:  ## build dist/*.tar.gz and dist/*.whl
-	$(PYTHON) -m build
+wheel:  ## build dist/*.tar.gz and a manylinux wheel (FASTCONV_CUDA=1: one with kernels for GPUs, +cu13)
+	$(PYTHON) .ci/wheel.py
 
 clean:  ## remove what was built
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .benchmarks

@@ -1,10 +1,13 @@
 """Builds the extension modules. Everything declarative stands in pyproject.toml; here is what it cannot say: each
-instruction set's kernels are compiled with flags of their own, and FASTCONV_DEBUG=1 turns every check on."""
+instruction set's kernels are compiled with flags of their own, FASTCONV_DEBUG=1 turns every check on, and with
+FASTCONV_CUDA=1 a wheel brings kernels for GPUs along as machine code (.ci/prebuild.py), as version x.y.z+cu13."""
 
 import os
 import platform
+import subprocess
 import sys
 import sysconfig
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 from pathlib import Path
@@ -13,10 +16,12 @@ import numpy
 from Cython.Build import cythonize
 from pybind11.setup_helpers import Pybind11Extension
 from setuptools import Extension, setup
+from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CCompilerError, CompileError, LinkError, PlatformError
 
 DEBUG = os.environ.get("FASTCONV_DEBUG") == "1"
+CUDA = os.environ.get("FASTCONV_CUDA") == "1" and "sdist" not in sys.argv
 MSVC = sys.platform == "win32"
 CPU = "fastconv/backends/cpu"
 NEEDS_COMPILER = (
@@ -99,6 +104,26 @@ class BuildExtensions(build_ext):
         return True
 
 
+class Build(build):
+    """With FASTCONV_CUDA=1, let what was built record and compile the kernels that it would start on a GPU."""
+
+    def run(self):
+        super().run()
+        if CUDA:
+            folder = Path(self.build_lib, "fastconv/backends/cuda/prebuilt").absolute()
+            environment = {**os.environ, "PYTHONPATH": str(Path(self.build_lib).absolute())}
+            subprocess.run([sys.executable, ".ci/prebuild.py", str(folder)], env=environment, check=True)
+
+
+def options_for_cuda():
+    """What a wheel for GPUs is called, and what its build needs: the package itself runs in it."""
+    if not CUDA:
+        return {}
+    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = [*project["dependencies"], *project["optional-dependencies"]["cuda13"]]
+    return {"setup_requires": needed, "options": {"egg_info": {"tag_build": "+cu13"}}}
+
+
 def extension(source):
     return Extension(
         f"{CPU}/{Path(source).stem}".replace("/", "."),
@@ -134,4 +159,5 @@ def extensions():
 
 
 if __name__ == "__main__":
-    setup(ext_modules=extensions(), cmdclass={"build_ext": BuildExtensions})
+    commands = {"build": Build, "build_ext": BuildExtensions}
+    setup(ext_modules=extensions(), cmdclass=commands, **options_for_cuda())

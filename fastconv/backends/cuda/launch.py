@@ -19,7 +19,7 @@ import numpy as np
 
 from ... import config
 from ...errors import DeviceError, mismatch
-from . import driver
+from . import driver, kernel_cache
 
 MAX_GRID = 65535  # of blocks along y and z
 _BLOCKS_A_PROCESSOR = 8  # of 256 threads: what a grid-stride loop is spread over
@@ -41,9 +41,12 @@ class Machine:
         self.processors = cuda.get_current_device().MULTIPROCESSOR_COUNT
         self.capability = cuda.get_current_device().compute_capability
 
-    def compile(self, kernel: Callable) -> Any:
-        """Return what ``[grid, block, stream]`` can be asked of; ``kernel.options`` are jit's."""
-        return self.cuda.jit(cache=True, **getattr(kernel, "options", {}))(kernel)
+    def compile(self, kernel: Callable, identity: str) -> Any:
+        """Return what ``[grid, block, stream]`` can be asked of; ``kernel.options`` are jit's, ``identity`` says what
+        the kernel is called on disk."""
+        compiled = self.cuda.jit(**getattr(kernel, "options", {}))(kernel)
+        compiled._cache = kernel_cache.KernelCache(identity, self.capability)
+        return compiled
 
     def note(self, make: Callable, key: tuple, compiled: Any) -> None:
         """Called before each launch with what is started."""
@@ -242,7 +245,7 @@ def made(make: Callable, key: tuple) -> Any:
     found = make.compiled.get((type(here), *key))
     if found is None:
         _equip(make, here)
-        found = here.compile(make(*key))
+        found = here.compile(make(*key), kernel_cache.identity(f"{make.__module__}.{make.__name__}", key))
         make.compiled[(type(here), *key)] = found
     here.note(make, key, found)
     return found

@@ -89,7 +89,7 @@ class Recorder(launch.Machine):
         self.kernels: dict[Launch, Callable] = {}
         self._origins: dict[Callable, tuple[str, tuple]] = {}
 
-    def compile(self, kernel: Callable) -> Callable:
+    def compile(self, kernel: Callable, identity: str) -> Callable:
         return kernel
 
     def note(self, make: Callable, key: tuple, kernel: Callable) -> None:
@@ -155,22 +155,39 @@ def _pretended(capability: tuple[int, int]) -> Iterator[None]:
 def usage(recorded: Launch, kernel: Callable, capabilities: Sequence[tuple[int, int]]) -> list[Usage]:
     """Compile a kernel for the lowest of some compute capabilities, as (8, 0), assemble it for each of them, and return
     what it uses there."""
+    ptx = _ptx(recorded, kernel, min(capabilities))
+    said = [_assembled(recorded.name, ptx, "sm_{}{}".format(*capability))[1] for capability in capabilities]
+    found = [{field: pattern.search(text) for field, pattern in _USED.items()} for text in said]
+    return [Usage(**{field: int(match[1]) if match else 0 for field, match in each.items()}) for each in found]
+
+
+def machine_code(
+    recorded: Launch, kernel: Callable, capability: tuple[int, int], architectures: Sequence[str]
+) -> tuple[str, list[bytes]]:
+    """Compile a kernel for a compute capability; return its entry's name, and machine code for each architecture."""
+    ptx = _ptx(recorded, kernel, capability)
+    entry = re.search(r"\.entry\s+([\w$]+)", ptx)[1]
+    return entry, [_assembled(recorded.name, ptx, architecture)[0] for architecture in architectures]
+
+
+def _ptx(recorded: Launch, kernel: Callable, capability: tuple[int, int]) -> str:
     from numba import cuda
 
     bounds = getattr(kernel, "options", {}).get("launch_bounds")
-    with _pretended(min(capabilities)):
-        ptx, _ = cuda.compile_ptx(kernel, recorded.types, cc=min(capabilities), launch_bounds=bounds)
+    with _pretended(capability):
+        return cuda.compile_ptx(kernel, recorded.types, cc=capability, launch_bounds=bounds)[0]
+
+
+def _assembled(name: str, ptx: str, architecture: str) -> tuple[bytes, str]:
+    """Return machine code, and what ptxas says of it."""
+    if ptxas() is None:
+        raise DeviceError(mismatch("cuda", "ptxas (pip install nvidia-cuda-nvcc, part of fastconv[cuda13])", "none"))
     with TemporaryDirectory() as folder:
         source = Path(folder) / "kernel.ptx"
         source.write_text(ptx)
-        return [_assembled(recorded.name, source, capability) for capability in capabilities]
-
-
-def _assembled(name: str, source: Path, capability: tuple[int, int]) -> Usage:
-    target = "-arch=sm_{}{}".format(*capability)
-    command = [str(ptxas()), target, "-v", str(source), "-o", str(source.with_suffix(".cubin"))]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    if run.returncode:
-        raise DeviceError(mismatch(f"ptxas for {name}", "PTX that it takes", run.stderr.strip()))
-    found = {field: pattern.search(run.stderr) for field, pattern in _USED.items()}
-    return Usage(**{field: int(match[1]) if match else 0 for field, match in found.items()})
+        code = source.with_suffix(".cubin")
+        command = [str(ptxas()), f"-arch={architecture}", "-v", str(source), "-o", str(code)]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        if run.returncode:
+            raise DeviceError(mismatch(f"ptxas for {name}", "PTX that it takes", run.stderr.strip()))
+        return code.read_bytes(), run.stderr

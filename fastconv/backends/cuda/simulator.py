@@ -34,7 +34,7 @@ class Simulator(launch.Machine):
         self.numba, self.cuda, self.math = cuda, _ThreadView(), _SimulatedMath()
         self.stream = cuda.stream()
 
-    def compile(self, kernel: Callable) -> Any:
+    def compile(self, kernel: Callable, identity: str) -> Any:
         return self.numba.jit(kernel)
 
     def inline(self, function: Callable) -> Callable:

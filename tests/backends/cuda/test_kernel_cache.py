@@ -1,0 +1,157 @@
+"""Compiled kernels on disk: names that every process finds again, and that change with any source; what comes back."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastconv import config
+from fastconv.backends.cuda import dropout, kernel_cache, launch, optim, product, recorder
+from fastconv.backends.cuda.backend import CudaBackend
+
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason="numba-cuda is missing: [cuda13]"),
+    pytest.mark.skipif(config.cuda_simulated(), reason="numba simulates, it does not compile"),
+]
+needs_ptxas = pytest.mark.skipif(recorder.ptxas() is None, reason="ptxas is missing: [cuda13]")
+ARCHITECTURES = list(kernel_cache.ARCHITECTURES.values())
+NAMES = """
+import numpy as np
+from fastconv.backends.cuda import kernel_cache, launch, recorder
+from fastconv.backends.cuda.backend import CudaBackend
+with launch.use(recorder.Recorder()) as machine:
+    backend = CudaBackend()
+    x = backend.from_numpy(np.zeros((8, 8), np.float32))
+    backend.linear_forward(x, x, None)
+    backend.mse_forward(x, x)
+    numbers = dict(lr=0.1, beta1=0.9, beta2=0.9, eps=1.0, weight_decay=0.0, decoupled=False)
+    backend.adam_step([x], [x], [x], [x], step=1, **numbers)
+    backend.bce_with_logits_backward(x, x, x, None, None)
+for launched in machine.kernels:
+    print(kernel_cache.digest(kernel_cache.identity(launched.name, launched.key), launched.types))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTCONV_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(kernel_cache, "PREBUILT", tmp_path / "prebuilt")
+    kernel_cache.stamp.cache_clear()
+    yield tmp_path
+    kernel_cache.stamp.cache_clear()
+
+
+def recorded(call):
+    """Return the kernel that ``call(backend)`` starts first, as the recorder knows it."""
+    with launch.use(recorder.Recorder()) as machine:
+        call(CudaBackend())
+    return next(iter(machine.kernels.items()))
+
+
+def test_every_process_gives_a_kernel_the_same_name():
+    """Also where intrinsics are in it, whose names numba makes up anew in each process."""
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", NAMES], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3],
+        ).stdout.split()
+        for _ in range(2)
+    ]  # fmt: skip
+    assert len(set(runs[0])) == len(runs[0]) >= 4
+    assert runs[0] == runs[1]
+
+
+def test_functions_in_a_key_are_told_apart_by_what_they_enclose():
+    def make(inner):
+        def outer():
+            return inner
+
+        return outer
+
+    texts = {kernel_cache.text((float, make(inner))) for inner in (optim.sgd, optim.adam, 1, "1")}
+    assert len(texts) == 4
+    assert not [text for text in texts if " at 0x" in text]
+
+
+def test_a_change_of_any_source_changes_every_name(folder, monkeypatch):
+    files = []
+    for path in kernel_cache.sources():
+        files.append(folder / path.name)
+        files[-1].write_bytes(path.read_bytes())
+    assert {Path(module.__file__).name for module in (dropout, product, launch)} <= {file.name for file in files}
+    monkeypatch.setattr(kernel_cache, "sources", lambda: sorted(files))
+    seen = []
+    for change in (None, "index.py", "scalars.py", "launch.py"):
+        if change:
+            with (folder / change).open("a") as file:
+                file.write("# changed\n")
+        kernel_cache.stamp.cache_clear()
+        seen.append(kernel_cache.digest("optim.sgd (float)", ()))
+    assert len(set(seen)) == 4
+
+
+def test_types_and_keys_are_in_the_name(folder):
+    names = [kernel_cache.digest(identity, types) for identity in "ab" for types in ((), ("x",), ("y",))]
+    assert len(set(names)) == 6
+    assert kernel_cache.digest("a", ["x"]) == names[1]
+
+
+@needs_ptxas
+@pytest.mark.parametrize("capability", [(8, 9), (9, 0), (12, 0)])
+def test_a_kernel_comes_back_to_the_dispatcher_without_a_device(folder, monkeypatch, capability):
+    """From the folder of the wheel where its architecture is among those, else from the user's."""
+    launched, kernel = recorded(lambda backend: backend.dropout_mask((5,), 0.5, (1, 2)))
+    entry, codes = recorder.machine_code(launched, kernel, (8, 0), ARCHITECTURES)
+    assert all(code.startswith(b"\x7fELF") and entry.encode() in code for code in codes)
+    identity = kernel_cache.identity(launched.name, launched.key)
+    name = kernel_cache.digest(identity, launched.types)
+    for architecture, code in zip(ARCHITECTURES, codes, strict=True):
+        kernel_cache.write(kernel_cache.PREBUILT / architecture / name, kernel_cache.packed(entry, code))
+    *first, own = kernel_cache.places(name, capability)
+    kernel_cache.write(own, kernel_cache.packed(entry, b"own"))
+    machine = recorder.Recorder()
+    machine.capability = capability
+    compiled = launch.Machine.compile(machine, kernel, identity)
+    monkeypatch.setattr(compiled, "_can_compile", False)
+    monkeypatch.setattr(kernel_cache.KernelCache, "save_overload", None)
+    found = compiled.compile(launched.types)
+    wanted = {8: codes[0], 9: codes[1], 10: codes[2]}.get(capability[0], b"own")
+    assert len(first) == (capability[0] in kernel_cache.ARCHITECTURES)
+    assert found.library.get_cubin(kernel_cache.numba_capability(capability)) == wanted
+    assert (found.entry_name, found.argument_types) == (entry, launched.types)
+
+
+def test_what_was_compiled_is_kept_and_found(folder):
+    class Library:
+        def get_cubin(self, capability):
+            assert capability == (9, 0, "a")
+            return b"code\nof a machine"
+
+    class Kernel:
+        entry_name, library = "entry", Library()
+
+    first, second = (kernel_cache.KernelCache("a", (9, 0)) for _ in range(2))
+    assert first.load_overload((), None) is None
+    first.save_overload((), Kernel())
+    found = second.load_overload((), None)
+    assert (found.entry_name, found.library.get_cubin((9, 0, "a"))) == ("entry", b"code\nof a machine")
+    assert Path(first.cache_path).is_dir()
+    (file,) = (path for path in Path(first.cache_path).rglob("*") if path.is_file())
+    file.write_bytes(b"{not whole")
+    assert second.load_overload((), None) is None
+    assert re.fullmatch("[0-9a-f]{32}", file.name)
+
+
+def test_a_cache_that_cannot_be_written_to_is_no_error(folder, monkeypatch):
+    (folder / "file").touch()
+    monkeypatch.setenv("FASTCONV_CACHE", str(folder / "file"))
+
+    class Kernel:
+        entry_name = "entry"
+        library = type("Library", (), {"get_cubin": lambda self, capability: b""})()
+
+    kernel_cache.KernelCache("a", (9, 0)).save_overload((), Kernel())
