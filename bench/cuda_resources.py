@@ -30,6 +30,7 @@ CONVOLUTIONS = (
     ((2, 32, 56, 56), (32, 1, 3, 3), {"padding": 1, "groups": 32}),
     ((2, 8, 16, 16), (8, 4, 3, 3), {"padding": 1, "groups": 2}),
     ((64, 128, 28, 28), (128, 128, 3, 3), {"padding": 1, "compute": "bf16"}),
+    ((64, 128, 28, 28), (128, 128, 3, 3), {"padding": 1, "compute": "tf32"}),
     ((32, 64, 8, 28, 28), (128, 64, 3, 3, 3), {"padding": 1}),
     ((1, 4, 6, 6), (4, 4, 3, 3), {"padding": 1}),
 )
@@ -153,8 +154,10 @@ def _convolutions(backend: CudaBackend, array) -> None:
     naive.conv_backward_weight(dy, x, geometry)
     for n, i, o in ((64, 1024, 256), (64, 256, 10), (1, 1024, 256)):
         x, w, dy = array(n, i), array(o, i), array(n, o)
-        backend.linear_forward(x, w, None), backend.linear_forward(x, w, array(o))
-        backend.linear_backward_input(dy, w), backend.linear_backward_weight(dy, x)
+        backend.linear_forward(x, w, None)
+        for compute in ("float32", "bf16", "tf32"):
+            backend.linear_forward(x, w, array(o), False, compute)
+            backend.linear_backward_input(dy, w, compute), backend.linear_backward_weight(dy, x, compute)
 
 
 def recorded(dtypes: tuple[str, ...] = DTYPES) -> recorder.Recorder:

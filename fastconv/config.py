@@ -11,7 +11,7 @@ from pathlib import Path
 from .errors import ArgumentError, mismatch
 
 _BACKENDS = ("cpu", "reference")
-COMPUTE = ("float32", "bf16")
+COMPUTE = ("float32", "bf16", "tf32")
 ISAS = ("scalar", "avx2", "avx512", "neon", "avx512_bf16")
 
 
@@ -38,7 +38,7 @@ def exact() -> bool:
 
 
 def compute() -> str:
-    """FASTCONV_COMPUTE: in which numbers float32 operands are multiplied, ``float32`` (default) or ``bf16``."""
+    """FASTCONV_COMPUTE: in which numbers float32 operands are multiplied, ``float32`` (default), ``bf16``, ``tf32``."""
     return _choice("FASTCONV_COMPUTE", COMPUTE, "float32")
 
 

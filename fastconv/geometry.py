@@ -62,7 +62,7 @@ class ConvGeometry:
     dilation: Axes
     output: Axes
     exact: bool = False  # only algorithms that sum the products themselves: no Winograd
-    compute: str = "float32"  # 'bf16': float32 operands may be rounded to bfloat16 before they are multiplied
+    compute: str = "float32"  # float32 operands may be rounded before they are multiplied: 'bf16', or on GPUs 'tf32'
     whole: ConvGeometry | None = None  # this is a window of that one: its kernel runs, so that the bits are the same
     input_shape: tuple[int, ...] = _derived()
     output_shape: tuple[int, ...] = _derived()

@@ -15,7 +15,7 @@ _mode: ContextVar[str] = ContextVar("fastconv_compute", default=_FIRST)
 
 
 def compute_mode() -> str:
-    """Return the mode that holds now, in this thread: 'float32' or 'bf16'."""
+    """Return the mode that holds now, in this thread: 'float32', 'bf16' or 'tf32'."""
     return _mode.get()
 
 
@@ -29,8 +29,12 @@ class compute:
     gradient is computed in the mode of the forward pass. A mode that is set is that of the thread; FASTCONV_COMPUTE
     is the first one of each.
 
+    With 'tf32' a GPU whose tensor cores know TF32 (compute capability 8.0 and newer) may round them to TF32 (11 bits of
+    precision, ties away from zero), in the same layers. The CPU, and other GPUs, multiply float32 then: the mode allows
+    rounding, it does not ask for it, so that one program runs everywhere.
+
     Raises:
-        ArgumentError: another mode than 'float32' or 'bf16'.
+        ArgumentError: another mode than 'float32', 'bf16' or 'tf32'.
 
     >>> with compute("bf16"):
     ...     compute_mode()

@@ -15,7 +15,7 @@ extern const fc_kernels scalar_tables[FC_DTYPE_COUNT];
 #if defined(FC_X86)
 extern const fc_kernels avx2_tables[FC_DTYPE_COUNT];
 extern const fc_kernels avx512_tables[FC_DTYPE_COUNT];
-extern const fc_kernels avx512_bf16_tables[FC_DTYPE_COUNT];
+void avx512_bf16_pairs(fc_kernels* table);
 #elif defined(__aarch64__) || defined(_M_ARM64)
 extern const fc_kernels neon_tables[FC_DTYPE_COUNT];
 #endif
@@ -64,6 +64,15 @@ bool x86_runs(int isa) {
     const bool avx512bw = seven.ebx >> 30 & 1, avx512_bf16 = seven.eax >= 1 && (cpuid(7, 1).eax >> 5 & 1);
     return avx512bw && avx512_bf16;
 }
+
+// The tables of AVX-512, with kernels of pairs of their own for float32.
+const fc_kernels* avx512_bf16_tables() {
+    static const struct Tables {
+        fc_kernels of[FC_DTYPE_COUNT];
+        Tables() : of{avx512_tables[FC_F32], avx512_tables[FC_F64]} { avx512_bf16_pairs(&of[FC_F32]); }
+    } tables;
+    return tables.of;
+}
 #endif
 
 const fc_kernels* tables(int isa) {
@@ -72,7 +81,7 @@ const fc_kernels* tables(int isa) {
 #if defined(FC_X86)
         case FC_AVX2: return x86_runs(FC_AVX2) ? avx2_tables : nullptr;
         case FC_AVX512: return x86_runs(FC_AVX512) ? avx512_tables : nullptr;
-        case FC_AVX512_BF16: return x86_runs(FC_AVX512_BF16) ? avx512_bf16_tables : nullptr;
+        case FC_AVX512_BF16: return x86_runs(FC_AVX512_BF16) ? avx512_bf16_tables() : nullptr;
 #elif defined(__aarch64__) || defined(_M_ARM64)
         case FC_NEON: return neon_tables;
 #endif

@@ -17,7 +17,23 @@ constexpr fc_kernels make_table() {
     };
 }
 
+// The kernels that multiply pairs, in a table that is filled: what an instruction set with such products has of its own.
+template <class V>
+void put_pairs(fc_kernels* table) {
+    table->conv_tile_pairs = &conv_tile_pairs<V>;
+    table->outer_tile_pairs = &outer_tile_pairs<V>;
+    table->pair_columns = &pair_columns<V>;
+    table->pair_rows = &pair_rows<V>;
+    table->pack_pairs = &pack_pairs<V>;
+}
+
 }  // namespace fastconv
+
+#define FC_DEFINE_PAIRS(target)                                                          \
+    namespace fastconv {                                                                 \
+    void target##_pairs(fc_kernels* table);                                              \
+    void target##_pairs(fc_kernels* table) { put_pairs<target::VecF32>(table); }         \
+    }
 
 #define FC_DEFINE_TABLES(target)                                                        \
     namespace fastconv {                                                                \

@@ -100,7 +100,8 @@ def follow(verdicts: dict[str, str]) -> None:
 
 def explain(verb: str, geometry: ConvGeometry, dtype: str) -> str:
     """Return one line for ``verb``: the kernel that runs, and why those before it do not."""
-    passed, itemsize = [], np.dtype(dtype).itemsize
+    passed = ["not tf32: a number of GPUs"] if geometry.compute == "tf32" else []
+    itemsize = np.dtype(dtype).itemsize
     runs = chosen(verb, geometry, itemsize)
     by_verdict = ", tuned" if tuned.choice(verb, geometry, itemsize) == runs.name else ""
     for candidate in CANDIDATES[verb]:

@@ -12,6 +12,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -114,10 +115,8 @@ class KernelCache:
     def save_overload(self, types: Any, kernel: Any) -> None:
         """Keep a kernel that was compiled; a folder that cannot be written to is no error."""
         *_, path = places(digest(self.identity, types), self.capability)
-        try:
+        with suppress(OSError):
             write(path, packed(kernel.entry_name, kernel.library.get_cubin(numba_capability(self.capability))))
-        except OSError:
-            pass
 
     def flush(self) -> None:
         """Nothing to forget: names change with what they stand for."""

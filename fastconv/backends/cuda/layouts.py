@@ -2,7 +2,7 @@
 
 In *lanes* a thread reads rows and columns 16 bytes at a time and multiplies all pairs. In *fragments* a warp does that
 together, on tensor cores (``mma.sync``, compute capability 8.0 and later): their operands are rounded to bfloat16 or
-TF32, their sums are float32. Where there are no such cores, lanes round to bfloat16.
+TF32, their sums are float32. Where there are no such cores, lanes round to bfloat16; in the simulator to TF32 too.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _rounded(compute: str) -> Callable:
     if compute == "float32":
         return launch.inline(_itself)
     if launch.machine().simulated:
-        return _to_bfloat16
+        return {"bf16": _to_bfloat16, "tf32": _to_tf32}[compute]
     bits, number = _bits()
 
     def rounded(x):
@@ -118,6 +118,12 @@ def _to_bfloat16(x: Any) -> Any:
     word = int(np.float32(x).view(np.uint32))
     even = (word + 0x7FFF + (word >> 16 & 1)) & 0xFFFF0000
     return x if x != x else np.uint32(even).view(np.float32)
+
+
+def _to_tf32(x: Any) -> Any:
+    """To nearest, ties away from zero, as the instruction does; for the simulator."""
+    word = int(np.float32(x).view(np.uint32))
+    return x if x != x or np.isinf(x) else np.uint32((word + 0x1000) & 0xFFFFE000).view(np.float32)
 
 
 # --------------------------------------------------------------------------------------------- fragments

@@ -14,7 +14,7 @@ from .product import Form, run
 def linear_forward(
     x: DeviceArray, w: DeviceArray, b: DeviceArray | None, frozen: bool | dict = False, compute: str = "float32"
 ) -> DeviceArray:
-    compute = compute if x.itemsize == 4 else "float32"
+    compute = tiles.taken_up(compute, x.itemsize)
     (n, depth), outputs = x.shape, w.shape[0]
     y = empty((n, outputs), x.dtype)
     tile = tiles.pick(n, outputs, 1, x.itemsize, compute)
@@ -25,7 +25,7 @@ def linear_forward(
 
 
 def linear_backward_input(dy: DeviceArray, w: DeviceArray, compute: str = "float32") -> DeviceArray:
-    compute = compute if dy.itemsize == 4 else "float32"
+    compute = tiles.taken_up(compute, dy.itemsize)
     (n, depth), inputs = dy.shape, w.shape[1]
     dx = empty((n, inputs), dy.dtype)
     tile = tiles.pick(n, inputs, 1, dy.itemsize, compute)
@@ -36,7 +36,7 @@ def linear_backward_input(dy: DeviceArray, w: DeviceArray, compute: str = "float
 
 
 def linear_backward_weight(dy: DeviceArray, x: DeviceArray, compute: str = "float32") -> DeviceArray:
-    compute = compute if x.itemsize == 4 else "float32"
+    compute = tiles.taken_up(compute, x.itemsize)
     (depth, outputs), inputs = dy.shape, x.shape[1]
     tile, parts, part = tiles.pick_parts(outputs, inputs, depth, 1, x.itemsize, compute)
     sums = empty((parts, outputs * inputs), x.dtype)

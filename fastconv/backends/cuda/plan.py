@@ -4,7 +4,8 @@
   tile would be mostly empty.
 * ``tiles``: a product in tiles of shared memory, the tile picked by ``tiles.py``. Kernels of one position without
   stride and padding are plain products of matrices, read where they lie.
-* ``bf16``: those tiles with operands rounded to bfloat16, on tensor cores where there are any; in that compute mode.
+* ``bf16``, ``tf32``: those tiles with operands rounded, on tensor cores; in the compute mode of that name. Where there
+  are none, bfloat16 is rounded in software and TF32 is declined.
 * ``naive``: a thread an output, in 64 bits: samples of 2**30 elements and more.
 
 The choice depends on the geometry without its batch, and on the numbers' size.
@@ -23,11 +24,14 @@ from ...geometry import ConvGeometry, PoolGeometry
 from . import conv_backward_input as backward_input
 from . import conv_backward_weight as backward_weight
 from . import conv_forward as forward
-from . import correlate, naive, narrow
+from . import correlate, naive, narrow, tiles
 from .activation import relu_forward
 from .array import DeviceArray
 from .launch import MAX_GRID
 from .scalars import LIMIT
+
+
+ROUNDED = ("bf16", "tf32")  # compute modes other than float32
 
 
 class Candidate(NamedTuple):
@@ -59,11 +63,13 @@ def _tiles_decline(geometry: ConvGeometry, itemsize: int) -> str | None:
     return _too_large(geometry)
 
 
-def _bf16_declines(geometry: ConvGeometry, itemsize: int) -> str | None:
-    if geometry.compute != "bf16":
+def _rounded_declines(mode: str, geometry: ConvGeometry, itemsize: int) -> str | None:
+    if geometry.compute != mode:
         return f"compute mode {geometry.compute}"
     if itemsize != 4:
         return "float64 keeps its precision"
+    if tiles.taken_up(mode, itemsize) != mode:
+        return "no tensor cores, which compute capability 8.0 has"
     return _too_large(geometry)
 
 
@@ -75,7 +81,10 @@ def _candidates(run: Callable, by_pixels: Callable, by_tiles: Callable) -> tuple
     verb = run.__name__
     return (
         Candidate("narrow", partial(run, way=by_pixels), partial(_narrow_declines, verb)),
-        Candidate("bf16", partial(run, way=partial(by_tiles, compute="bf16")), _bf16_declines),
+        *(
+            Candidate(mode, partial(run, way=partial(by_tiles, compute=mode)), partial(_rounded_declines, mode))
+            for mode in ROUNDED
+        ),
         Candidate("tiles", partial(run, way=by_tiles), _tiles_decline),
         Candidate("naive", getattr(naive, verb), _never),
     )
@@ -125,7 +134,9 @@ def explain(verb: str, geometry: ConvGeometry, dtype: str) -> str:
         if reason is None:
             why = "; ".join(passed) or "first choice"
             return f"{verb}: {candidate.name} (cuda, {dtype}, {geometry.flops / 1e6:.4g} MFLOP): {why}"
-        if candidate.name != "bf16" or geometry.compute == "bf16":  # where it is not asked for it is not news
+        if (
+            candidate.name not in ROUNDED or geometry.compute == candidate.name
+        ):  # where it is not asked for it is not news
             passed.append(f"not {candidate.name}: {reason}")
     raise LookupError(verb)
 

@@ -44,6 +44,13 @@ def cores(compute: str) -> bool:
     return compute != "float32" and not here.simulated and here.capability >= (8, 0)
 
 
+def taken_up(compute: str, itemsize: int) -> str:
+    """Return the mode in which products run: float64 keeps its precision, and TF32 is for tensor cores alone (which the
+    simulator pretends to have)."""
+    there = launch.machine().capability >= (8, 0)
+    return compute if itemsize == 4 and (compute != "tf32" or there) else "float32"
+
+
 def candidates(itemsize: int, compute: str = "float32") -> tuple[tuple[Tile, float], ...]:
     if launch.machine().simulated:
         return _SIMULATED
