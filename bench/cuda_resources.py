@@ -78,6 +78,7 @@ def call_every_verb(backend: CudaBackend, dtype: str) -> None:
     for criterion in ("gini", "error") if dtype == "float64" else ():
         backend.best_splits(array(3, 9, kind="uint8"), array(9), (0, 4, 9), criterion)
     _optimisers(backend, array)
+    _in_a_graph(backend, dtype)
     _convolutions(backend, array)
 
 
@@ -136,6 +137,18 @@ def _optimisers(backend: CudaBackend, array) -> None:
     for decoupled in (False, True):
         backend.adam_step(p, p, p, p, step=1, lr=0.1, beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=0.1,
                           decoupled=decoupled)  # fmt: skip
+
+
+def _in_a_graph(backend: CudaBackend, dtype: str) -> None:
+    """What takes numbers from memory there."""
+
+    def step() -> bool:
+        _optimisers(backend, lambda *shape: backend.empty(shape, dtype))
+        backend.dropout_mask((5,), 0.5, (1, 2))
+        return True
+
+    if backend.captured(step, []) is None:
+        raise RuntimeError("the step of an optimiser was not captured")
 
 
 def _convolutions(backend: CudaBackend, array) -> None:

@@ -29,6 +29,7 @@ needs_tree = pytest.mark.skipif(not (TREE / "csrc" / "simd").is_dir(), reason="t
 SEAMS = {"errors", "config", "arguments", "geometry", "resampling"}
 RECORDS = {"errors", "config", "tensor"}
 LAYERS = {"precision", "functional", "nn"}
+STEPS = {"random", "optim", "backends"}
 ALLOWED = {
     "errors": set(),
     "config": {"errors"},
@@ -55,7 +56,7 @@ ALLOWED = {
     "plots": {"errors", "arguments", "tensor", "nn", "inspection", "data"},
     "onnx": {*SEAMS, "tensor", "functional", "nn", "data", "graph", "backends", "fastconv"},
     "data": {"errors", "config", "arguments", "resampling", "backends"},
-    "training": {*RECORDS, *LAYERS, "random", "optim", "models", "data", "interop", "onnx", "plots", "fastconv"},
+    "training": {*RECORDS, *LAYERS, *STEPS, "models", "data", "interop", "onnx", "plots", "fastconv"},
     "interop": {"errors", "tensor", "data"},
     "estimator": {"errors"},
     "rbm": {"errors", "arguments", "estimator", "nn", "backends"},

@@ -24,8 +24,8 @@ def explain(op: str, input: Sequence[int], weight: Sequence[int], *, dtype: str 
         op: ``'conv1d'`` to ``'conv3d'``, ``'conv_transpose1d'`` to ``'conv_transpose3d'``, or ``'conv_unit'``.
         input, weight: the shapes, as for the function of that name.
         dtype: 'float32' or 'float64'.
-        options: stride, padding, exact and so on, as for the function of that name; compute, 'float32', 'bf16' or 'tf32',
-            instead of the mode that holds now.
+        options: stride, padding, exact and so on, as for the function of that name; compute, 'float32', 'bf16' or
+            'tf32', instead of the mode that holds now.
 
     Raises:
         ArgumentError: an operation that is not a convolution. ShapeError: shapes that do not fit.

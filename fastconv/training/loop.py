@@ -22,6 +22,7 @@ from . import inference, networks
 from .config import Config
 from .problem import pose
 from .progress import Progress
+from .stepping import Stepper
 from .task import criterion as criterion
 
 
@@ -41,6 +42,7 @@ class Run:
             networks.require_fit(config.model, self.model, inputs)
         self.model.to(config.device)
         self.optimizer = _optimizer(config, self.model.parameters())
+        self.stepper = Stepper(self.model, self.optimizer, self.task, config.device)
         self.schedule = _schedule(config, self.optimizer, len(self.batches))
         self.history: list[dict[str, Any]] = []
         self.epoch = self.batch = 0  # finished epochs, finished batches of the next
@@ -114,13 +116,9 @@ class Run:
         Args:
             x: the network's input, or a tuple of them.
         """
-        output = self.model(*inference.inputs(x, self.config.device))
-        loss = self.task.loss(output, target)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
+        loss, output = self.stepper(x, target)
         self.schedule.step()
-        return loss.item(), self.task.tally(output.numpy(), target)
+        return loss, self.task.tally(output, target)
 
     def _train_epoch(self, progress: Progress, stop: Callable[[], bool]) -> bool:
         label = f"epoch {self.epoch + 1}/{self.config.epochs}"

@@ -10,6 +10,7 @@ from .. import functional as F
 from ..errors import ArgumentError, mismatch
 from ..tensor import Tensor, converted
 
+_UNKNOWN = -100  # what cross-entropy leaves out
 Loss = Callable[[Tensor, np.ndarray], Tensor]
 
 
@@ -24,11 +25,22 @@ class Classify:
             wanted = f"loss {' or '.join(self.losses)} to {type(self).__name__.lower()}"
             raise ArgumentError(mismatch("train", wanted, repr(loss)))
         self.loss = self.losses[loss](classes)
+        self._name, self._classes = loss, classes
         self.is_mean = loss != "half-sse"  # over the samples of a batch; else a sum
 
     def tally(self, output: np.ndarray, target: np.ndarray) -> float:
         """Return the sum over the samples of the score of each."""
         return int((output.argmax(axis=1) == target).sum())
+
+    def taken(self, target: np.ndarray, dtype: np.dtype) -> np.ndarray | None:
+        """Return the array that the loss of outputs of a dtype takes to a device; None if it takes several, or if a
+        target is no class."""
+        known = (target >= 0) & (target < self._classes) | (target == _UNKNOWN)
+        if self._name == "cross-entropy" and known.all():
+            return target.astype(np.int64).reshape(len(target), -1)
+        if self._name == "half-sse" and known.all() and (target >= 0).all():
+            return np.eye(self._classes, dtype=dtype)[target]
+        return None
 
     def kept(self, output: np.ndarray) -> np.ndarray:
         """Return what is kept of the outputs on data that are not trained on."""

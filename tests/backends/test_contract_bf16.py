@@ -198,7 +198,7 @@ def test_the_mode_holds_in_its_block_and_may_be_set():
         pass
     assert fastconv.compute_mode() == "float32"
     for wrong in ("fp16", None, 16):
-        with pytest.raises(ArgumentError, match="compute: expected one of float32, bf16, got"):
+        with pytest.raises(ArgumentError, match="compute: expected one of float32, bf16, tf32, got"):
             fastconv.compute(wrong)
     assert fastconv.compute_mode() == "float32"
 

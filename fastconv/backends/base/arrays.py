@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...errors import DeviceError
@@ -45,6 +45,14 @@ class Arrays:
     def all_within(self, array: Array, low: int, high: int) -> bool:
         """Whether every element of an array of integers lies in [low, high)."""
         raise self._missing("all_within")
+
+    def captured(self, step: Callable[[], Any], arrays: Sequence[Any]) -> Any:
+        """Run ``step()``, which takes these NumPy arrays to the device in this order, and return what repeats its work
+        on other arrays without Python's: ``graph(arrays, keys, update)``, see backends/cuda/graphs.py.
+
+        None where a device, or the step, does not allow it; the step is then to be run as usual.
+        """
+        raise self._missing("captured")
 
     def explain(self, verb: str, geometry: ConvGeometry, dtype: str) -> str:
         """Say which kernel would run ``verb`` for this geometry, and why."""

@@ -162,6 +162,8 @@ def from_numpy(array: np.ndarray) -> DeviceArray:
     array = np.asarray(array)
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
+    if (capture := launch.capture.get()) is not None:
+        return capture.upload(array)
     out = empty(array.shape, array.dtype)
     if array.size:
         source = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
@@ -171,6 +173,8 @@ def from_numpy(array: np.ndarray) -> DeviceArray:
 
 def to_numpy(array: DeviceArray) -> np.ndarray:
     """Return a copy on the host, when all work before it is done."""
+    if (capture := launch.capture.get()) is not None:
+        capture.download(array)
     out = np.empty(array.shape, array.dtype)
     if array.size:
         start = array._offset

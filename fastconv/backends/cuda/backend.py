@@ -8,6 +8,7 @@ from . import (
     array,
     dropout,
     exchange,
+    graphs,
     group_norm,
     launch,
     linear,
@@ -45,6 +46,7 @@ class CudaBackend(Backend):
     steppable = staticmethod(array.steppable)
     may_share_memory = staticmethod(array.may_share_memory)
     all_within = staticmethod(shape.all_within)
+    captured = staticmethod(graphs.captured)
     synchronize = staticmethod(launch.synchronize)
     empty_cache = staticmethod(memory.empty_cache)
     adopt = staticmethod(exchange.take_interface)

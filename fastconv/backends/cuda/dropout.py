@@ -32,12 +32,18 @@ def high_word(a: np.uint64, b: np.uint64) -> np.uint64:
 
 
 @launch.factory
-def mask(words: int) -> Callable:
-    """Philox4x64-10 (Salmon et al. 2011): each counter, from 1 on as NumPy counts, gives four words."""
+def mask(words: int, held: bool) -> Callable:
+    """Philox4x64-10 (Salmon et al. 2011): each counter, from 1 on as NumPy counts, gives four words.
+
+    ``held``: the key lies in memory, for a graph.
+    """
     high = launch.inline(high_word)
     zero, one = _word(0), _word(1)
 
-    def kernel(kept, count, key0, key1, threshold):
+    taken = launch.inline(launch.from_memory if held else launch.as_given)
+
+    def kernel(kept, key, count, key0, key1, threshold):
+        key0, key1 = taken(key, 0, key0), taken(key, 1, key1)
         for block in range(cuda.grid(1), (count + words - 1) // words, cuda.gridsize(1)):
             c0, c1, c2, c3 = _word(block) + one, zero, zero, zero
             k0, k1 = key0, key1
@@ -61,7 +67,10 @@ def mask(words: int) -> Callable:
 def dropout_mask(shape: Sequence[int], p: float, key: tuple[int, int]) -> DeviceArray:
     kept = empty(shape, bool)
     threshold = _word(int(p * 2.0**64))  # exact: the product only moves the exponent
-    launch.elements("dropout_mask", mask, (4,), -(-kept.size // 4), kept, kept.size, *map(_word, key), threshold)
+    capture = launch.capture.get()
+    held = None if capture is None else capture.numbers("dropout_mask", np.array(key, _word))
+    arguments = (kept if held is None else held, kept.size, *map(_word, key), threshold)
+    launch.elements("dropout_mask", mask, (4, held is not None), -(-kept.size // 4), kept, *arguments)
     return kept
 
 

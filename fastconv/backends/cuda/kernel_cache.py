@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -47,11 +48,9 @@ def sources() -> Iterator[Path]:
 @cache
 def stamp() -> str:
     """Return what all kernels have in common: a digest of their sources, and of what compiles them."""
-    import numba
     from numba import cuda
-    from numba_cuda import __version__ as numba_cuda
 
-    found = sha256(repr((numba.__version__, numba_cuda, cuda.runtime.get_version())).encode())
+    found = sha256(repr((version("numba"), version("numba-cuda"), cuda.runtime.get_version())).encode())
     for path in sources():
         found.update(b"\0" + path.name.encode() + b"\0" + path.read_bytes())
     return found.hexdigest()[:16]

@@ -117,6 +117,28 @@ class Machine:
         """Return foreign memory that has a ``__cuda_array_interface__`` as an array of numba's, without a copy."""
         return self.cuda.as_cuda_array(interface)
 
+    def begin(self) -> None:
+        """From now on keep what is started on the stream, and do not run it."""
+        from cuda.bindings import driver as api
+
+        _checked(api.cuStreamBeginCapture(int(stream()), api.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED))
+
+    def end(self) -> Callable[[], None]:
+        """Return what starts all that was kept since ``begin``, as one graph."""
+        from cuda.bindings import driver as api
+
+        handle = int(stream())
+        (graph,) = _checked(api.cuStreamEndCapture(handle))
+        (ready,) = _checked(api.cuGraphInstantiate(graph, 0))
+        _checked(api.cuGraphDestroy(graph))
+        return lambda: _checked(api.cuGraphLaunch(ready, handle)) and None
+
+    def copy_at_once(self, memory: Any, values: np.ndarray) -> None:
+        """Copy bytes to device memory past the stream, and wait for them."""
+        aside = self.cuda.stream()
+        memory[: len(values)].copy_to_device(values, stream=aside)
+        aside.synchronize()
+
     def wait_for(self, stream_number: int) -> None:
         """Wait until the work on a stream of another package is done."""
         known = {1: self.cuda.legacy_default_stream, 2: self.cuda.per_thread_default_stream}
@@ -126,6 +148,18 @@ class Machine:
     def stream_number(self) -> int | None:
         """The stream as the CUDA array interface and DLPack count them: a handle, 1 for the default one."""
         return int(stream()) or 1
+
+
+def _checked(answer: tuple) -> list[Any]:
+    """Return what a function of the driver gave besides its status.
+
+    Raises:
+        DeviceError: the status says that it failed.
+    """
+    status, *values = answer
+    if int(status):
+        raise DeviceError(mismatch("cuda", "a graph that the driver takes", str(status)))
+    return values
 
 
 @cache
@@ -194,6 +228,9 @@ def synchronize() -> None:
         machine().synchronize()
 
 
+# What stands between a step that is captured and the host, see graphs.py; None as a rule.
+capture: ContextVar[Any] = ContextVar("fastconv_cuda_capture", default=None)
+
 # ------------------------------------------------------------------------------------------------- kernels
 
 factories: dict[str, Callable] = {}  # every factory, by module and name: what must compile
@@ -237,6 +274,16 @@ def by_address(number: type) -> tuple[Callable, Callable]:
 
 def _equip(function: Callable, here: Machine) -> None:
     function.__globals__.update(cuda=here.cuda, math=here.math)
+
+
+def as_given(held: Any, i: Any, value: Any) -> Any:
+    """Inside kernels: a number that is an argument."""
+    return value
+
+
+def from_memory(held: Any, i: Any, value: Any) -> Any:
+    """Inside kernels: a number that a graph keeps in memory, and renews there."""
+    return held[i]
 
 
 def made(make: Callable, key: tuple) -> Any:

@@ -88,9 +88,14 @@ class Pool:
         try:
             return Lease(home.pop(), home)
         except IndexError:
-            return Lease(Piece(self._allocate(size), size), home)
+            return Lease(Piece(self.allocate(size), size), home)
 
-    def _allocate(self, nbytes: int) -> Any:
+    def allocate(self, nbytes: int) -> Any:
+        """Return memory that is none of the pool's.
+
+        Raises:
+            DeviceError: the device has too little.
+        """
         here = launch.machine()
         try:
             return here.allocate(nbytes)

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from . import launch
-from .array import DeviceArray, from_numpy
+from . import graphs, launch
+from .array import DeviceArray
 
 cuda: Any = None
 math: Any = None
@@ -43,24 +43,36 @@ def _table(addresses: tuple[tuple[int, ...], ...], sizes: tuple[int, ...], _mach
         for each, size in zip(addresses, sizes, strict=True)
         for start in range(0, size, _CHUNK)
     ]
-    return from_numpy(np.array(rows, np.int64))
+    return graphs.constant(np.array(rows, np.int64))
 
 
 def _step(op: str, make: Callable, key: tuple, lists: Sequence[Sequence[DeviceArray]], *numbers: Any) -> None:
-    """Start a kernel over the chunks of arrays that belong together, parameters first; empty ones are left out."""
+    """Start a kernel over the chunks of arrays that belong together, parameters first; empty ones are left out.
+
+    A graph keeps the numbers in memory, and renews them there without starting anything.
+    """
     together = [arrays for arrays in zip(*lists, strict=True) if arrays[0].size]
     if together:
         addresses = tuple(tuple(array.address for array in arrays) for arrays in together)
+        held, capture = None, launch.capture.get()
+        if capture is not None:
+            held = capture.numbers((op, key, addresses), np.array(numbers, key[0]))
+            if held is None:
+                return
         table = _table(addresses, tuple(arrays[0].size for arrays in together), launch.machine())
-        launch.blocks(op, make, key, len(table), launch.threads(), table, *numbers)
+        rates = table if held is None else held
+        launch.blocks(op, make, (*key, held is not None), len(table), launch.threads(), table, rates, *numbers)
 
 
 @launch.factory
-def sgd(number: type, momentum: bool, nesterov: bool, first: bool) -> Callable:
+def sgd(number: type, momentum: bool, nesterov: bool, first: bool, held: bool) -> Callable:
     load, store = launch.by_address(number)
+    taken = launch.inline(launch.from_memory if held else launch.as_given)
     columns = 5 if momentum else 4
 
-    def kernel(table, lr, share, fresh, decay):
+    def kernel(table, rates, lr, share, fresh, decay):
+        lr, share = taken(rates, 0, lr), taken(rates, 1, share)
+        fresh, decay = taken(rates, 2, fresh), taken(rates, 3, decay)
         row = cuda.blockIdx.x * columns
         param, grad, buffer = table[row], table[row + 1], table[row + 2]
         for i in range(table[row + columns - 2] + cuda.threadIdx.x, table[row + columns - 1], cuda.blockDim.x):
@@ -88,10 +100,14 @@ def sgd_step(
 
 
 @launch.factory
-def adam(number: type, decoupled: bool) -> Callable:
+def adam(number: type, decoupled: bool, held: bool) -> Callable:
     load, store = launch.by_address(number)
+    taken = launch.inline(launch.from_memory if held else launch.as_given)
 
-    def kernel(table, rate, correction, beta2, fresh1, fresh2, eps, decay, kept):
+    def kernel(table, rates, rate, correction, beta2, fresh1, fresh2, eps, decay, kept):
+        rate, correction, beta2 = taken(rates, 0, rate), taken(rates, 1, correction), taken(rates, 2, beta2)
+        fresh1, fresh2, eps = taken(rates, 3, fresh1), taken(rates, 4, fresh2), taken(rates, 5, eps)
+        decay, kept = taken(rates, 6, decay), taken(rates, 7, kept)
         row = cuda.blockIdx.x * 6
         param, grad, mean, square = table[row], table[row + 1], table[row + 2], table[row + 3]
         for i in range(table[row + 4] + cuda.threadIdx.x, table[row + 5], cuda.blockDim.x):

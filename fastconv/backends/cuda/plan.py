@@ -30,7 +30,6 @@ from .array import DeviceArray
 from .launch import MAX_GRID
 from .scalars import LIMIT
 
-
 ROUNDED = ("bf16", "tf32")  # compute modes other than float32
 
 

@@ -67,9 +67,29 @@ class Simulator(launch.Machine):
         return self.numba.event()
 
     def start(self, compiled: Any, grid: Any, block: Any, arguments: Sequence[Any]) -> None:
+        if self._kept is not None:
+            self._kept.append((compiled, grid, block, arguments))
+            return
         with self._one_at_a_time, warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # infinities and NaN are results
             compiled[grid, block](*map(_seen, arguments))
+
+    _kept: list[tuple] | None = None  # launches of a capture under way
+
+    def begin(self) -> None:
+        self._kept = []
+
+    def end(self) -> Callable[[], None]:
+        kept, self._kept = self._kept, None
+
+        def replay() -> None:
+            for each in kept:
+                self.start(*each)
+
+        return replay
+
+    def copy_at_once(self, memory: Any, values: np.ndarray) -> None:
+        memory[: len(values)].copy_to_device(values)
 
     def synchronize(self) -> None:
         pass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,10 @@ def steppable(params: Sequence[object], grads: Sequence[object]) -> bool:
         _plain(p) and _plain(g) and p.flags.writeable and p.dtype == g.dtype and p.shape == g.shape
         for p, g in zip(params, grads, strict=True)
     )
+
+
+def captured(step: Callable[[], Any], arrays: Sequence[Any]) -> Any:
+    return None
 
 
 def may_share_memory(a: np.ndarray, b: np.ndarray) -> bool:

@@ -42,6 +42,7 @@ class ReferenceBackend(Backend):
     empty = staticmethod(arrays.empty)
     usable = staticmethod(arrays.usable)
     steppable = staticmethod(arrays.steppable)
+    captured = staticmethod(arrays.captured)
     may_share_memory = staticmethod(arrays.may_share_memory)
     all_within = staticmethod(arrays.all_within)
 
