@@ -4,10 +4,12 @@
     python -m bench.gpu conv lenet         # groups: conv pool norm elements optimiser lenet
     python -m bench.gpu --no-tests --compute-sanitizer
 
-float32 with TF32 off on both sides. Each result is verified against PyTorch's before it is timed; sides take turns, the
-best of the rounds counts. Prints geometric means of the ratio (above 1: faster than PyTorch), and of the share of the
-bandwidth of a copy where memory is the limit; all figures go to bench/results/gpu.json. ``--torch cpu`` under
-NUMBA_ENABLE_CUDASIM=1 tries the script itself, with little ``--work``.
+float32 with TF32 off on both sides; --compute tf32 or bf16 lets both sides' convolutions round. A LeNet step is
+replayed from a graph, against PyTorch's eager one and its graph in channels-last. Each result is verified against
+PyTorch's before it is timed; sides take turns, the best of the rounds counts. Prints geometric means of the ratio (above
+1: faster than PyTorch), and of the share of the bandwidth of a copy where memory is the limit; all figures go to
+bench/results/gpu.json, a line for each case to gpu.md. ``--torch cpu`` under NUMBA_ENABLE_CUDASIM=1 tries the script
+itself, with little ``--work``.
 """
 
 from __future__ import annotations
@@ -33,8 +35,7 @@ from fastconv.geometry import conv_geometry, pool_geometry
 from . import machine
 
 SHAPES = Path(__file__).parent / "shapes"
-BOUND = 1e-4  # relative norm error
-ROUNDS = 5
+BOUNDS = {"float32": 1e-4, "tf32": 2e-3, "bf16": 2e-2}  # relative norm error
 
 
 class Case(NamedTuple):
@@ -51,7 +52,8 @@ class Case(NamedTuple):
 class Bench:
     """Both sides' arrays, and how they are waited for."""
 
-    def __init__(self, where: str, work: float) -> None:
+    def __init__(self, where: str, work: float, compute: str) -> None:
+        self.compute, self.bound = compute, BOUNDS[compute]
         self.where, self.work, self.backend = where, work, backends.get("cuda")
         self.generator = torch.Generator(where).manual_seed(0)
 
@@ -63,7 +65,7 @@ class Bench:
     def layers(self, file: str) -> Iterator[dict[str, Any]]:
         """Yield what a file of bench/shapes lists; small where the script itself is tried, and only a few."""
         found = json.loads((SHAPES / file).read_text())
-        for layer in found if self.where == "cuda" else found[::15]:
+        for layer in found if self.where == "cuda" else found[::40]:
             if self.where != "cuda":
                 layer |= {key: [min(size, 4) for size in layer[key]] for key in ("shape",) if key in layer}
                 if "kernel" in layer:
@@ -107,16 +109,19 @@ def conv(bench: Bench) -> Iterator[Case]:
     for layer in bench.layers("conv.json"):
         rank, (ic, oc), groups = len(layer["input"]), layer["channels"], layer["groups"]
         options = {name: layer[name] for name in ("stride", "padding", "groups")}
+        ours = {**options, "compute": bench.compute}
         w_shape = oc, ic // groups, *layer["kernel"]
-        one = conv_geometry("conv", rank, (1, ic, *layer["input"]), w_shape, **options)
+        one = conv_geometry("conv", rank, (1, ic, *layer["input"]), w_shape, **ours)
         if one.flops > 8 * bench.work:
             continue
         n = max(1, round(bench.work / one.flops))
-        g = conv_geometry("conv", rank, (n, ic, *layer["input"]), w_shape, **options)
+        g = conv_geometry("conv", rank, (n, ic, *layer["input"]), w_shape, **ours)
         (x, our_x), (w, our_w) = bench.pair(n, ic, *layer["input"]), bench.pair(*w_shape)
         dy, our_dy = bench.pair(n, oc, *g.output[3 - rank :])
         our_x, our_w = our_x.reshape(g.input_shape), our_w.reshape(g.weight_shape)
         our_dy, name = our_dy.reshape(g.output_shape), f"{layer['net']} {layer['layer']}"
+        if bench.compute == "bf16":
+            x, w, dy = (a.bfloat16() for a in (x, w, dy))
         forward = getattr(torch.nn.functional, f"conv{rank}d")
         common = layer["stride"], layer["padding"], [1] * rank, False, [0] * rank, groups
         for what, ours, theirs in (
@@ -209,8 +214,10 @@ def elements(bench: Bench) -> Iterator[Case]:
 def optimiser(bench: Bench) -> Iterator[Case]:
     for entry in json.loads((SHAPES / "elementwise.json").read_text()):
         shapes = entry.get("parameters")
-        if not shapes or (bench.where != "cuda" and sum(map(prod, shapes)) > 1000):
+        if not shapes:
             continue
+        if bench.where != "cuda":
+            shapes = [[min(size, 3) for size in shape] for shape in shapes[:3]]
         for kind, moved in (("SGD", 20), ("Adam", 28)):
             options = {"lr": 1e-3, **({"momentum": 0.9} if kind == "SGD" else {})}
             theirs = [torch.zeros(*shape, device=bench.where, requires_grad=True) for shape in shapes]
@@ -228,33 +235,73 @@ def optimiser(bench: Bench) -> Iterator[Case]:
 
 
 def lenet(bench: Bench) -> Iterator[Case]:
-    layers = (("Conv2d", 1, 32, 5), ("ReLU",), ("MaxPool2d", 2), ("Conv2d", 32, 64, 5), ("ReLU",), ("MaxPool2d", 2),
-              ("Flatten",), ("Linear", 1024, 256), ("ReLU",), ("Linear", 256, 10))  # fmt: skip
+    maps, units, edge = (32, 256, 28) if bench.where == "cuda" else (2, 4, 16)
+    flat = 2 * maps * ((edge - 4) // 2 - 4) // 2 * (((edge - 4) // 2 - 4) // 2)
+    layers = (("Conv2d", 1, maps, 5), ("ReLU",), ("MaxPool2d", 2), ("Conv2d", maps, 2 * maps, 5), ("ReLU",),
+              ("MaxPool2d", 2), ("Flatten",), ("Linear", flat, units), ("ReLU",), ("Linear", units, 10))  # fmt: skip
     for batch in (64, 512, 4096) if bench.where == "cuda" else (1,):
-        x, our_x = bench.pair(batch, 1, 28, 28)
+        x, our_x = bench.pair(batch, 1, edge, edge)
         labels = torch.randint(0, 10, (batch,), device=bench.where, generator=bench.generator)
         theirs = torch.nn.Sequential(*(getattr(torch.nn, kind)(*rest) for kind, *rest in layers)).to(bench.where)
         ours = nn.Sequential(*(getattr(nn, kind)(*rest) for kind, *rest in layers))
         ours.load_state_dict({key: value.cpu().numpy() for key, value in theirs.state_dict().items()})
         ours.to("cuda")
-        their_step = torch.optim.SGD(theirs.parameters(), lr=0.0)
-        our_step, host_labels = optim.SGD(ours.parameters(), lr=0.0), labels.cpu().numpy()
+        name, us = f"training step, batch {batch}", _replayed(bench, ours, our_x, labels.cpu().numpy())
+        yield Case("lenet", f"{name}, eager", batch, False, us, _their_step(theirs, x, labels))
+        if bench.where == "cuda":
+            yield Case("lenet", f"{name}, graph", batch, False, us, _their_graph(theirs, x, labels))
 
-        def us(ours=ours, our_x=our_x, our_step=our_step, host_labels=host_labels) -> Any:
-            loss = fastconv.functional.cross_entropy(ours(fastconv.Tensor(our_x)), host_labels)
-            our_step.zero_grad()
-            loss.backward()
-            our_step.step()
-            return loss.data
 
-        def them(theirs=theirs, x=x, labels=labels, their_step=their_step) -> Any:
-            loss = torch.nn.functional.cross_entropy(theirs(x), labels)
-            their_step.zero_grad()
-            loss.backward()
-            their_step.step()
-            return loss
+def _replayed(bench: Bench, model: Any, x: Any, labels: Any) -> Callable[[], Any]:
+    """Return our step as the trainer makes it: labels from the host, the rest replayed."""
+    stepper, rows = optim.SGD(model.parameters(), lr=0.0), labels.reshape(-1, 1)
 
-        yield Case("lenet", f"training step, batch {batch}", batch, False, us, them)
+    def step() -> Any:
+        loss = fastconv.functional.cross_entropy(model(fastconv.Tensor(x)), labels)
+        stepper.zero_grad()
+        loss.backward()
+        stepper.step()
+        return loss.data
+
+    for _ in range(2):  # kernels are compiled, tables made
+        step()
+    graph = bench.backend.captured(step, [rows])
+    if graph is None:
+        raise RuntimeError("the training step of LeNet was not captured")
+    return lambda: graph([rows], [], stepper.step)
+
+
+def _their_step(model: Any, x: torch.Tensor, labels: torch.Tensor) -> Callable[[], Any]:
+    stepper = torch.optim.SGD(model.parameters(), lr=0.0)
+
+    def step() -> Any:
+        loss = torch.nn.functional.cross_entropy(model(x), labels)
+        stepper.zero_grad()
+        loss.backward()
+        stepper.step()
+        return loss
+
+    return step
+
+
+def _their_graph(model: Any, x: torch.Tensor, labels: torch.Tensor) -> Callable[[], Any]:
+    """Return PyTorch's step in channels-last, replayed from a graph of its own."""
+    step = _their_step(model.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last), labels)
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        loss = step()
+
+    def replay() -> Any:
+        graph.replay()
+        return loss
+
+    return replay
 
 
 GROUPS = {"conv": conv, "pool": pool, "norm": norm, "elements": elements, "optimiser": optimiser, "lenet": lenet}
@@ -275,19 +322,33 @@ def tests(sanitizer: bool) -> dict[str, Any]:
     return found
 
 
-def measured(bench: Bench, case: Case, least: float) -> dict[str, Any]:
+def measured(bench: Bench, case: Case, least: float, rounds: int) -> dict[str, Any]:
     """Verify a case, then time both sides in turn."""
     error = bench.error(case.ours(), case.theirs())
     entry = {"group": case.group, "name": case.name, "amount": case.amount, "error": error}
-    if not error <= BOUND:
+    if not error <= bench.bound:
         return {**entry, "wrong": True}
     times: dict[str, list[float]] = {"ours": [], "theirs": []}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for side in times:
             times[side].append(bench.seconds(getattr(case, side), least))
     best = {side: min(samples) for side, samples in times.items()}
     return {**entry, **times, "ratio": best["theirs"] / best["ours"], "rate": case.amount / best["ours"],
             "bytes_bound": case.bytes_bound}  # fmt: skip
+
+
+def lines(device: str, entries: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield a table of all cases."""
+    yield f"On {device}, best of the rounds; above 1: faster than PyTorch."
+    yield ""
+    yield "| group | case | ours, us | PyTorch, us | ratio |"
+    yield "|---|---|--:|--:|--:|"
+    for entry in entries:
+        if "wrong" in entry:
+            yield f"| {entry['group']} | {entry['name']} | wrong by {entry['error']:.3g} | | |"
+        else:
+            ours, theirs = (1e6 * min(entry[side]) for side in ("ours", "theirs"))
+            yield f"| {entry['group']} | {entry['name']} | {ours:.1f} | {theirs:.1f} | {entry['ratio']:.2f} |"
 
 
 def main() -> None:
@@ -298,18 +359,20 @@ def main() -> None:
     parser.add_argument(
         "--work", type=float, default=2e10, help="FLOPs of a convolution; others have 1/100 as many elements"
     )
+    parser.add_argument("--compute", default="float32", choices=BOUNDS, help="what both sides' convolutions multiply")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--least", type=float, default=0.01, help="seconds of a sample")
     parser.add_argument("--torch", default="cuda", choices=("cuda", "cpu"), help="where PyTorch works")
     machine.add_results_option(parser)
     options = parser.parse_args()
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = options.compute == "tf32"
     torch.backends.cudnn.benchmark = True
     result: dict[str, Any] = {"tests": None if options.no_tests else tests(options.compute_sanitizer)}
-    bench, entries = Bench(options.torch, options.work), []
+    bench, entries = Bench(options.torch, options.work, options.compute), []
     values = bench.pair(max(1, int(options.work / 100)))[0]
-    copied = 8 * values.numel() / min(bench.seconds(values.clone, options.least) for _ in range(ROUNDS))
+    copied = 8 * values.numel() / min(bench.seconds(values.clone, options.least) for _ in range(options.rounds))
     for name in options.groups or GROUPS:
-        own = [measured(bench, case, options.least) for case in GROUPS[name](bench)]
+        own = [measured(bench, case, options.least, options.rounds) for case in GROUPS[name](bench)]
         entries += own
         ratios = [entry["ratio"] for entry in own if "ratio" in entry]
         shares = [entry["rate"] / copied for entry in own if entry.get("bytes_bound")]
@@ -323,7 +386,9 @@ def main() -> None:
             if "wrong" in entry:
                 print(f"  wrong: {entry['name']}, relative error {entry['error']:.3g}")
     device = torch.cuda.get_device_name() if options.torch == "cuda" else "numba's simulator"
-    path = machine.save("gpu", {"device": device, "copy": copied, **result, "cases": entries}, options.results)
+    name = "gpu" if options.compute == "float32" else f"gpu_{options.compute}"
+    path = machine.save(name, {"device": device, "copy": copied, **result, "cases": entries}, options.results)
+    path.with_suffix(".md").write_text("\n".join(lines(device, entries)) + "\n")
     print(path)
 
 

@@ -1,8 +1,8 @@
 """CUDA graphs: a training step is captured once, and replayed with other numbers.
 
 What a step starts is the same each time; what changes is what the host gives it: the batch, its targets, keys of
-dropout masks, rates of an optimiser. These lie in one piece of device memory, *held*, which kernels read and each replay
-fills by one copy. Everything else a step takes from the host must be constant.
+dropout masks, rates of an optimiser. These lie in one piece of device memory, *held*, which kernels read, and which
+each replay fills by one copy. Everything else a step takes from the host must be constant.
 
 While a step is captured nothing runs. The memory that it takes from the pool may serve others between replays: all work
 is in order on one stream, and a replay writes before it reads. What it must find as it left it (parameters, gradients,
