@@ -6,8 +6,8 @@
 
 float32 with TF32 off on both sides; --compute tf32 or bf16 lets both sides' convolutions round. A LeNet step is
 replayed from a graph, against PyTorch's eager one and its graph in channels-last. Each result is verified against
-PyTorch's before it is timed; sides take turns, the best of the rounds counts. Prints geometric means of the ratio (above
-1: faster than PyTorch), and of the share of the bandwidth of a copy where memory is the limit; all figures go to
+PyTorch's before it is timed; sides take turns, the best of the rounds counts. Prints geometric means of the ratio
+(above 1: faster than PyTorch), and of the share of the bandwidth of a copy where memory is the limit; all figures go to
 bench/results/gpu.json, a line for each case to gpu.md. ``--torch cpu`` under NUMBA_ENABLE_CUDASIM=1 tries the script
 itself, with little ``--work``.
 """

@@ -194,3 +194,48 @@ def test_functionals_in_a_graph(cuda):
     x = 2 * x
     wanted = step().numpy()
     oracle.assert_same_bits(graph([x], [], lambda: None).numpy(), wanted)
+
+
+class _Driver:
+    """The driver's side of a capture: what was asked of it, and which call fails."""
+
+    def __init__(self, failing=""):
+        self.calls, self.failing = [], failing
+
+    def __call__(self, name, *values):
+        def call(*arguments):
+            self.calls.append((name, *(a for a in arguments if isinstance(a, int | str))))
+            return (int(name == self.failing), *values)
+
+        return call
+
+
+@pytest.mark.parametrize(
+    "failing", ["", "cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiate", "cuGraphLaunch"]
+)
+def test_what_is_asked_of_the_driver(monkeypatch, failing):
+    api = pytest.importorskip("cuda.bindings.driver")
+    asked = _Driver(failing)
+    values = {"cuStreamEndCapture": ("graph",), "cuGraphInstantiate": ("ready",)}
+    for name in ("cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiate", "cuGraphDestroy", "cuGraphLaunch"):
+        monkeypatch.setattr(api, name, asked(name, *values.get(name, ())))
+    monkeypatch.setattr(launch, "stream", lambda: 7)
+    machine = object.__new__(launch.Machine)
+
+    def run():
+        machine.begin()
+        replay = machine.end()
+        replay()
+        replay()
+
+    if failing:
+        with pytest.raises(DeviceError, match="cuda: expected a graph that the driver takes, got 1"):
+            run()
+        assert asked.calls[-1][0] == failing
+        return
+    run()
+    assert [call[0] for call in asked.calls] == [
+        "cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiate", "cuGraphDestroy", *["cuGraphLaunch"] * 2,
+    ]  # fmt: skip
+    assert asked.calls[0][1] == asked.calls[1][1] == 7
+    assert asked.calls[-1][1:] == ("ready", 7)
