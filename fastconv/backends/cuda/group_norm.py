@@ -4,17 +4,21 @@ normalisation it is; weight and bias follow in a second one, which moves nothing
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
-from .array import DeviceArray, from_numpy
+from . import launch
+from .array import DeviceArray
+from .graphs import constant
 from .norm import batch_norm_backward, batch_norm_forward, batch_norm_statistics, reciprocal_root
 from .shape import reshape
 
 
-def _constants(count: int, dtype: np.dtype) -> tuple[DeviceArray, DeviceArray]:
+@lru_cache(maxsize=64)
+def _constants(count: int, dtype: np.dtype, _machine: launch.Machine) -> tuple[DeviceArray, DeviceArray]:
     """Return a mean of 0 and a deviation of 1 for so many channels."""
-    return from_numpy(np.zeros(count, dtype)), from_numpy(np.ones(count, dtype))
+    return constant(np.zeros(count, dtype)), constant(np.ones(count, dtype))
 
 
 def _in_groups(x: DeviceArray, groups: int) -> DeviceArray:
@@ -31,7 +35,7 @@ def group_norm_forward(
     rstd = reciprocal_root(variance, eps)
     y = reshape(batch_norm_forward(rows, mean, rstd, None, None), x.shape)
     if weight is not None or bias is not None:
-        y = batch_norm_forward(y, *_constants(c, x.dtype), weight, bias)
+        y = batch_norm_forward(y, *_constants(c, x.dtype, launch.machine()), weight, bias)
     return y, reshape(mean, (n, groups)), reshape(rstd, (n, groups))
 
 
@@ -40,7 +44,7 @@ def group_norm_backward(
     needs: Sequence[bool] = (True, True, True),
 ) -> tuple[DeviceArray | None, ...]:  # fmt: skip
     n, groups = mean.shape
-    rows, constants = _in_groups(x, groups), _constants(x.shape[1], x.dtype)
+    rows, constants = _in_groups(x, groups), _constants(x.shape[1], x.dtype, launch.machine())
     own = reshape(mean, (n * groups,)), reshape(rstd, (n * groups,))
     dx = dweight = dbias = None
     if needs[1] or needs[2]:

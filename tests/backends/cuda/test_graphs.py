@@ -79,6 +79,17 @@ def test_replays_have_the_bits_of_usual_steps(cuda, optimizer, options):
     assert len({value for value, _ in replayed[0]}) == len(replayed[0])
 
 
+def grouped() -> nn.Module:
+    model = network()
+    return nn.Sequential(model[0], nn.GroupNorm(3, 3), *list(model)[2:])
+
+
+def test_constants_of_a_layer_are_no_values_of_a_batch(cuda):
+    replayed, usual = (trained("SGD", lr=0.1, make=grouped, replay=replay) for replay in (True, False))
+    assert list(replayed[-1]._captured.values()) != [None]
+    same(replayed, usual)
+
+
 def test_memory_that_the_pool_gives_to_others_between_replays(simulated):
     """What a graph must find again is held; the rest of its memory may be overwritten, or given back."""
 
