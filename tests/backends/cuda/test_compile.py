@@ -6,6 +6,7 @@ It needs the packages of the extra ``cuda13`` (or ``cuda12``), and the source tr
 from __future__ import annotations
 
 import importlib.util
+import re
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -44,6 +45,13 @@ def test_every_factory_is_reached():
     reached = {name.name for name in kernels()}
     known = {".".join(name.split(".")[-2:]) for name in launch.factories if name.startswith("fastconv.")}
     assert known == reached
+
+
+def test_the_table_of_the_guide_has_a_line_for_each_factory():
+    kernels()
+    lines = (DRIVER.parents[1] / "docs" / "cuda.md").read_text(encoding="utf-8").splitlines()
+    named = [line.split()[1] for line in lines if re.match(r"\| \w+\.\w+ \| \d+ \|", line)]
+    assert named == sorted({launched.name for launched in kernels()})
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in Path(recorder.__file__).parent.glob("*.py")))
