@@ -18,6 +18,7 @@ from pybind11.setup_helpers import Pybind11Extension
 from setuptools import Extension, setup
 from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
+from setuptools.command.egg_info import egg_info
 from setuptools.errors import CCompilerError, CompileError, LinkError, PlatformError
 
 DEBUG = os.environ.get("FASTCONV_DEBUG") == "1"
@@ -115,13 +116,22 @@ class Build(build):
             subprocess.run([sys.executable, ".ci/prebuild.py", str(folder)], env=environment, check=True)
 
 
+class EggInfo(egg_info):
+    """With FASTCONV_CUDA=1, a version of its own. An option would not do: the sdist's setup.cfg sets it to nothing."""
+
+    def finalize_options(self):
+        if CUDA:
+            self.tag_build = "+cu13"
+        super().finalize_options()
+
+
 def options_for_cuda():
-    """What a wheel for GPUs is called, and what its build needs: the package itself runs in it."""
+    """What the build of a wheel for GPUs needs: the package itself runs in it."""
     if not CUDA:
         return {}
     project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
     needed = [*project["dependencies"], *project["optional-dependencies"]["cuda13"]]
-    return {"setup_requires": needed, "options": {"egg_info": {"tag_build": "+cu13"}}}
+    return {"setup_requires": needed}
 
 
 def extension(source):
@@ -159,5 +169,5 @@ def extensions():
 
 
 if __name__ == "__main__":
-    commands = {"build": Build, "build_ext": BuildExtensions}
+    commands = {"build": Build, "build_ext": BuildExtensions, "egg_info": EggInfo}
     setup(ext_modules=extensions(), cmdclass=commands, **options_for_cuda())

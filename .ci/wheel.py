@@ -54,6 +54,8 @@ def main() -> None:
         command = [tool("auditwheel"), "repair", "--wheel-dir", str(repaired), str(wheel)]
         subprocess.run(command, env={**os.environ, "PATH": path}, check=True)
         (wheel,) = repaired.iterdir()
+        if cuda and "+cu13" not in wheel.name:
+            sys.exit(f"wheel: expected a version that ends in +cu13, got {wheel.name}")
         size = wheel.stat().st_size
         if not cuda and size > LIMIT:
             sys.exit(f"wheel: expected at most {LIMIT} bytes, got {size}: {wheel.name}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
@@ -51,16 +52,22 @@ def test_what_a_wheel_needs(system, found, wanted):
 def test_only_wheels_are_for_gpus(monkeypatch, variable, command, tag):
     pytest.importorskip("Cython")
     pytest.importorskip("pybind11")
+    pytest.importorskip("setuptools")
     monkeypatch.setattr(sys, "argv", ["setup.py", command])
     monkeypatch.chdir(TREE)
     monkeypatch.delenv("FASTCONV_CUDA", raising=False)
     if variable:
         monkeypatch.setenv("FASTCONV_CUDA", variable)
-    options = loaded("setup.py").options_for_cuda()
+    setup = loaded("setup.py")
+    distribution = importlib.import_module("setuptools").Distribution({"name": "x", "version": "1"})
+    distribution.cmdclass["egg_info"] = setup.EggInfo
+    distribution.command_options["egg_info"] = {"tag_build": ("the setup.cfg of an sdist", "")}
+    distribution.get_command_obj("egg_info").ensure_finalized()
+    assert distribution.metadata.version == f"1{tag or ''}"
+    options = setup.options_for_cuda()
     if tag is None:
         assert options == {}
     else:
-        assert options["options"]["egg_info"]["tag_build"] == tag
         assert {"numba-cuda", "cuda-toolkit", "safetensors"} <= {
             name.partition("[")[0].partition(">")[0].partition("=")[0] for name in options["setup_requires"]
         }
