@@ -110,9 +110,9 @@ CASES = {
     "instance_norm 3-D": (f("instance_norm", None, None, weight(6)), [(2, 6, 3, 4, 5)], "InstanceNormalization"),
     "group_norm": (
         f("group_norm", 3, weight(6), weight(6)), [MAPS],
-        "Reshape InstanceNormalization Reshape Reshape Mul Reshape Add Reshape",
+        "Reshape InstanceNormalization Reshape Reshape Mul Reshape Add",
     ),
-    "group_norm of one group": (f("group_norm", 1), [MAPS], "LayerNormalization"),
+    "group_norm of one group": (f("group_norm", 1), [MAPS], "Reshape InstanceNormalization Reshape"),
     "layer_norm": (f("layer_norm", 11, weight(11), weight(11)), [MAPS], "LayerNormalization"),
     "layer_norm of maps": (f("layer_norm", (9, 11), weight(9, 11)), [MAPS], None),
     "layer_norm of samples": (f("layer_norm", (6, 9, 11), weight(6, 9, 11)), [MAPS], "LayerNormalization"),
