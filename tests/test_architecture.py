@@ -10,6 +10,7 @@ import inspect
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
@@ -316,3 +317,10 @@ def test_no_file_is_longer_than_400_lines(folder):
     lengths = {path.relative_to(TREE).as_posix(): len(path.read_text().splitlines()) for path in files}
     assert lengths
     assert not {name: length for name, length in lengths.items() if length > 400}
+
+
+@needs_tree
+def test_no_two_files_of_tests_have_one_name():
+    """pytest imports them by their names alone."""
+    names = Counter(path.name for path in (TREE / "tests").rglob("test_*.py"))
+    assert not [name for name, count in names.items() if count > 1]
