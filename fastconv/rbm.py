@@ -87,6 +87,8 @@ class BernoulliRBM(Estimator):
     def partial_fit(self, X: Any, y: Any = None) -> BernoulliRBM:
         """Make one update with all of X (N, n_features)."""
         X = self._checked(X, "partial_fit", start=not hasattr(self, _LEARNT))
+        if not len(X):
+            raise ShapeError(mismatch("BernoulliRBM.partial_fit", "X of at least one row", X.shape))
         self._update(X)
         return self
 
@@ -107,7 +109,7 @@ class BernoulliRBM(Estimator):
         from . import nn
 
         self._require_fitted("dense")
-        layer = nn.Linear(self.components_.shape[1], self.n_components, dtype=self.dtype_)
+        layer = nn.Linear(*self.components_.shape[::-1], dtype=self.dtype_)
         layer.weight.data[...], layer.bias.data[...] = self.components_, self.intercept_hidden_
         return layer
 
@@ -115,7 +117,7 @@ class BernoulliRBM(Estimator):
         """Return visible samples, 0 and 1, of the chains that start at V (N, n_features), ``steps`` steps later."""
         v = self._checked(V, "gibbs")
         for _ in range(integer("gibbs", "steps", steps, 1)):
-            v = self._sample(self._visible(self._sample(self._hidden(v))))
+            v = self._sample(self._visible(self._sample(self._hidden(v), self._walk)), self._walk)
         return v
 
     # --------------------------------------------------------------------------------------- monitoring
@@ -128,7 +130,8 @@ class BernoulliRBM(Estimator):
         """Return the pseudo-likelihood (N,): the log-probability of one random unit given all others, times their
         number; an estimate that can be watched while the machine learns."""
         X = self._checked(X, "score_samples")
-        places = np.arange(len(X)), self._draw.integers(0, X.shape[1], len(X))
+        draw = np.random.Generator(np.random.SFC64((self.random_state, 2, self.n_updates_)))  # learning has its own
+        places = np.arange(len(X)), draw.integers(0, X.shape[1], len(X))
         flipped = X.copy()
         flipped[places] = 1 - flipped[places]
         difference = self._free_energy(flipped) - self._free_energy(X)
@@ -196,8 +199,8 @@ class BernoulliRBM(Estimator):
         sums += self.intercept_visible_
         return backend.sigmoid_forward(sums)
 
-    def _sample(self, probability: np.ndarray) -> np.ndarray:
-        drawn = self._draw.random(probability.shape, self.dtype_)
+    def _sample(self, probability: np.ndarray, draw: np.random.Generator | None = None) -> np.ndarray:
+        drawn = (draw or self._draw).random(probability.shape, self.dtype_)
         return np.less(drawn, probability, out=drawn)
 
     # -------------------------------------------------------------------------------------------- checks
@@ -209,7 +212,7 @@ class BernoulliRBM(Estimator):
         else:
             self._require_fitted(op)
         X = np.asarray(X)
-        dtype = np.dtype(self.dtype)
+        dtype = np.dtype(self.dtype) if start else self.dtype_
         if X.ndim != 2 or X.dtype.kind not in "biuf" or (start and not X.size):
             raise ShapeError(mismatch(f"BernoulliRBM.{op}", "X (N, n_features) of numbers", f"{X.dtype} {X.shape}"))
         X = np.ascontiguousarray(X, dtype)
@@ -240,6 +243,7 @@ class BernoulliRBM(Estimator):
 
     def _begin(self, features: int, dtype: np.dtype) -> None:
         self._draw = np.random.Generator(np.random.SFC64((self.random_state, 1)))
+        self._walk = np.random.Generator(np.random.SFC64((self.random_state, 3)))  # of ``gibbs``
         self.dtype_, self.n_features_in_ = dtype, features
         self.components_ = self._draw.normal(0, 0.01, (self.n_components, features)).astype(dtype)
         self.intercept_hidden_, self.intercept_visible_ = np.zeros(self.n_components, dtype), np.zeros(features, dtype)

@@ -206,3 +206,21 @@ def test_features_of_mnist_are_enough_for_a_linear_classifier() -> None:
     accuracy = (training.predict(net, rbm.transform(test), 1000).argmax(1) == digits.test.labels).mean()
     print(f"accuracy {100 * accuracy:.2f} %")
     assert accuracy >= 0.9
+
+
+def test_watching_changes_nothing() -> None:
+    x = (np.random.default_rng(5).random((30, 6)) < 0.4).astype(np.float32)
+    watched = BernoulliRBM(4, n_iter=3, say=lambda line: None).fit(x)
+    plain = BernoulliRBM(4, n_iter=3).fit(x)
+    np.testing.assert_array_equal(watched.components_, plain.components_)
+    watched.gibbs(x, 2)
+    np.testing.assert_array_equal(watched.partial_fit(x).components_, plain.partial_fit(x).components_)
+
+
+def test_parameters_that_are_set_after_fitting_wait_for_the_next_fit() -> None:
+    x = (np.random.default_rng(5).random((30, 6)) < 0.4).astype(np.float32)
+    rbm = BernoulliRBM(4, n_iter=1).fit(x).set_params(n_components=7, dtype="float64")
+    assert rbm.dense().weight.shape == (4, 6)
+    assert rbm.transform(x).dtype == np.float32
+    with pytest.raises(ShapeError, match="at least one row"):
+        rbm.partial_fit(x[:0])

@@ -73,6 +73,8 @@ def fitting(
         try:
             bytes_ = takes(tile)
         except ShapeError:  # the network takes nothing that small
+            if least is None:
+                raise
             break
         if bytes_ <= budget:
             return tile

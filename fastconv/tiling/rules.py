@@ -36,10 +36,6 @@ class Rule(NamedTuple):
     crop: Callable[[Node, Layouts, Window], Crop]
 
 
-def rank_of(window: Window) -> int:
-    return len(window)
-
-
 def _same(node: Node, of: Layouts, window: Window) -> Crop:
     """The same window of every operand."""
     reads = {name: window_of(value, of, window) for name, value in node.arguments.items() if isinstance(value, Value)}
@@ -48,7 +44,7 @@ def _same(node: Node, of: Layouts, window: Window) -> Crop:
 
 def window_of(value: Value, of: Layouts, window: Window) -> Window:
     """The part of an operand that broadcasts to a window of the result: an axis of size 1 is read whole."""
-    all_of_it = whole(of[value], rank_of(window))
+    all_of_it = whole(of[value], len(window))
     held = {axis for factors in of[value] for axis, _ in factors}
     return tuple(
         part if axis in held and full != (0, 1) else full

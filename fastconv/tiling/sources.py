@@ -90,17 +90,19 @@ class NpySource(Source):
         out = np.empty([stop - start for start, stop in window], self.dtype)
         *outer, rows, row = [range(*part) for part in ((0, 1), *window)]  # at least three axes
         out3, shape = out.reshape(*map(len, outer), len(rows), len(row)), (1, *shape)
+        long = shape[-1] * self._kept.itemsize > _PIECE  # rows that are read in part, one by one
+        skipped, length = (row.start, len(row)) if long else (0, shape[-1])
         step = max(1, _PIECE // (shape[-1] * self._kept.itemsize))
         for index in product(*outer):
             place = tuple(i - part.start for i, part in zip(index, outer, strict=True))
             for first in range(rows.start, rows.stop, step):
                 count = min(step, rows.stop - first)
-                at = np.ravel_multi_index((*index, first, 0), shape)
+                at = np.ravel_multi_index((*index, first, skipped), shape)
                 self._file.seek(self._start + int(at) * self._kept.itemsize)
-                run = np.fromfile(self._file, self._kept, count * shape[-1])
-                if run.size < count * shape[-1]:
+                run = np.fromfile(self._file, self._kept, count * length)
+                if run.size < count * length:
                     raise DataError(mismatch(self._op, f"source {self._path} to stay as it was", "a shorter file"))
-                part = run.reshape(count, shape[-1])[:, row.start : row.stop]
+                part = run.reshape(count, length)[:, row.start - skipped : row.stop - skipped]
                 out3[(*place, slice(first - rows.start, first - rows.start + count))] = part
         return out
 
@@ -140,16 +142,16 @@ class StackedSource(Source):
     """Several sources, one after the other as channels."""
 
     def __init__(self, op: str, sources: Sequence[Source]) -> None:
-        first = sources[0]
+        first, like = sources[0], next((source.like for source in sources if source.like is not None), None)
         for i, other in enumerate(sources):
             if other.shape[1:] != first.shape[1:]:
                 expected = f"source[{i}] of the size of source[0] {first.shape[1:]}"
                 raise ShapeError(mismatch(op, expected, other.shape[1:]))
-            if first.like is not None and other.like is not None:
-                same_geometry(first.like, other.like)
+            if other.like is not None:
+                same_geometry(like, other.like)
         channels = sum(source.shape[0] for source in sources)
         super().__init__((channels, *first.shape[1:]), np.result_type(*(s.dtype for s in sources)))
-        self._sources, self.like, self.held = sources, first.like, sum(source.held for source in sources)
+        self._sources, self.like, self.held = sources, like, sum(source.held for source in sources)
 
     def read(self, window: Window) -> np.ndarray:
         out = np.empty((self.shape[0], *(stop - start for start, stop in window)), self.dtype)

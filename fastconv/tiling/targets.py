@@ -20,15 +20,7 @@ from .layout import Window
 
 
 class Target:
-    """An answer that is written by windows, within a ``with`` block.
-
-    Attributes:
-        slow: the axis of the volume along which whole slabs lie apart.
-        held: bytes of the answer that lie in memory.
-    """
-
-    slow = 0
-    held = 0
+    """An answer that is written by windows, within a ``with`` block."""
 
     def write(self, window: Window, values: np.ndarray) -> None:
         """Write ``(channels, *window)``, or ``(*window)`` of an answer without channels."""
@@ -51,7 +43,7 @@ class ArrayTarget(Target):
     """An array in memory."""
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
-        self._shape, self._dtype, self.held = shape, dtype, prod(shape) * dtype.itemsize
+        self._shape, self._dtype = shape, dtype
 
     def __enter__(self) -> ArrayTarget:
         self._array = np.empty(self._shape, self._dtype)
@@ -101,8 +93,6 @@ class NpyTarget(Target):
 
 class NiftiTarget(Target):
     """A NIfTI file with the source's affine and header; channels are its fourth axis."""
-
-    slow = 2
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype, like: Grid | None) -> None:
         self._writer = NiftiWriter(path, shape, dtype, like=like)

@@ -16,6 +16,7 @@ from ..tensor import Tensor
 from . import inference
 from .task import Classify
 
+_MOST = 4  # graphs of as many shapes are kept
 _BEFORE = 2  # steps as usual, in which kernels are compiled, and an optimiser makes its state
 
 
@@ -23,6 +24,7 @@ class Captured(NamedTuple):
     """A graph, and what the host does besides."""
 
     graph: Any
+    known: list[Any]  # the arrays of its key, whose ids no others may have
     masks: int  # keys of dropout masks
     counters: list[tuple[np.ndarray, Any]]  # buffers on the host, and what a step adds to them
     gradients: list[tuple[Tensor, Any]]
@@ -70,12 +72,13 @@ class Stepper:
 
     def _key(self, batch: list[np.ndarray]) -> Any:
         """Return what must be the same for a replay: shapes, and the arrays that the graph knows by their addresses."""
-        groups = self.optimizer.param_groups
-        arrays = tuple(id(p.data) for group in groups for p in group["params"])
-        states = tuple(id(v) for entry in self.optimizer.state.values() for v in entry.values() if hasattr(v, "shape"))
-        buffers = tuple(id(buffer) for buffer in self.model.buffers())
         shapes = tuple((array.shape, array.dtype) for array in batch)
-        return shapes, self.model.training, arrays, buffers, states
+        return shapes, self.model.training, tuple(map(id, self._known()))
+
+    def _known(self) -> list[Any]:
+        parameters = [p.data for group in self.optimizer.param_groups for p in group["params"]]
+        states = [v for entry in self.optimizer.state.values() for v in entry.values() if hasattr(v, "shape")]
+        return [*parameters, *self.model.buffers(), *states]
 
     def _repeatable(self) -> bool:
         """Whether no layer gives its kernels numbers that the host works out anew in each step."""
@@ -98,12 +101,15 @@ class Stepper:
             for parameter, gradient in gradients:
                 parameter.grad = gradient
             return self._as_usual(x, labels)
-        self._captured = {key: Captured(
+        others = {k: v for k, v in self._captured.items() if k[1:] == key[1:]}  # not those of arrays since replaced
+        self._captured = dict([*others.items()][1 - _MOST :])
+        self._captured[key] = Captured(
             graph,
+            self._known(),
             random.get_state()["masks"] - before["masks"],
             [(counter, counter - count) for counter, count in zip(counters, counts, strict=True)],
             [(p, p.grad) for p, _ in gradients],
-        )}  # fmt: skip
+        )
         return graph.result
 
     def _counters(self) -> list[np.ndarray]:

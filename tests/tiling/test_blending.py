@@ -159,3 +159,9 @@ def test_errors_name_the_argument(options, error, message):
     given = {"model": nn.Identity(), "source": np.zeros((1, 8, 9), np.float32), **options}
     with pytest.raises(error, match=message):
         predict_volume(given.pop("model"), given.pop("source"), **given)
+
+
+def test_a_chosen_tile_that_the_network_cannot_take_is_named():
+    net = nn.Sequential(nn.MaxPool2d(2), nn.MaxPool2d(2), nn.MaxPool2d(2), nn.ConvTranspose2d(1, 1, 8, 8))
+    with pytest.raises(ShapeError):
+        predict_volume(net, np.zeros((1, 32, 32), np.float32), tile=5)

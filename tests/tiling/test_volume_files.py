@@ -117,6 +117,27 @@ def test_volumes_and_open_files(net, scan, answer, tmp_path):
     np.testing.assert_array_equal(exactly(net, tmp_path / "archive.npz"), answer)
 
 
+def test_modalities_that_say_where_they_lie_speak_for_the_others(net, scan, tmp_path):
+    first, second = volumes(scan)
+    predict_volume(net, [scan[0], second], tmp_path / "mask.nii")
+    np.testing.assert_array_equal(read_nifti(tmp_path / "mask.nii", frame="all").affine, AFFINE)
+    moved = Volume(scan[1], np.diag([2.0, 2.0, 2.0, 1.0]))
+    with pytest.raises(DataError):
+        predict_volume(lambda x: x, [scan[0], first, moved])
+
+
+def test_of_a_long_row_a_window_is_read(tmp_path, monkeypatch):
+    np.save(tmp_path / "signal.npy", np.arange(3_000_000, dtype=np.float32).reshape(2, -1))
+    counts = []
+    plain = np.fromfile
+    monkeypatch.setattr(np, "fromfile", lambda *given: counts.append(given[2]) or plain(*given))
+    source = open_source("test", tmp_path / "signal.npy")
+    found = source.read(((1_000, 1_010),))
+    source.close()
+    np.testing.assert_array_equal(found, np.arange(3_000_000).reshape(2, -1)[:, 1_000:1_010])
+    assert sum(counts) == 20
+
+
 def test_modalities_must_lie_alike(net, scan, tmp_path):
     first, second = volumes(scan)
     with pytest.raises(DataError, match="orientation RAS instead of LAS"):

@@ -79,6 +79,7 @@ class Capture:
     def __init__(self, held: Held, count: int) -> None:
         self._held, self._left, self._next = held, list(range(count)), 0
         self.asked: list[tuple] = []  # for numbers: (tag, offset, bytes)
+        self.kept: list[tuple] = []
 
     def upload(self, array: np.ndarray) -> DeviceArray:
         """Return the place of the next array that is held; a single number is a constant."""
@@ -96,6 +97,10 @@ class Capture:
             raise Uncapturable("more keys and rates than are held")
         self.asked.append((tag, offset, values.dtype, values.shape))
         return self._held.numbers(offset, values)
+
+    def keep(self, *what: Any) -> None:
+        """Hold what the graph knows by its address alone."""
+        self.kept.append(what)
 
     def download(self, what: Any) -> None:
         raise Uncapturable(f"the host waits for {what}")
@@ -117,6 +122,9 @@ class Renewal:
             raise DeviceError(mismatch("replay", f"numbers for {expected}", f"numbers for {tag}"))
         self._held.numbers(offset, values)
 
+    def keep(self, *what: Any) -> None:
+        raise DeviceError(mismatch("replay", "rates alone", "a kernel"))
+
     def finish(self) -> None:
         if self._asked:
             raise DeviceError(mismatch("replay", f"numbers for {self._asked[0][0]}", "none"))
@@ -125,8 +133,9 @@ class Renewal:
 class Graph:
     """A captured step. ``result`` is what it returned: arrays that each replay writes again."""
 
-    def __init__(self, held: Held, asked: Sequence[tuple], replay: Callable[[], None], result: Any) -> None:
-        self._held, self._asked, self._replay, self.result = held, asked, replay, result
+    def __init__(self, held: Held, capture: Capture, replay: Callable[[], None], result: Any) -> None:
+        self._held, self._asked, self._replay, self.result = held, capture.asked, replay, result
+        self._kept = capture.kept  # the driver's graph has addresses, which hold nothing
 
     def __call__(
         self, arrays: Sequence[np.ndarray], keys: Sequence[tuple[int, int]], update: Callable[[], None]
@@ -177,19 +186,24 @@ def captured(step: Callable[[], Any], arrays: Sequence[Any]) -> Any:
     held = Held(arrays)
     capture = Capture(held, len(arrays))
     launch.synchronize()
-    here.begin()
+    try:
+        here.begin()
+    except DeviceError:
+        return None
     token = launch.capture.set(capture)
     try:
         result = step()
         capture.finish()
-    except Exception:  # of ours, or of the driver; an error of the step itself comes again as it runs without a graph
+        replay = here.end()
+    except BaseException as error:  # the stream must not go on capturing, also after Ctrl-C
         with suppress(DeviceError):
-            here.end()
-        return None
+            here.abandon()
+        if not isinstance(error, Exception):
+            raise
+        return None  # an error of the step itself comes again as it runs without a graph
     finally:
         launch.capture.reset(token)
-    replay = here.end()
     held.send()
     with launch.named("replay"):
         replay()
-    return Graph(held, capture.asked, replay, result)
+    return Graph(held, capture, replay, result)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -129,9 +130,27 @@ class Machine:
 
         handle = int(stream())
         (graph,) = _checked(api.cuStreamEndCapture(handle))
-        (ready,) = _checked(api.cuGraphInstantiate(graph, 0))
-        _checked(api.cuGraphDestroy(graph))
-        return lambda: _checked(api.cuGraphLaunch(ready, handle)) and None
+        try:
+            (ready,) = _checked(api.cuGraphInstantiate(graph, 0))
+        finally:
+            api.cuGraphDestroy(graph)
+
+        def replay() -> None:
+            _checked(api.cuGraphLaunch(ready, handle))
+
+        weakref.finalize(replay, api.cuGraphExecDestroy, ready).atexit = False
+        return replay
+
+    def abandon(self) -> None:
+        """Forget what was kept since ``begin``; nothing happens where a capture has ended."""
+        from cuda.bindings import driver as api
+
+        handle = int(stream())
+        (state,) = _checked(api.cuStreamIsCapturing(handle))
+        if state != api.CUstreamCaptureStatus.CU_STREAM_CAPTURE_STATUS_NONE:
+            _, graph = api.cuStreamEndCapture(handle)  # an error and no graph where the capture had failed
+            if graph:
+                api.cuGraphDestroy(graph)
 
     def copy_at_once(self, memory: Any, values: np.ndarray) -> None:
         """Copy bytes to device memory past the stream, and wait for them."""
@@ -323,6 +342,8 @@ def blocks(op: str, make: Callable, key: tuple, grid: Any, block: Any, *argument
     """
     flat = [value.kernel_argument if hasattr(value, "kernel_argument") else value for value in arguments]
     here, compiled = machine(), made(make, key)
+    if (capturing := capture.get()) is not None:
+        capturing.keep(flat)
     if not (here.simulated or config.cuda_sync()):
         here.start(compiled, grid, block, flat)
         return

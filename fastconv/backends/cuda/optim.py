@@ -59,6 +59,7 @@ def _step(op: str, make: Callable, key: tuple, lists: Sequence[Sequence[DeviceAr
             held = capture.numbers((op, key, addresses), np.array(numbers, key[0]))
             if held is None:
                 return
+            capture.keep(lists)
         table = _table(addresses, tuple(arrays[0].size for arrays in together), launch.machine())
         rates = table if held is None else held
         launch.blocks(op, make, (*key, held is not None), len(table), launch.threads(), table, rates, *numbers)

@@ -108,6 +108,9 @@ class Recorder(launch.Machine):
     def end(self) -> Callable[[], None]:
         return lambda: None
 
+    def abandon(self) -> None:
+        pass
+
     def copy_at_once(self, memory: Any, values: np.ndarray) -> None:
         pass
 

@@ -88,6 +88,9 @@ class Simulator(launch.Machine):
 
         return replay
 
+    def abandon(self) -> None:
+        self._kept = None
+
     def copy_at_once(self, memory: Any, values: np.ndarray) -> None:
         memory[: len(values)].copy_to_device(values)
 

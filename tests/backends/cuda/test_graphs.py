@@ -5,6 +5,9 @@ In the simulator a capture is a list of launches, which a replay starts again.
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import oracle
 import pytest
@@ -101,6 +104,64 @@ def test_memory_that_the_pool_gives_to_others_between_replays(simulated):
         memory.empty_cache()
 
     same(trained("AdamW", lr=0.01, watch=disturb), trained("AdamW", lr=0.01, replay=False))
+
+
+def test_a_graph_holds_what_its_kernels_read(simulated, monkeypatch):
+    """The driver's graph has addresses alone: memory of constants and tables must not go while it can be replayed."""
+    x = normal("held", (2, 4), "float32")
+    model = nn.Linear(4, 3).to("cuda")
+    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+    def step():
+        optimizer.zero_grad()
+        loss = (model(fastconv.tensor(x, device="cuda")) * 2.0).sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    step(), step()
+    read = []
+    here = launch.machine()
+    keep = lambda *launched: read.extend(weakref.ref(a) for a in launched[3] if hasattr(a, "copy_to_host"))  # noqa: E731
+    monkeypatch.setattr(here, "start", keep)
+    monkeypatch.setattr(here, "end", lambda: lambda: None)
+    graph = graphs.captured(step, [x])
+    for parameter in model.parameters():
+        parameter.grad = None
+    memory.empty_cache()
+    gc.collect()
+    assert graph is not None
+    assert len(read) > 10
+    assert all(reference() is not None for reference in read)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_a_capture_that_is_cut_off_leaves_no_stream_that_captures(cuda, error):
+    def step():
+        raise error
+
+    if error is KeyboardInterrupt:
+        with pytest.raises(KeyboardInterrupt):
+            graphs.captured(step, [])
+    else:
+        assert graphs.captured(step, []) is None
+    assert launch.machine()._kept is None
+    assert launch.capture.get() is None
+
+
+@pytest.mark.parametrize("call", ["begin", "end"])
+def test_a_driver_that_declines_has_the_step_run_as_usual(cuda, monkeypatch, call):
+    def declines():
+        raise DeviceError("no")
+
+    monkeypatch.setattr(launch.machine(), call, declines)
+    assert graphs.captured(lambda: None, []) is None
+
+
+def test_shapes_that_take_turns_keep_their_graphs(cuda):
+    replayed, usual = (trained("SGD", steps=9, sizes=(2, 1), lr=0.1, replay=replay) for replay in (True, False))
+    assert sorted(key[0][0][0][0] for key in replayed[-1]._captured) == [1, 2]
+    same(replayed, usual)
 
 
 def test_other_shapes_run_as_usual(cuda):
@@ -228,7 +289,10 @@ def test_what_is_asked_of_the_driver(monkeypatch, failing):
     api = pytest.importorskip("cuda.bindings.driver")
     asked = _Driver(failing)
     values = {"cuStreamEndCapture": ("graph",), "cuGraphInstantiate": ("ready",)}
-    for name in ("cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiate", "cuGraphDestroy", "cuGraphLaunch"):
+    for name in (
+        "cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiate", "cuGraphDestroy", "cuGraphLaunch",
+        "cuGraphExecDestroy",
+    ):  # fmt: skip
         monkeypatch.setattr(api, name, asked(name, *values.get(name, ())))
     monkeypatch.setattr(launch, "stream", lambda: 7)
     machine = object.__new__(launch.Machine)
@@ -242,11 +306,13 @@ def test_what_is_asked_of_the_driver(monkeypatch, failing):
     if failing:
         with pytest.raises(DeviceError, match="cuda: expected a graph that the driver takes, got 1"):
             run()
-        assert asked.calls[-1][0] == failing
+        last = {"cuGraphInstantiate": "cuGraphDestroy", "cuGraphLaunch": "cuGraphExecDestroy"}  # nothing is left behind
+        assert asked.calls[-1][0] == last.get(failing, failing)
         return
     run()
     assert [call[0] for call in asked.calls] == [
         "cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiate", "cuGraphDestroy", *["cuGraphLaunch"] * 2,
+        "cuGraphExecDestroy",
     ]  # fmt: skip
     assert asked.calls[0][1] == asked.calls[1][1] == 7
-    assert asked.calls[-1][1:] == ("ready", 7)
+    assert asked.calls[-2][1:] == ("ready", 7)
