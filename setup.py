@@ -169,5 +169,7 @@ def extensions():
 
 
 if __name__ == "__main__":
+    if sys.platform == "darwin" and sysconfig.get_platform().endswith("universal2"):  # kernels are one processor's
+        os.environ.setdefault("ARCHFLAGS", f"-arch {platform.machine()}")
     commands = {"build": Build, "build_ext": BuildExtensions, "egg_info": EggInfo}
     setup(ext_modules=extensions(), cmdclass=commands, **options_for_cuda())
