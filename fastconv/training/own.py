@@ -86,15 +86,18 @@ def evaluate(network: Module, about: About, source: str | None, say: Callable[[s
     """Print the figures of a network on its test cases; on all cases of other data, or those that they say to test on.
 
     Raises:
-        DataError: as ``fastconv.data.cases.load``.
+        DataError: as ``fastconv.data.cases.load``; its own data have changed since and name no split; none to test on.
     """
     own, frame = _restored(about)
-    place = environment.folder("data", source or own["data"])
+    home = environment.folder("data", own["data"])
+    place = environment.folder("data", source) if source else home
     shares = (own["val_share"], own["test_share"])
     found = data.load(
         place, frame.task, group_column=own["group_column"], shares=shares, seed=own["seed"], frame=frame,
-        trained_on=own["listing"], only=("test", "val"), say=say,
+        trained_on=own["listing"], same=place.resolve() == home.resolve(), only=("test", "val"), say=say,
     )  # fmt: skip
+    if not found.parts:
+        raise DataError(mismatch("evaluate", f"cases in {place} to test on", "a split that has training cases alone"))
     (part,) = found.parts
     batches = CaseBatches(found, part, 16, multiple=own["multiple"], shuffle=False, dtype=about.dtype)
     values = results.answers(network, batches, about)

@@ -76,7 +76,7 @@ def load(
     source: str | os.PathLike[str], task: str = "classify", *, size: Sequence[int] | None = None,
     group_column: str | None = None, columns: list[str] | None = None, missing: str = "refuse",
     shares: tuple[float, float] = (0.15, 0.15), seed: int = 0, names: Sequence[str] | None = None,
-    frame: Frame | None = None, trained_on: str = "", only: Sequence[str] = (),
+    frame: Frame | None = None, trained_on: str = "", same: bool = False, only: Sequence[str] = (),
     say: Callable[[str], None] = lambda line: None,
 ) -> CaseSet:  # fmt: skip
     """Return the cases at ``source`` (``find`` says which), read, checked and divided (``split`` says how).
@@ -89,6 +89,8 @@ def load(
         names: of the classes in masks, which hold 0, 1, ... then; None: the values of the training masks.
         frame: of a network that exists already: classes, columns and numbers are taken from it.
         trained_on: its ``CaseSet.listing``: of cases with another, those without a part are for testing.
+        same: ``source`` is what it was trained on; where the listing says that it has changed since, nothing tells
+            cases that were trained on from others, and those without a part are refused.
         only: the first of these parts that has cases is read, and no other.
         say: is told what was found.
 
@@ -109,6 +111,9 @@ def load(
     listing = find(source, task, group_column, [c.name for c in frame.columns] if frame else columns)
     digest = _digest(listing)
     if frame and digest != trained_on:
+        if same and any(case.part is None for case in listing.cases):
+            wanted = f"{source} as it was when the network was trained (its split is not known otherwise)"
+            raise DataError(mismatch("evaluate", wanted, "cases added, removed or relabelled"))
         listing.cases[:] = [replace(case, part=case.part or "test") for case in listing.cases]
     else:
         listing.cases[:] = split(listing.cases, shares, seed)

@@ -38,7 +38,7 @@ def split(cases: Sequence[Case], shares: tuple[float, float], seed: int) -> list
         parts = [case.part for case in cases]
     else:
         parts = _assign(cases, (1 - sum(shares), *shares), seed)
-    for part, needed in (("train", True), ("test", shares[1] > 0 or "val" not in parts)):
+    for part, needed in (("train", True), ("test", "val" not in parts or (shares[1] > 0 and not all(given)))):
         if needed and part not in parts:
             wanted = f"cases to {part} on (more of them, or other shares of --val-share and --test-share)"
             raise DataError(mismatch("data", wanted, f"{len(cases)} cases, none of them for it"))
@@ -58,12 +58,13 @@ def _assign(cases: Sequence[Case], shares: tuple[float, ...], seed: int) -> list
     """Give groups out one by one, the largest first, each to the part that it brings nearest to its quotas.
 
     A part's quotas are a share of all cases and of each class; the distance is the sum of squares over the quota.
+    Names decide, not the order in which cases come: a table that is sorted anew is divided as it was.
     """
     labels = [case.target if isinstance(case.target, str) else "" for case in cases]
-    index = {label: i for i, label in enumerate(dict.fromkeys(labels))}
+    index = {label: i for i, label in enumerate(sorted(set(labels)))}
     groups: dict[object, list[int]] = {}
-    for i, case in enumerate(cases):
-        groups.setdefault(i if case.group is None else case.group, []).append(i)
+    for i in sorted(range(len(cases)), key=lambda i: cases[i].name):
+        groups.setdefault(i if cases[i].group is None else cases[i].group, []).append(i)
     members = list(groups.values())
     shuffled = np.argsort(words(seed, SPLIT, 0, 0).random_raw(len(members)), kind="stable")
     order = sorted(shuffled, key=lambda g: -len(members[g]))
