@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 
 PARTS = ("train", "val", "test")
-ALIASES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+ALIASES = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test",
+    "testing": "test",
+}  # fmt: skip
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
 VOLUMES = (".nii", ".nii.gz", ".npy")
 

@@ -20,11 +20,13 @@ def find(
     """Return the cases at ``source``, in an order that their names alone decide (a table's: that of its rows).
 
     A folder has a folder a class (``task="classify"``), or ``images`` and ``labels`` with files of the same names
-    (``"segment"``); either may stand in each of ``train``, ``val`` and ``test``. A ``.csv`` is a table (table.py), an
+    (``"segment"``); either may stand in each of ``train``, ``val`` and ``test``, of which ``train`` may be missing where
+    there is nothing else. A ``.csv`` is a table (table.py), an
     ``.npz`` of MedMNIST's layout is its three parts.
 
     Raises:
-        DataError: nothing there, no cases, an image without its mask or the other way round; the message names both.
+        DataError: nothing there, no cases, two folders of one part, an image without its mask or the other way round;
+            the message names both.
     """
     path = Path(source)
     kind = suffix(path)
@@ -46,10 +48,15 @@ def find(
 
 
 def _in_folder(folder: Path, task: str) -> list[Case]:
-    found = {ALIASES[entry.name.lower()]: entry for entry in _folders(folder) if entry.name.lower() in ALIASES}
+    entries = _folders(folder)
+    named = [(ALIASES[entry.name.lower()], entry) for entry in entries if entry.name.lower() in ALIASES]
+    found = dict(named)
     collect = _classes if task == "classify" else _pairs
-    if "train" not in found:
+    if not named or ("train" not in found and len(named) < len(entries)):
         return collect(folder, folder, None)
+    for part, entry in named:
+        if found[part] != entry:
+            raise DataError(mismatch("data", f"one folder of cases to {part}", f"{entry} and {found[part]}"))
     return [case for part in PARTS if part in found for case in collect(found[part], folder, part)]
 
 

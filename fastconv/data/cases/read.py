@@ -55,12 +55,17 @@ def read_mask(case: Case, picture: Picture) -> np.ndarray:
     Raises:
         DataError: as ``read_image``; values that are no whole numbers; other sizes than the image's, or, of a volume,
             another place in space. The message names both files.
+
+    An ``.npy`` lies as the image's file does, so it is turned as that is.
     """
     path = Path(case.target)
     if suffix(path) in PICTURES:
         values = read_indices(path)
     elif suffix(path) == ".npy":
         values = _read_npy(path)
+        if picture.source is not None:
+            _require_sizes(path, values, case, picture.source.shape[-3:])
+            values = reorient(Volume(values, picture.source.affine), _TURNED).data
     else:
         volume = read_volume(path)
         values = volume.data
@@ -69,11 +74,9 @@ def read_mask(case: Case, picture: Picture) -> np.ndarray:
             values = volume.data
             if values.shape == picture.data.shape[1:]:
                 same_geometry(picture.volume, volume)
-    if values.shape != picture.data.shape[1:]:
-        wanted = f"{path} to have the sizes {_times(picture.data.shape[1:])} of {case.image}"
-        raise DataError(mismatch("data", wanted, _times(values.shape)))
+    _require_sizes(path, values, case, picture.data.shape[1:])
     if values.dtype.kind == "f":
-        _finite(values, path)
+        _finite(values[None], path)
         if (values != np.rint(values)).any():
             raise DataError(mismatch("data", f"{path} to hold whole numbers, a class each", "fractions"))
     return values.astype(np.int64)
@@ -88,7 +91,14 @@ def _read_npy(path: Path) -> np.ndarray:
     return array if array.dtype.kind in "iu" and array.itemsize <= 2 else array.astype(kept.newbyteorder("="))
 
 
+def _require_sizes(path: Path, values: np.ndarray, case: Case, sizes: tuple[int, ...]) -> None:
+    if values.shape != sizes:
+        wanted = f"{path} to have the sizes {_times(sizes)} of {case.image}"
+        raise DataError(mismatch("data", wanted, _times(values.shape)))
+
+
 def _finite(array: np.ndarray, path: Path) -> np.ndarray:
+    """Return an array (C, *size), or name the first place in ``size`` that holds no finite number."""
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         place = np.unravel_index(int(np.argmin(np.isfinite(array))), array.shape)[1:]
         found = f"{array[~np.isfinite(array)][0]} at {tuple(map(int, place))}"

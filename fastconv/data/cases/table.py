@@ -1,12 +1,14 @@
 """Tables of cases: CSV with a header, a row a case. Every complaint names the file, and the row as spreadsheets count.
 
 Columns, in any order and case: ``path`` (or image, file); ``label`` (or class), or ``mask`` (or segmentation, label)
-for segmentation; ``split`` of train, val and test; ``patient``. All others are demographic.
+for segmentation; ``split`` of train, val and test; ``patient`` (or subject), which ``Patient ID`` and ``patient_id``
+are as well. All others are demographic.
 """
 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from .case import ALIASES, Case, Listing
 
 _PATH, _SPLIT = ("path", "image", "file"), ("split",)
 _TARGET = {"classify": ("label", "class"), "segment": ("mask", "segmentation", "label"), None: ()}
-_PATIENT = ("patient", "patient_id", "subject")
+_PATIENT = ("patient", "patientid", "subject", "subjectid")  # letters alone, see _letters
 _ROLES = {*_PATH, *_SPLIT, *_PATIENT, *(name for names in _TARGET.values() for name in names)}
 
 
@@ -30,7 +32,7 @@ def read_table(
 
     Raises:
         DataError: no table, a missing or doubled column, a row with too many or too few cells, without a path, label
-            or group, with a path that does not exist or stands in another row, with an unknown split.
+            or (where a task needs it) group, with a path that does not exist or stands in another row, with an unknown split.
     """
     header, rows = _cells(path)
     at = {name: i for i, name in enumerate(header)}
@@ -40,12 +42,12 @@ def read_table(
     if group_column:
         group = _column(path, at, (group_column.strip().lower(),))
     else:
-        group = next((at[name] for name in _PATIENT if name in at), None)
+        group = next((at[name] for role in _PATIENT for name in header if _letters(name) == role), None)
     if columns is None and task == "segment":
         columns = []
     elif columns is None:
         used = {image, target, split, group}
-        columns = [name for name in header if at[name] not in used and name not in _ROLES]
+        columns = [name for name in header if at[name] not in used and not {name, _letters(name)} & _ROLES]
     chosen = [_column(path, at, (name.strip().lower(),)) for name in columns]
     cases: list[Case] = []
     seen: dict[Path, int] = {}
@@ -54,7 +56,7 @@ def read_table(
         if len(row) != len(header):
             raise DataError(mismatch("data", f"{where} to have {len(header)} cells", len(row)))
         for index in (image, target, group):
-            if index is not None and not row[index]:
+            if index is not None and not row[index] and (task or index != group):
                 raise DataError(mismatch("data", f"{where} to have a {header[index]}", "an empty cell"))
         file = _existing(path, row[image], where)
         first = seen.setdefault(file.resolve(), number)
@@ -90,6 +92,11 @@ def _cells(path: Path) -> tuple[list[str], list[list[str]]]:
         found = f"{double[0]!r} twice" if double else "a column without one" if header else "an empty file"
         raise DataError(mismatch("data", f"{path} to begin with the names of its columns", found))
     return header, rows[1:]
+
+
+def _letters(name: str) -> str:
+    """A name without what people put between its words."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _column(path: Path, at: dict[str, int], names: Sequence[str]) -> int:
