@@ -20,9 +20,8 @@ def find(
     """Return the cases at ``source``, in an order that their names alone decide (a table's: that of its rows).
 
     A folder has a folder a class (``task="classify"``), or ``images`` and ``labels`` with files of the same names
-    (``"segment"``); either may stand in each of ``train``, ``val`` and ``test``, of which ``train`` may be missing where
-    there is nothing else. A ``.csv`` is a table (table.py), an
-    ``.npz`` of MedMNIST's layout is its three parts.
+    (``"segment"``); either may stand in each of ``train``, ``val`` and ``test``, of which ``train`` may be missing
+    where there is nothing else. A ``.csv`` is a table (table.py), an ``.npz`` of MedMNIST's layout is its three parts.
 
     Raises:
         DataError: nothing there, no cases, two folders of one part, an image without its mask or the other way round;

@@ -32,7 +32,8 @@ def read_table(
 
     Raises:
         DataError: no table, a missing or doubled column, a row with too many or too few cells, without a path, label
-            or (where a task needs it) group, with a path that does not exist or stands in another row, with an unknown split.
+            or (where a task needs it) group, with a path that does not exist or stands in another row, with an unknown
+            split.
     """
     header, rows = _cells(path)
     at = {name: i for i, name in enumerate(header)}
