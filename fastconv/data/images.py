@@ -95,16 +95,21 @@ def read_indices(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def write_indices(path: str | os.PathLike[str], values: np.ndarray) -> None:
-    """Write a mask of values 0..255 (H, W) as a grey PNG file, whole or not at all. Needs Pillow.
+    """Write a mask of values 0..65535 (H, W) as a grey PNG file, of 8 bits where they do, whole or not at all.
+
+    Needs Pillow.
 
     Raises:
-        DataError: it cannot be written, or Pillow is missing.
+        DataError: values beyond these, it cannot be written, or Pillow is missing.
     """
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535:
+        raise DataError(mismatch("image", f"values of 0 to 65535 for {path}", high if high > 65535 else low))
     buffer = io.BytesIO()
     try:
         from PIL import Image
 
-        Image.fromarray(values.astype(np.uint8)).save(buffer, format="PNG")
+        Image.fromarray(values.astype(np.uint8 if high < 256 else np.uint16)).save(buffer, format="PNG")
         write_atomic(path, buffer.getvalue())
     except ModuleNotFoundError:
         wanted = f"Pillow to write {path} (pip install 'fastconv[images]')"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from .. import config as environment
 from ..data import cases as data
 from ..data import mnist
 from ..data.cases import Case, CaseBatches, CaseSet, Frame
-from ..data.cases.case import PICTURES, stem, suffix
+from ..data.cases.case import PICTURES, VOLUMES, stem, suffix
 from ..data.cases.frame import pad, restored
 from ..data.cases.read import Picture, read_image
 from ..data.cases.resample import resized
@@ -109,7 +110,7 @@ def predict(network: Module, about: About, paths: Sequence[str], output: str | N
     for a network that segments the file of the mask, which is written, and each class's share of the image.
 
     A mask goes beside its image, or into the folder ``output``, as NAME_mask in the format of the image (a picture's as
-    PNG), with the affine of a volume.
+    PNG; that of DICOM and .npz as NIfTI), with the affine of a volume.
 
     Raises:
         DataError: a file is not usable, or a mask would take the place of a file.
@@ -163,8 +164,12 @@ def _cases(paths: Sequence[str], frame: Frame) -> list[Case]:
 def _targets(cases: Sequence[Case], output: str | None) -> list[Path]:
     targets: dict[Path, Case] = {}
     for case in cases:
-        kind = ".png" if suffix(case.image) in PICTURES else suffix(case.image) or ".nii.gz"  # a folder of DICOM
-        target = (Path(output) if output else case.image.parent) / f"{stem(case.image)}_mask{kind}"
+        image = Path(os.path.abspath(case.image)) if case.image.name in ("", "..") else case.image
+        kind = ".png" if suffix(image) in PICTURES else suffix(image)
+        if image.is_dir() or kind not in (".png", *VOLUMES):  # DICOM, .npz
+            kind = ".nii.gz"
+        name = image.name if image.is_dir() else stem(image)
+        target = (Path(output) if output else image.parent) / f"{name}_mask{kind}"
         if target.exists() or target in targets:
             wanted = f"{target} for the mask of {case.image} to be free (--output FOLDER elsewhere)"
             raise DataError(mismatch("predict", wanted, "a file of that name"))
@@ -187,7 +192,8 @@ def _segmented(
 
 
 def _write_mask(target: Path, values: np.ndarray, picture: Picture) -> None:
-    kind = np.uint8 if values.min() >= 0 and values.max() < 256 else np.int16
+    low, high = int(values.min()), int(values.max())
+    kind = next(k for k in ("u1", "i2", "i4", "i8") if np.iinfo(k).min <= low and high <= np.iinfo(k).max)
     if picture.volume is not None and picture.source is not None:  # back to the axes of its file
         mask = reorient(Volume(values.astype(kind), picture.volume.affine), picture.source.orientation)
         write_nifti(target, mask.data, picture.source)

@@ -81,6 +81,8 @@ def fit(name: str, texts: Sequence[str], where: Sequence[str]) -> Column:
         raise DataError(mismatch("data", f"values in column {name!r} of the training cases", f"gaps, as in {where[0]}"))
     numbers = [_number(text) for text in known]
     if None not in numbers:
+        if min(numbers) == max(numbers):  # a mean that is rounded would leave a deviation of its error
+            return Column(name, numbers[0])
         mean = math.fsum(numbers) / len(numbers)
         deviation = math.sqrt(math.fsum((n - mean) ** 2 for n in numbers) / len(numbers))
         return Column(name, mean, deviation if deviation > 0 else 1.0)

@@ -214,7 +214,7 @@ def _read_all(data: CaseSet) -> bool:
     """
     digest, room = hashlib.sha256(), _CACHE
     sums = np.zeros((3, data.frame.channels))  # count, sum, sum of squares of the training pixels by channel
-    shift = None
+    shift, low, high = None, np.inf, -np.inf  # low, high: the least and the greatest training pixel by channel
     for part, cases in data.parts.items():
         for i, case in enumerate(cases.cases):
             picture = read_image(case)
@@ -227,7 +227,9 @@ def _read_all(data: CaseSet) -> bool:
             if mask is not None:
                 digest.update(np.ascontiguousarray(mask))
             if part == "train":
-                pixels = image.reshape(len(image), -1).astype(np.float64)
+                pixels = image.reshape(len(image), -1)
+                low, high = np.minimum(low, pixels.min(axis=1)), np.maximum(high, pixels.max(axis=1))
+                pixels = np.broadcast_to(pixels, (data.frame.channels, pixels.shape[1])).astype(np.float64)
                 shift = pixels.mean(axis=1, keepdims=True) if shift is None else shift
                 pixels -= shift  # of the first image: squares of what is left lose no digits
                 sums += (np.full(len(pixels), pixels.shape[1]), pixels.sum(axis=1), (pixels**2).sum(axis=1))
@@ -239,8 +241,7 @@ def _read_all(data: CaseSet) -> bool:
     if not data.frame.mean:
         mean = sums[1] / sums[0]
         std = np.sqrt(np.maximum(sums[2] / sums[0] - mean**2, 0))
-        tiny = np.finfo(np.float32).tiny
-        data.frame = data.frame.fitted(
-            mean=tuple((mean + shift[:, 0]).tolist()), std=tuple(np.where(std > tiny, std, 1.0).tolist())
-        )
+        varied = (low < high) & (std > np.finfo(np.float32).tiny)  # a constant's deviation is an error of rounding
+        mean = np.where(varied, mean + shift[:, 0], low)
+        data.frame = data.frame.fitted(mean=tuple(mean.tolist()), std=tuple(np.where(varied, std, 1.0).tolist()))
     return True
