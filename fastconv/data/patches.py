@@ -95,7 +95,7 @@ class RandomPatches(_Drawn):
             the volume, and ``extract`` pads.
 
     Raises:
-        ShapeError: a patch larger than the volume, or of another rank.
+        ShapeError: a volume of more than 4 axes, a patch larger than it or of another rank.
         ArgumentError: a number out of range.
 
     >>> sampler = RandomPatches((64, 64, 20), (32, 32, 20), seed=1)
@@ -109,6 +109,8 @@ class RandomPatches(_Drawn):
         self, shape: Sequence[int], size: int | Sequence[int], *, seed: int = 0, small: str = "refuse"
     ) -> None:
         super().__init__(shape, size, seed, small)
+        if len(self.shape) > 4:  # a word for each
+            raise ShapeError(mismatch("RandomPatches", "shape of up to 4 axes", self.shape))
 
     def _draw(self, words: list[int]) -> Slices:
         choices = (max(n - s + 1, 1) for n, s in zip(self.shape, self.size, strict=True))

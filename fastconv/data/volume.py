@@ -99,12 +99,20 @@ def orientation(affine: np.ndarray) -> str:
 def _axes(affine: np.ndarray) -> list[tuple[int, float]]:
     """For i, j and k: the axis of space that it is nearest to, no axis twice, and whether it runs along or against it.
 
-    Nearest in the rotation that is nearest to the steps (the polar decomposition); the clearest case chooses first.
+    Nearest in the rotation that is nearest to the steps (the polar decomposition); the clearest case chooses first. Of
+    cases that are equally clear, at 45 degrees, it is the one that leads further along the first axes of space, so
+    neither rounding nor the order and direction of a file's axes decide how a patient lies.
     """
     u, _, vt = np.linalg.svd(affine[:3, :3] / np.array(spacing(affine)))
-    rotation = u @ vt
+    rotation = np.round(u @ vt, 9)
+
+    def rank(column: int) -> tuple[float, ...]:
+        steps = rotation[:, column].tolist()
+        sign = -1 if next((step for step in steps if step), 1.0) < 0 else 1
+        return max(map(abs, steps)), *(sign * step for step in steps)
+
     found: dict[int, int] = {}
-    for column in np.argsort(-(rotation**2).max(axis=0), kind="stable").tolist():
+    for column in sorted(range(3), key=rank, reverse=True):
         free = [axis for axis in range(3) if axis not in found.values()]
         found[column] = max(free, key=lambda axis: abs(rotation[axis, column]))
     return [(found[column], float(rotation[found[column], column])) for column in range(3)]

@@ -24,7 +24,7 @@ def intervals(
         figures: of weights (count,): how often each sample counts. A figure may be NaN where it has no meaning;
             resamples in which it has none are left out for it.
         groups: (count,) of 0, 1, ...: samples of one group (a patient) depend on each other, so it is groups that are
-            resampled; None: each sample is its own.
+            resampled; None: each sample is its own. One group says nothing of others: the ends are NaN.
 
     >>> x = np.array([1.0, 2.0, 3.0, 4.0])
     >>> intervals(lambda w: np.array([(w * x).sum() / w.sum()]), 4)[0].value
@@ -34,6 +34,8 @@ def intervals(
     many = int(groups.max()) + 1
     draw = np.random.default_rng(seed)
     values = figures(np.ones(count))
+    if many < 2:
+        return [Interval(float(value), np.nan, np.nan) for value in values]
     found = np.empty((RESAMPLES, len(values)))
     for row in found:
         row[:] = figures(np.bincount(draw.integers(0, many, many), minlength=many)[groups].astype(np.float64))

@@ -143,6 +143,8 @@ class Config:
     def __post_init__(self) -> None:
         for spec in fields(self):
             _check(spec.name, getattr(self, spec.name), _kind(spec.name)[0], **spec.metadata)
+        if self.seed >= 2**63:
+            raise ArgumentError(mismatch("train", "seed < 2**63", self.seed))
         if self.momentum >= 1:
             raise ArgumentError(mismatch("train", "momentum below 1", self.momentum))
         if self.output_relu and self.model not in (None, "tutorial"):

@@ -68,17 +68,11 @@ def load_model(path: str | os.PathLike[str]) -> tuple[nn.Module, About]:
 
 
 def outputs(
-    model: nn.Module, batches: Iterable[tuple[Any, np.ndarray]], stop: Callable[[], bool] = lambda: False,
-    device: str = "cpu", kept: Callable[[np.ndarray], np.ndarray] = lambda output: output,
-) -> np.ndarray | None:  # fmt: skip
-    """Return the model's outputs (N, classes, ...) for all batches, or what is ``kept`` of each; None where ``stop``
-    said so."""
-    collected = []
-    for output, _ in results(model, batches, device):
-        if stop():
-            return None
-        collected.append(kept(output))
-    return np.concatenate(collected)
+    model: nn.Module, batches: Iterable[tuple[Any, np.ndarray]], device: str = "cpu",
+    kept: Callable[[np.ndarray], np.ndarray] = lambda output: output,
+) -> np.ndarray:  # fmt: skip
+    """Return the model's outputs (N, classes, ...) for all batches, or what is ``kept`` of each."""
+    return np.concatenate([kept(output) for output, _ in results(model, batches, device)])
 
 
 def results(

@@ -101,8 +101,8 @@ def evaluate(network: Module, about: About, source: str | None, say: Callable[[s
         raise DataError(mismatch("evaluate", f"cases in {place} to test on", "a split that has training cases alone"))
     (part,) = found.parts
     batches = CaseBatches(found, part, 16, multiple=own["multiple"], shuffle=False, dtype=about.dtype)
-    values = results.answers(network, batches, about)
-    results.show(results.summarise(found, part, values), found, part, values)
+    answers = results.answers(network, batches, about)
+    results.show(results.summarise(found, part, answers), found, part, answers)
 
 
 def predict(network: Module, about: About, paths: Sequence[str], output: str | None) -> list[dict[str, Any]]:

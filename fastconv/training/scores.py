@@ -93,14 +93,16 @@ def _head(count: int, groups: np.ndarray | None) -> dict[str, Any]:
 
 
 def _rates(confusion: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Sensitivity, specificity, precision and F1 of each class. What nobody was taken for has precision 0."""
+    """Sensitivity, specificity, precision and F1 of each class. What is there and nobody was taken for has precision 0;
+    of what is not there either nothing is known."""
     hits, actual, guessed, total = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0), confusion.sum()
     others = total - actual
     sensitivity = np.where(actual > 0, hits / np.where(actual > 0, actual, 1), np.nan)
     specificity = np.where(others > 0, (others - guessed + hits) / np.where(others > 0, others, 1), np.nan)
     both = actual + guessed
+    precision = np.where(both > 0, hits / np.where(guessed > 0, guessed, 1), np.nan)
     f1 = np.where(both > 0, 2 * hits / np.where(both > 0, both, 1), np.nan)
-    return sensitivity, specificity, hits / np.where(guessed > 0, guessed, 1), f1
+    return sensitivity, specificity, precision, f1
 
 
 def _area(positive: np.ndarray, value: np.ndarray) -> Callable[[np.ndarray], float]:

@@ -234,6 +234,18 @@ def test_a_batch_is_its_samples_and_may_be_empty():
     assert pipeline.batch(images[:0], indices=[])[1] is None
 
 
+def test_batches_know_the_spacing():
+    images = np.random.default_rng(0).random((3, 1, 5, 7, 9), np.float32)
+    pipeline = augment.Compose([augment.Affine(rotation=30)], seed=1)
+    (x,), _ = augment.batches(pipeline, spacing=(4, 1, 1))(np.random.default_rng(3), images, np.arange(3))
+    key = int(np.random.default_rng(3).integers(2**63 - 1))
+    wanted, plain = (
+        pipeline.batch(images, epoch=key, indices=range(3), spacing=spacing)[0] for spacing in ((4, 1, 1), None)
+    )
+    np.testing.assert_array_equal(x, wanted)
+    assert not np.array_equal(wanted, plain)
+
+
 def test_fit_takes_a_pipeline_and_repeats_its_bits():
     rng = np.random.default_rng(0)
     images = rng.random((6, 1, 6, 6), np.float32)

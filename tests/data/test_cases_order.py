@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastconv.data.cases import Case, find
+from fastconv.data.cases import Case, find, load
 from fastconv.data.cases.split import split
-from fastconv.errors import DataError
+from fastconv.errors import ArgumentError, DataError
 
 
 @pytest.fixture(autouse=True)
@@ -85,3 +85,9 @@ def test_new_cases_need_no_patient() -> None:
     Path("cases.csv").write_text("path,label,patient\n1.png,a,\n")
     with pytest.raises(DataError, match="row 2 to have a patient, got an empty cell"):
         find("cases.csv")
+
+
+def test_a_seed_beyond_64_bits_is_refused() -> None:
+    touch("set/a/1.png", "set/b/1.png")
+    with pytest.raises(ArgumentError, match=r"load: expected seed <= 18446744073709551615, got 18446744073709551616"):
+        load("set", seed=2**64)

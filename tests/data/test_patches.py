@@ -128,6 +128,7 @@ LABEL = np.zeros((4, 4), np.uint8)
 WRONG = {
     "small": (ShapeError, "size within shape", lambda: RandomPatches((4, 4), 5)),
     "rank": (ShapeError, "size for 2 axes", lambda: RandomPatches((4, 4), (1, 2, 3))),
+    "many axes": (ShapeError, "RandomPatches: expected shape of up to 4 axes", lambda: RandomPatches((2,) * 5, 1)),
     "zero": (ArgumentError, "size >= 1", lambda: GridPatches((4, 4), 0)),
     "choice": (ArgumentError, "small", lambda: GridPatches((4, 4), 2, small="crop")),
     "seed": (ArgumentError, "seed", lambda: RandomPatches((4, 4), 2, seed=-1)),

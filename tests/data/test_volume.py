@@ -59,6 +59,25 @@ def test_reorienting_is_nibabels() -> None:
     np.testing.assert_allclose(found.affine, wanted.affine, atol=1e-12)
 
 
+@pytest.mark.parametrize("noise", [0, 1e-13])
+@pytest.mark.parametrize("turn", [
+    [[1, -1, 0], [1, 1, 0], [0, 0, 2**0.5]], [[2**0.5, 0, 0], [0, 1, 1], [0, -1, 1]],
+    [[1, 0, 1], [0, 2**0.5, 0], [-1, 0, 1]],
+])  # fmt: skip
+def test_at_45_degrees_a_patient_lies_alike_whatever_the_axes_of_the_file(turn: list, noise: float) -> None:
+    affine, rng = np.eye(4), np.random.default_rng(0)
+    affine[:3, :3] = turn
+    first = reorient(volume(affine=affine))
+    assert first.orientation == "RAS"
+    for axes in AXES:  # another file of the same voxels: its axes exchanged and turned
+        file = reorient(volume(affine=np.eye(4)), axes)
+        affine_of_file = affine @ file.affine
+        affine_of_file[:3, :3] += noise * rng.normal(size=(3, 3))
+        found = reorient(volume(file.data, affine_of_file))
+        assert found.orientation == "RAS"
+        np.testing.assert_array_equal(found.data, first.data)
+
+
 @pytest.mark.parametrize("axes", ["", "RA", "RRS", "RASI", "ras", "XYZ", "RLS"])
 def test_other_axes_are_refused(axes: str) -> None:
     with pytest.raises(ArgumentError, match="axes"):

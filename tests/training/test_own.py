@@ -122,6 +122,8 @@ def test_masks_are_learnt_and_written(capsys: pytest.CaptureFixture[str]) -> Non
     found = metrics()
     assert list(found["classes"]) == ["0", "255"]
     assert 0.8 < found["mean"]["dice"]["low"] <= found["mean"]["dice"]["value"] <= found["mean"]["dice"]["high"] <= 1
+    each = [answer["dice"]["255"] for answer in json.loads(Path("run/predictions.json").read_text())]
+    assert found["mean"]["dice"]["value"] == pytest.approx(np.mean(each))
     image, mask = scene(901, (21, 17), True)  # of another size: the network goes with it
     save(Path("new.png"), image)
     capsys.readouterr()

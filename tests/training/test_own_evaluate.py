@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
-from own_files import class_folders, save, scene
+from own_files import class_folders, pairs, save, scene
 
 from fastconv.cli import main
+from fastconv.training import results
 
 pytest.importorskip("PIL", reason="Pillow (the images extra) is not installed")
 
@@ -54,3 +56,13 @@ def test_data_without_cases_to_test_on_are_refused(capsys: pytest.CaptureFixture
     capsys.readouterr()
     assert main(["evaluate", "run", "--data", "some.csv"]) == 2
     assert "cases in some.csv to test on, got a split that has training cases alone" in capsys.readouterr().err
+
+
+def test_each_mask_is_held_against_its_truth_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted, overlaps = [], results.overlaps
+    monkeypatch.setattr(results, "overlaps", lambda *given: counted.append(1) or overlaps(*given))
+    pairs(Path("set"), 6)
+    options = ("--task", "segment", "--width", "2", "--epochs", "1", "--output", "run", "--quiet")
+    assert main(["train", "--data", "set", *options]) == 0
+    assert len(counted) == 1  # test cases
+    assert len(json.loads(Path("run/predictions.json").read_text())) == 1

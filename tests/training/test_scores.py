@@ -92,10 +92,29 @@ def test_what_has_no_meaning_is_none() -> None:
     absent = found["classes"]["c"]
     assert absent["samples"] == 0
     assert absent["sensitivity"] == absent["auc"] == absent["f1"] == {"value": None, "low": None, "high": None}
+    assert absent["precision"] == absent["f1"]
+    assert found["mean"]["precision"]["value"] == 1
     assert absent["specificity"]["value"] == 1
     assert found["mean"]["sensitivity"]["value"] == 1
     json.dumps(found, allow_nan=False)
     assert report.interval_table(found).splitlines()[-2].split()[:2] == ["c", "-"]
+
+
+def test_what_is_there_but_never_found_has_precision_0() -> None:
+    chance = np.array([[0.8, 0.2], [0.9, 0.1], [0.6, 0.4]])
+    found = scores.classification(np.array([0, 0, 1]), chance, ["a", "b"])
+    assert found["classes"]["b"]["precision"]["value"] == 0
+    assert found["mean"]["precision"]["value"] == pytest.approx(1 / 3)
+
+
+def test_one_patient_has_no_interval() -> None:
+    true, chance = answers(12, 2)
+    found = scores.classification(true, chance, ["a", "b"], np.zeros(12, np.int64))
+    assert found["accuracy"]["value"] == pytest.approx((chance.argmax(1) == true).mean())
+    assert (found["accuracy"]["low"], found["accuracy"]["high"]) == (None, None)
+    assert "(?-?)" in report.interval_table(found)
+    alone = scores.segmentation(np.array([[0.9, 0.5]]), ["background", "lesion"])["mean"]["dice"]
+    assert alone == {"value": 0.5, "low": None, "high": None}
 
 
 def test_dice_of_cases() -> None:

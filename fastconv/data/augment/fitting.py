@@ -12,7 +12,9 @@ from ...errors import ArgumentError, ShapeError, mismatch
 from .compose import Compose, replay
 
 
-def batches(pipeline: Compose, *, images: Sequence[int] = (0,)) -> Callable[..., tuple[tuple[Any, ...], Any]]:
+def batches(
+    pipeline: Compose, *, images: Sequence[int] = (0,), spacing: Sequence[float] | None = None
+) -> Callable[..., tuple[tuple[Any, ...], Any]]:
     """Return what ``training.fit`` takes as ``augment``: it changes every sample of a batch by ``pipeline``.
 
     A sample's numbers depend on the pipeline's seed, what fit's generator says of seed, epoch and batch, and the
@@ -21,6 +23,7 @@ def batches(pipeline: Compose, *, images: Sequence[int] = (0,)) -> Callable[...,
 
     Args:
         images: which of the model's inputs are images of one sample; all change as the first does.
+        spacing: millimetres of the images' voxels, the same for all; None: as in a call of the pipeline.
 
     >>> import fastconv as fc
     >>> from fastconv.data import augment
@@ -47,7 +50,7 @@ def batches(pipeline: Compose, *, images: Sequence[int] = (0,)) -> Callable[...,
         is_map = is_map and target.ndim in (main.ndim - 1, main.ndim)
         key = int(generator.integers(2**63 - 1))
         inputs[first], changed, records = pipeline.batch(
-            main, target if is_map else None, epoch=key, indices=range(len(main))
+            main, target if is_map else None, epoch=key, indices=range(len(main)), spacing=spacing
         )
         for place in others:
             parts = [replay(record, image)[0] for record, image in zip(records, inputs[place], strict=True)]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...arguments import integer
 from ...errors import ArgumentError, DataError, mismatch
 from .case import PARTS, Case, Listing
 from .columns import fit
@@ -85,7 +86,7 @@ def load(
         task: 'classify' or 'segment'.
         size: what all images are resampled to, (H, W) or the sizes along a volume's axes; None: they must agree.
         group_column, columns: of a table, as ``read_table``. missing: 'refuse' gaps in them, or take the 'mean'.
-        shares: of val and test, where the data say nothing. seed: of that division.
+        shares: of val and test, where the data say nothing. seed: of that division, below 2**64.
         names: of the classes in masks, which hold 0, 1, ... then; None: the values of the training masks.
         frame: of a network that exists already: classes, columns and numbers are taken from it.
         trained_on: its ``CaseSet.listing``: of cases with another, those without a part are for testing.
@@ -95,7 +96,7 @@ def load(
         say: is told what was found.
 
     Raises:
-        ArgumentError: sizes of another rank than the images.
+        ArgumentError: sizes of another rank than the images, a seed out of range.
         DataError: whatever is wrong with the data; the message names the file, and the row of a table.
 
     >>> import tempfile
@@ -108,6 +109,7 @@ def load(
     >>> data.classes, {part: len(cases) for part, cases in data.parts.items()}
     (('bright', 'dark'), {'train': 14, 'val': 3, 'test': 3})
     """
+    seed = integer("load", "seed", seed, 0, 2**64 - 1)
     listing = find(source, task, group_column, [c.name for c in frame.columns] if frame else columns)
     digest = _digest(listing)
     if frame and digest != trained_on:

@@ -74,8 +74,8 @@ class Frame:
         out *= np.asarray([1 / s for s in self.std], dtype)[lift]
         return out
 
-    def mask(self, case: Case, picture: Picture, whole: bool = False) -> np.ndarray:
-        """Return a case's mask as classes, in the frame's size, or, if ``whole``, in its own.
+    def mask(self, case: Case, picture: Picture) -> np.ndarray:
+        """Return a case's mask as classes, in the frame's size.
 
         Raises:
             DataError: what ``read_mask`` raises; a value that is no class.
@@ -90,7 +90,7 @@ class Frame:
             raise DataError(
                 mismatch("data", f"{case.target} to hold the classes {known}", f"{found[where]} at {where}")
             )
-        return nearest(places, self.size) if self.fixed and not whole else places
+        return nearest(places, self.size) if self.fixed else places
 
     def numbers(self, case: Case) -> list[float]:
         """Return a case's demographic numbers. Errors as ``Column.encode``."""
