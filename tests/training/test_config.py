@@ -38,7 +38,8 @@ def test_every_field_is_an_option_of_its_type() -> None:
         {"epochs": 0}, {"epochs": 1.5}, {"epochs": True}, {"batch_size": 0}, {"batch_size": None}, {"lr": -1.0},
         {"lr": float("nan")}, {"lr": float("inf")}, {"momentum": 1.0}, {"seed": -1}, {"limit": 0}, {"threads": 0},
         {"seed": 2**63}, {"dtype": "float16"}, {"model": "resnet"}, {"optimizer": "SGD"}, {"loss": "mse"},
-        {"schedule": ""}, {"dataset": "cifar"}, {"device": "tpu"}, {"augment": 1}, {"data": 3}, {"output_relu": True, "model": "lenet5"},
+        {"schedule": ""}, {"dataset": "cifar"}, {"device": "tpu"}, {"augment": 1}, {"data": 3},
+        {"output_relu": True, "model": "lenet5"},
     ],
     ids=str,
 )  # fmt: skip

@@ -17,6 +17,7 @@ from .case import PARTS, Case, Listing
 from .columns import fit
 from .find import find
 from .frame import Frame
+from .pixels import Pixels
 from .read import Picture, read_image, read_mask
 from .split import split
 
@@ -215,8 +216,7 @@ def _read_all(data: CaseSet) -> bool:
     Return False as soon as grey images turn out to have one in colour among them.
     """
     digest, room = hashlib.sha256(), _CACHE
-    sums = np.zeros((3, data.frame.channels))  # count, sum, sum of squares of the training pixels by channel
-    shift, low, high = None, np.inf, -np.inf  # low, high: the least and the greatest training pixel by channel
+    pixels = Pixels(data.frame.channels)
     for part, cases in data.parts.items():
         for i, case in enumerate(cases.cases):
             picture = read_image(case)
@@ -229,21 +229,12 @@ def _read_all(data: CaseSet) -> bool:
             if mask is not None:
                 digest.update(np.ascontiguousarray(mask))
             if part == "train":
-                pixels = image.reshape(len(image), -1)
-                low, high = np.minimum(low, pixels.min(axis=1)), np.maximum(high, pixels.max(axis=1))
-                pixels = np.broadcast_to(pixels, (data.frame.channels, pixels.shape[1])).astype(np.float64)
-                shift = pixels.mean(axis=1, keepdims=True) if shift is None else shift
-                pixels -= shift  # of the first image: squares of what is left lose no digits
-                sums += (np.full(len(pixels), pixels.shape[1]), pixels.sum(axis=1), (pixels**2).sum(axis=1))
+                pixels.add(image, resampled=image.shape[1:] != picture.data.shape[1:])
             room -= image.nbytes + (mask.nbytes if mask is not None else 0)
             if room >= 0:
                 cases.kept[i] = sample
     digest.update(b"".join(cases.scores.tobytes() for cases in data.parts.values()))
     data.fingerprint = digest.hexdigest()
     if not data.frame.mean:
-        mean = sums[1] / sums[0]
-        std = np.sqrt(np.maximum(sums[2] / sums[0] - mean**2, 0))
-        varied = (low < high) & (std > np.finfo(np.float32).tiny)  # a constant's deviation is an error of rounding
-        mean = np.where(varied, mean + shift[:, 0], low)
-        data.frame = data.frame.fitted(mean=tuple(mean.tolist()), std=tuple(np.where(varied, std, 1.0).tolist()))
+        data.frame = data.frame.fitted(**pixels.fitted())
     return True
