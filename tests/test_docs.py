@@ -15,7 +15,7 @@ import fastconv
 
 TREE = Path(__file__).parents[1]
 needs_tree = pytest.mark.skipif(not (TREE / "README.md").is_file(), reason="the source tree is not here")
-TEST_COMMAND = 'pip install -e ".[test]" && pytest'
+TEST_COMMAND = 'pip install -e ".[test]" && pytest -n auto'
 MAIN_COMMAND = "pip install . && fastconv train"
 NEEDS = {  # packages of extras that a module's examples use
     "fastconv.onnx.export_model": "onnx.checker",

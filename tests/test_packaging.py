@@ -54,7 +54,7 @@ def test_run_time_dependencies_are_few(installed):
 def test_the_test_extra_is_light(installed):
     extra = [line for line in installed.requires or () if re.search(r"extra == .test.", line)]
     assert {re.match(r"[\w-]+", line)[0] for line in extra} == {
-        "pytest", "hypothesis", "pytest-benchmark", "pillow", "nibabel", "pydicom",
+        "pytest", "hypothesis", "pytest-benchmark", "pytest-xdist", "pillow", "nibabel", "pydicom",
     }  # fmt: skip
 
 

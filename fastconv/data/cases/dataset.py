@@ -170,6 +170,8 @@ def _labels(listing: Listing, train: list[Case]) -> tuple[tuple[str, ...], tuple
 
 def _mask_classes(train: list[Case], names: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[int, ...]]:
     if names:
+        if len(names) > _MOST_CLASSES:
+            raise ArgumentError(mismatch("data", f"at most {_MOST_CLASSES} names of classes", len(names)))
         return tuple(names), tuple(range(len(names)))
     found: set[int] = set()
     for case in train:
