@@ -166,5 +166,7 @@ def numpy_backend(request: pytest.FixtureRequest) -> Iterator[backends.Backend]:
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:
-    """Functions and classes are known by their names: an address differs between the processes of a parallel run."""
+    """Names that all processes of a parallel run find: no addresses, and nothing of bytes, which may hold the time."""
+    if isinstance(val, bytes):
+        return "bytes"
     return getattr(val, "__qualname__", None) if callable(val) else None
