@@ -324,3 +324,9 @@ def test_no_two_files_of_tests_have_one_name():
     """pytest imports them by their names alone."""
     names = Counter(path.name for path in (TREE / "tests").rglob("test_*.py"))
     assert not [name for name, count in names.items() if count > 1]
+
+
+@needs_tree
+def test_no_folder_of_tests_passes_for_an_optional_package():
+    """tests/ is on the path: a folder there with the name of a package that is missing would be imported as that."""
+    assert not {path.name for path in (TREE / "tests").iterdir()} & {*LAZY, "torch", "onnxruntime", "scipy", "tests"}

@@ -27,7 +27,7 @@ class Batches:
     def __init__(self, count: int, batch_size: int, *, shuffle: bool = True, seed: int = 0) -> None:
         for name, value, minimum in (("batch_size", batch_size, 1), ("seed", seed, 0)):
             if value < minimum:
-                raise ArgumentError(mismatch("Loader", f"{name} >= {minimum}", value))
+                raise ArgumentError(mismatch(type(self).__name__, f"{name} >= {minimum}", value))
         self.count, self.batch_size, self.shuffle, self.seed = count, batch_size, shuffle, seed
 
     def __len__(self) -> int:

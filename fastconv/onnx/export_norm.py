@@ -2,7 +2,7 @@
 
 Batch norm by running statistics is ``reciprocal_root`` and ``batch_norm_forward``. Norms over trailing axes bring rows
 to mean 0 and variance 1 by ``batch_norm_statistics`` of a batch of one, and scale and shift in a second
-``batch_norm_forward`` with mean 0 and deviation 1; the two become one node where ONNX has it. Groups of channels are
+``batch_norm_forward`` with mean 0 and deviation 1; the two become one node where ONNX has it. Group norm is
 InstanceNormalization, in which a group takes a channel's place.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import Node, Value
-from .export_builder import Builder, Stored, Written, product, writes
+from .export_builder import Builder, Stored, product, writes
 from .export_elements import axis_of, follow
 
 
@@ -106,11 +106,11 @@ def _standardise(b: Builder, node: Node, eps: float) -> None:
         ones = b.constant(np.ones(stored.sizes[split:], x.dtype), "weights")
         attributes = {"axis": split, "epsilon": float(eps)}
         name, sizes = b.emit("LayerNormalization", [stored.name, ones], **attributes), stored.sizes
-    else:  # groups of channels: each takes a channel's place
+        b.standardised[name] = b.written(name)
+    else:  # each row takes a channel's place
         sizes = _grouped(stored.sizes, rows, length)
         inputs = [b.reshaped(stored, sizes), *_weights(b, None, sizes[1], x.dtype)]
         name = b.emit("InstanceNormalization", inputs, epsilon=float(eps))
-    b.standardised[name] = b.written(name)
     b.put(y, name, sizes)
 
 
@@ -127,37 +127,23 @@ def _grouped(sizes: tuple, rows: Any, length: Any) -> tuple:
 
 
 def _scale_and_shift(b: Builder, node: Node) -> None:
-    """x (N, C, L) * weight + bias: part of the norm before, if that can take it."""
+    """x (N, C, L) * weight + bias: part of the layer norm before, if that can take it; else Mul and Add in the sizes in
+    which x lies, if its channels are an axis there."""
     x, channels = node["x"], node["x"].sizes[1]
     stored = b.stored(x)
     before = b.standardised.get(stored.name)
-    if before is not None and before.op == "InstanceNormalization" and len(stored.sizes) > 2 and axis_of(b, x) == 1:
-        inputs = [before.inputs[0], *_weights(b, node, channels, x.dtype)]
-        b.put(node.result, _again(b, before, inputs), stored.sizes)
-    elif before is not None and before.op == "LayerNormalization" and x.sizes[2] == 1:
+    if before is not None and x.sizes[2] == 1:
         last = stored.sizes[before.attributes["axis"] :]
         if product(last) == channels:
             given = [None if node[which] is None else b.reshaped(b.stored(node[which]), last)
                      for which in ("weight", "bias")]  # fmt: skip
             inputs = [before.inputs[0], given[0] or before.inputs[1], given[1] or ""]
-            b.put(node.result, _again(b, before, inputs), stored.sizes)
+            b.put(node.result, b.emit(before.op, inputs, **before.attributes), stored.sizes)
             return
-        _plainly(b, node)
-    else:
-        _plainly(b, node)
-
-
-def _again(b: Builder, before: Written, inputs: list[str]) -> str:
-    return b.emit(before.op, inputs, **before.attributes)
-
-
-def _plainly(b: Builder, node: Node) -> None:
-    """Mul and Add in the sizes in which x lies, if its channels are an axis there."""
-    x, axis = node["x"], axis_of(b, node["x"])
+    axis = axis_of(b, x)
     if axis is None:
         b.put(node.result, _affine(b, b.exact(x), node, lambda value: _column(b, value)))
         return
-    stored = b.stored(x)
     lifted = (x.sizes[1], *(1,) * (len(stored.sizes) - axis - 1))
     b.put(node.result, _affine(b, stored.name, node, lambda v: b.reshaped(b.stored(v), lifted)), stored.sizes)
 

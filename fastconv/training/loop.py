@@ -23,7 +23,6 @@ from .config import Config
 from .problem import pose
 from .progress import Progress
 from .stepping import Stepper
-from .task import criterion as criterion
 
 
 class Run:

@@ -85,12 +85,6 @@ def score(overlap: np.ndarray) -> float:
     return float(known.mean()) if known.size else 1.0
 
 
-def criterion(name: str, classes: int) -> Loss:
-    """Return the loss of outputs (N, classes, ...) and targets (N, ...) of classes: mean cross-entropy, 1/2 sum
-    ||o - t||^2 or, of masks, mean cross-entropy + 1 - Dice."""
-    return {**Classify.losses, **Segment.losses}[name](classes)
-
-
 def _half_sse(classes: int) -> Loss:
     def half_sse(output: Tensor, labels: np.ndarray) -> Tensor:
         target = converted(np.eye(classes, dtype=output.dtype)[labels], output.device)

@@ -11,8 +11,9 @@ from fastconv import data, models, nn
 from fastconv.data import Dataset
 from fastconv.errors import ArgumentError, CheckpointError
 from fastconv.training import Config, checkpoint, inference
-from fastconv.training.loop import Run, criterion
+from fastconv.training.loop import Run
 from fastconv.training.progress import Progress
+from fastconv.training.task import Classify
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +149,7 @@ def test_half_sse_is_what_it_says() -> None:
     from fastconv import tensor
 
     output = np.array([[0.5, 2.0], [1.0, -1.0]])
-    value = criterion("half-sse", 2)(tensor(output, requires_grad=True), np.array([1, 0]))
+    value = Classify("half-sse", 2).loss(tensor(output, requires_grad=True), np.array([1, 0]))
     assert value.item() == pytest.approx(0.5 * (0.25 + 1 + 0 + 1))
 
 

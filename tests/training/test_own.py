@@ -20,11 +20,7 @@ AVAILABLE = plots.available
 pytest.importorskip("PIL", reason="Pillow (the images extra) is not installed")
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastconv.training.plots.available", lambda: False)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("FASTCONV_DATA", raising=False)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def train(*options: object, code: int = 0) -> None:

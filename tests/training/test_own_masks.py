@@ -13,10 +13,7 @@ from fastconv.data.cases.read import Picture
 from fastconv.errors import DataError
 from fastconv.training import own
 
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 @pytest.mark.parametrize("image, mask", [

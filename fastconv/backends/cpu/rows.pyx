@@ -321,50 +321,42 @@ cdef void walk_positions(void* context, int64_t index) noexcept nogil:
             walk.kernel(&call)
 
 
-cdef inline const void* lay_beside(char** memory, const void* values, size_t bytes, int64_t rows) noexcept nogil:
-    """Copy ``rows`` rows of ``values`` to ``memory``, if there are any, each at the start of a cache line, and move
-    ``memory`` behind them."""
-    cdef const void* start = memory[0]
-    cdef int64_t row
+cdef inline const void* lay_beside(char** memory, const void* values, size_t bytes) noexcept nogil:
+    """Copy ``values`` to ``memory``, if there are any, and move that to the next cache line."""
     if values == NULL:
         return NULL
-    for row in range(rows):
-        memcpy(memory[0], <const char*> values + row * bytes, bytes)
-        memory[0] += whole_lines(bytes)
-    return start
-
-
-cdef inline size_t whole_lines(size_t bytes) noexcept nogil:
-    return (bytes + 63) // 64 * 64
+    memcpy(memory[0], values, bytes)
+    memory[0] += (bytes + 63) // 64 * 64
+    return memory[0] - (bytes + 63) // 64 * 64
 
 
 cdef int normalise_channels(normalise_kernel kernel, const fc_normalise* call, const View* y, const View* x,
                             const View* dy, bint apart=False) except -1:
     cdef Walk walk
-    cdef int64_t n = x.size[0], channels = x.size[1], length = x.size[2], tasks, rows = n if apart else 1
-    cdef size_t bytes = channels * x.itemsize, room = 5 * rows * whole_lines(bytes)
-    cdef char* constants
+    cdef int64_t n = x.size[0], channels = x.size[1], length = x.size[2], tasks
+    cdef size_t bytes = channels * x.itemsize, room = 5 * ((bytes + 63) // 64 * 64)
+    cdef char* constants = NULL
     cdef char* at
     if n * channels * length == 0:
         return 0
     walk.kernel, walk.call, walk.y, walk.x, walk.dy = kernel, call[0], y, x, dy
-    walk.call.dy, walk.apart = NULL, whole_lines(bytes) if apart else 0
+    walk.call.dy, walk.apart = NULL, bytes if apart else 0
     walk.call.stream = n * channels * length * x.itemsize * (2 if dy == NULL else 3) >= STREAM_BYTES
     if channels_are_columns(x):
-        constants = at = <char*> allocate(room)  # at the starts of cache lines: each row reads them
-        if constants == NULL:
-            raise MemoryError("normalisation: no memory for its constants")
-        walk.call.mean = lay_beside(&at, call.mean, bytes, rows)
-        walk.call.scale = lay_beside(&at, call.scale, bytes, rows)
-        walk.call.shift = lay_beside(&at, call.shift, bytes, rows)
-        walk.call.slope = lay_beside(&at, call.slope, bytes, rows)
-        walk.call.bias = lay_beside(&at, call.bias, bytes, rows)
+        if not apart:  # constants at the starts of cache lines: each row reads them
+            constants = at = <char*> allocate(room)
+            if constants == NULL:
+                raise MemoryError("normalisation: no memory for its constants")
+            walk.call.mean, walk.call.scale = lay_beside(&at, call.mean, bytes), lay_beside(&at, call.scale, bytes)
+            walk.call.shift, walk.call.slope = lay_beside(&at, call.shift, bytes), lay_beside(&at, call.slope, bytes)
+            walk.call.bias = lay_beside(&at, call.bias, bytes)
         walk.share = max(<int64_t> 1, TASK_BYTES // (channels * x.itemsize))
         walk.across = ceil_div(n if length == 1 else length, walk.share)
         tasks = walk.across if length == 1 else walk.across * n
         with nogil:
             parallel_for(tasks, walk_pixels, &walk)
-        release(constants, room)
+        if constants != NULL:
+            release(constants, room)
     else:
         walk.share = max(<int64_t> 1, TASK_BYTES // (length * x.itemsize))
         with nogil:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("onnx.checker", reason="onnx is missing: pip install fastconv[onnx]")
+pytest.importorskip("onnx", reason="onnx is missing: pip install fastconv[onnx]")
 import onnx
 from onnx.backend.test.loader import load_model_tests
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("onnx.checker", reason="onnx is missing: pip install fastconv[onnx]")
+pytest.importorskip("onnx", reason="onnx is missing: pip install fastconv[onnx]")
 import onnx
 from onnx import helper, numpy_helper
 

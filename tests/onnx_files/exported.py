@@ -12,7 +12,7 @@ import fastconv
 from fastconv import Tensor, nn
 from fastconv.onnx import export
 
-pytest.importorskip("onnx.checker", reason="onnx is missing: pip install fastconv[onnx]")
+pytest.importorskip("onnx", reason="onnx is missing: pip install fastconv[onnx]")
 import onnx
 
 

@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import pytest
 
-pytest.importorskip("onnx.checker", reason="onnx is missing: pip install fastconv[onnx]")
+pytest.importorskip("onnx", reason="onnx is missing: pip install fastconv[onnx]")
 import onnx
 import oracle
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("onnx.checker", reason="onnx is missing: pip install fastconv[onnx]")
+pytest.importorskip("onnx", reason="onnx is missing: pip install fastconv[onnx]")
 import graphs
 import oracle
 from layouts import normal
