@@ -16,6 +16,7 @@ import importlib
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -166,19 +167,33 @@ def _clocked_verbs() -> None:
             setattr(Clock, name, _timed(name, verb))
 
 
-def profile(name: str, weights: dict[str, np.ndarray], batch: int, edge: int) -> None:
-    """Print the verbs that a step spends its time in."""
+def profile(name: str, weights: dict[str, np.ndarray], batch: int, edge: int, rounds: int) -> dict[str, Any]:
+    """Return the seconds of our step and of each verb in it, a number a round, and how often it is called."""
     _clocked_verbs()
-    side, clock = Fastconv(name, weights), Clock()
+    side = Fastconv(name, weights)
     step = side.stepper(*batch_of(batch, edge))
     step()
-    began = time.perf_counter()
-    with backends.use(clock):
-        step()
-    whole = time.perf_counter() - began
-    print(f"{name}, batch {batch}: {1e3 * whole:.0f} ms")
-    for key, seconds in sorted(clock.seconds.items(), key=lambda item: -item[1])[:24]:
-        print(f"{1e3 * seconds:8.1f} ms {100 * seconds / whole:5.1f} %  {clock.calls[key]:4d}  {key}")
+    whole, verbs = [], []
+    for _ in range(rounds):
+        clock = Clock()
+        with backends.use(clock):
+            began = time.perf_counter()
+            step()
+            whole.append(time.perf_counter() - began)
+        verbs.append(clock)
+    names = sorted(clock.seconds, key=lambda key: -median(each.seconds[key] for each in verbs))
+    return {
+        "network": name, "batch": batch, "edge": edge, "step": whole, "calls": dict(clock.calls),
+        "seconds": {key: [each.seconds[key] for each in verbs] for key in names},
+    }  # fmt: skip
+
+
+def print_profile(record: dict[str, Any]) -> None:
+    whole = median(record["step"])
+    print(f"{record['network']}, batch {record['batch']}: {1e3 * whole:.0f} ms")
+    for key, samples in list(record["seconds"].items())[:24]:
+        share = median(samples)
+        print(f"{1e3 * share:8.1f} ms {100 * share / whole:5.1f} %  {record['calls'][key]:4d}  {key}")
 
 
 def compare(name: str, batch: int, edge: int, rounds: int) -> dict[str, Any]:
@@ -200,6 +215,10 @@ def compare(name: str, batch: int, edge: int, rounds: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def label(name: str, options: argparse.Namespace) -> str:
+    return f"{name}_b{options.batch}_e{options.edge}_t{options.threads}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="A training step of large networks, fastconv and PyTorch in turn.")
     parser.add_argument("--nets", nargs="+", choices=NETS, default=NETS)
@@ -214,13 +233,16 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     if options.profile:
         for name in options.nets:
-            profile(name, weights_of(name), options.batch, options.edge)
+            record = profile(name, weights_of(name), options.batch, options.edge, options.rounds)
+            record["threads"] = options.threads
+            machine.save(f"networks_profile_{label(name, options)}", record, options.results)
+            print_profile(record)
         return
     print("| network | batch | edge | fastconv, ms | PyTorch, ms | its best | times as fast (min, median, max) |")
     print("|---|---|---|---|---|---|---|")
     for name in options.nets:
         record = compare(name, options.batch, options.edge, options.rounds) | {"threads": options.threads}
-        machine.save(f"networks_{name}_b{options.batch}_e{options.edge}_t{options.threads}", record, options.results)
+        machine.save(f"networks_{label(name, options)}", record, options.results)
         ratio, summary = record["times_as_fast"], record["summary"]
         print(
             f"| {name} | {options.batch} | {options.edge} | {1e3 * summary['fastconv']['median']:.0f} "
