@@ -23,6 +23,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
@@ -48,9 +49,36 @@ namespace {
 
 constexpr int kSlots = 64;   // one bit each in `open_`
 constexpr int kShares = 8;   // shares that a job's indices are cut into, at most
-constexpr int kSpins = 500;  // pauses (6 to 25 us) before a thread with nothing to do goes to sleep
 constexpr std::uint64_t kSeat = std::uint64_t{1} << 32;
 constexpr std::int64_t kOwnerSleeps = std::int64_t{1} << 62;
+
+// For how long a thread with nothing to do looks for more before it goes to sleep: longer than Python takes from one layer
+// to the next, since to wake a thread costs its caller 10 us. Where another process wants this processor, which shows in a
+// look at the clock that comes late, looking would use up the time that the system grants for work: it is brief then.
+class Patience {
+public:
+    void renew() { pauses_ = 0; }
+
+    bool lasts() {
+        pause_briefly();
+        if (++pauses_ % kPauses != 0) return true;
+        const Clock::time_point now = Clock::now();
+        if (pauses_ == kPauses)
+            began_ = now;
+        else if (now - glance_ > kLate)
+            crowded_until_ = now + kCrowded;
+        glance_ = now;
+        return now - began_ < (now < crowded_until_ ? kBrief : kLong);
+    }
+
+private:
+    using Clock = std::chrono::steady_clock;
+    using Microseconds = std::chrono::microseconds;
+    static constexpr int kPauses = 64;  // 1 to 3 us from one look at the clock to the next
+    static constexpr Microseconds kLong{100}, kBrief{5}, kLate{50}, kCrowded{100000};
+    int pauses_ = 0;
+    Clock::time_point began_, glance_, crowded_until_{};
+};
 
 // Counters that different threads write stand on cache lines of their own.
 struct alignas(64) Share {
@@ -200,10 +228,10 @@ private:
 
     // Return when every task has finished; their writes are then visible.
     void wait(Slot& slot) {
-        for (int spin = 0; spin < kSpins; ++spin) {
+        Patience patience;
+        do {
             if (slot.unfinished.load(std::memory_order_acquire) == 0) return;
-            pause_briefly();
-        }
+        } while (patience.lasts());
         if (slot.unfinished.fetch_add(kOwnerSleeps, std::memory_order_acq_rel) == 0) return;
         std::unique_lock<std::mutex> lock(slot.mutex);
         slot.finished.wait(lock, [&] { return slot.unfinished.load(std::memory_order_acquire) == kOwnerSleeps; });
@@ -248,16 +276,14 @@ private:
             std::lock_guard<std::mutex> lock(mutex_);
             elsewhere_.enter(number);
         }
-        int spins = 0;
+        Patience patience;
         for (;;) {
             if (is_superfluous(number) && retire(number)) return;
             if (const std::uint64_t open = open_.load(std::memory_order_acquire); open && enter_one_of(open, number)) {
-                spins = 0;
-            } else if (++spins < kSpins) {
-                pause_briefly();
-            } else {
+                patience.renew();
+            } else if (!patience.lasts()) {
                 sleep(number);
-                spins = 0;
+                patience.renew();
             }
         }
     }
