@@ -13,23 +13,24 @@ from libc.string cimport memset
 
 from fastconv.backends.cpu._csrc cimport fc_accumulate, fc_copy2d, fc_outer_tile, fc_winograd
 from fastconv.backends.cpu.dispatch cimport kernels
-from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
+from fastconv.backends.cpu.runtime cimport allocate, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport Reader, TileAxis, ceil_div
 from fastconv.backends.cpu.weight_tiles cimport Outer
+from fastconv.backends.cpu.winograd_panels cimport run_panels
 from fastconv.backends.cpu.winograd_tiles cimport (
     Chunk, Grid, Pixels, apart, buffer_bytes, choose_box, chunk_bytes, count_chunks, list_tiles, locate_chunk,
     plane_size, rows_to_transform, set_form, transform_row,
 )
 
 cdef int64_t SMALL_CHUNK = 832 * 1024       # bytes: chunks of a part stay in a second-level cache
-cdef int64_t LARGE_CHUNK = 3584 * 1024      # bytes: chunks that all threads share
+cdef int64_t LARGE_CHUNK = 3584 * 1024      # bytes: chunks that all threads share, at least
+cdef int64_t SHARED_BYTES = 12 * 1024 * 1024  # and at most, if the transformed weight gradient is larger still
 cdef int64_t CHUNK_TILES = 256              # a sum over more tiles is a sum of sums, which rounds less
 cdef int64_t PARTIAL_BYTES = 4608 * 1024    # of all partial sums
 cdef int64_t LEAST_PARTS = 8                # fewer would leave threads idle
 cdef int64_t MOST_PARTS = 16
 cdef int64_t FINISHED_DEPTH = 16            # input channels and
 cdef int64_t FINISHED_COLUMNS = 64          # output channels whose gradient is transformed back at a time
-cdef int64_t TASKS_PER_THREAD = 4
 
 
 cdef struct Plan:
@@ -52,7 +53,6 @@ cdef struct Stage:
     char* m                 # and of the gradient
     char* u
     int64_t* lists          # tiles in a source plane, tiles in a gradient plane, rows
-    int64_t shares          # into which the rows of a plane are cut, where threads share a chunk
     bint first              # nothing has been summed before this chunk
 
 
@@ -109,20 +109,20 @@ cdef void transform(Stage* stage, int64_t index, char* buffer) noexcept nogil:
         transform_row(&plan.grid, &stage.chunk, &plan.gradient, index - rows, stage.m, buffer)
 
 
-cdef void multiply(Stage* stage, int64_t plane, int64_t first, int64_t last) noexcept nogil:
-    """Add the product of a plane: its rows [first, last)."""
+cdef void multiply(Stage* stage, int64_t plane) noexcept nogil:
+    """Add the product of a plane."""
     cdef Plan* plan = stage.plan
     cdef const Chunk* chunk = &stage.chunk
     cdef int64_t columns = plan.problem.columns, nr = plan.grid.kernels.nr, size = plan.grid.itemsize, column = 0
     cdef fc_outer_tile call
     call.xpixel, call.ypixel = stage.lists, stage.lists + chunk.tiles
-    call.row, call.rows, call.pixels = stage.lists + 2 * chunk.tiles + first, last - first, chunk.tiles
+    call.row, call.rows, call.pixels = stage.lists + 2 * chunk.tiles, plan.rows, chunk.tiles
     call.ld, call.accumulate, call.next = columns, not stage.first, 0
     call.x = stage.v + plane * plane_size(&plan.source, chunk.count) * size
-    while column < columns and first < last:
+    while column < columns:
         call.columns = min(nr, columns - column)
         call.dy = stage.m + (plane * plane_size(&plan.gradient, chunk.count) + column) * size
-        call.dw = stage.u + (plane * plan.u_plane + first * columns + column) * size
+        call.dw = stage.u + (plane * plan.u_plane + column) * size
         plan.grid.kernels.outer_tile(&call)
         column += nr
 
@@ -144,43 +144,7 @@ cdef void run_part(void* context, int64_t index) noexcept nogil:
         for i in range(count_rows(&stage)):
             transform(&stage, i, memory + stage_bytes(plan))
         for i in range(plan.grid.planes):
-            multiply(&stage, i, 0, plan.rows)
-
-
-cdef void share_transform(void* context, int64_t index) noexcept nogil:
-    cdef Stage* stage = <Stage*> context
-    cdef char* buffer = <char*> workspace(packing_bytes(stage.plan))
-    if buffer == NULL:
-        stage.plan.failed = True
-        return
-    transform(stage, index, buffer)
-
-
-cdef void share_product(void* context, int64_t index) noexcept nogil:
-    """index = plane * shares + share."""
-    cdef Stage* stage = <Stage*> context
-    cdef int64_t mr = stage.plan.grid.kernels.mr, rows = ceil_div(ceil_div(stage.plan.rows, stage.shares), mr) * mr
-    cdef int64_t first = index % stage.shares * rows
-    multiply(stage, index // stage.shares, first, min(stage.plan.rows, first + rows))
-
-
-cdef void run_shared(Plan* plan) noexcept nogil:
-    """All chunks, one after the other, each by all threads."""
-    cdef int64_t bytes = stage_bytes(plan), planes = plan.grid.planes, group, chunk
-    cdef char* memory = <char*> allocate(bytes)
-    cdef Stage stage
-    if memory == NULL:
-        plan.failed = True
-        return
-    stage.shares = min(ceil_div(plan.rows, plan.grid.kernels.mr), ceil_div(TASKS_PER_THREAD * num_threads(), planes))
-    for group in range(plan.problem.x.groups):
-        for chunk in range(count_chunks(&plan.grid)):
-            set_stage(&stage, plan, group, chunk, memory)
-            stage.first = chunk == 0
-            stage.u = plan.u + group * planes * plan.u_plane * plan.grid.itemsize
-            parallel_for(count_rows(&stage), share_transform, &stage)
-            parallel_for(planes * stage.shares, share_product, &stage)
-    release(memory, bytes)
+            multiply(&stage, i)
 
 
 cdef void add_parts(void* context, int64_t index) noexcept nogil:
@@ -272,41 +236,47 @@ cdef void bounded_box(Plan* plan, int64_t bytes) noexcept nogil:
         choose_box(&plan.grid, &plan.source, plan.problem.columns, bytes)
 
 
+cdef void sum_parts(Plan* plan) noexcept nogil:
+    """Sum up in parts, and transform back."""
+    cdef int64_t bytes = plan.parts * part_size(plan) * plan.grid.itemsize
+    cdef Planes planes
+    plan.u = <char*> allocate(bytes)
+    if plan.u == NULL:
+        plan.failed = True
+        return
+    parallel_for(plan.parts * plan.problem.x.groups, run_part, plan)
+    parallel_for(plan.problem.x.groups * plan.grid.planes, add_parts, plan)
+    planes.failed = False
+    planes.problem, planes.grid, planes.u_plane, planes.u = plan.problem, &plan.grid, plan.u_plane, plan.u
+    transform_back(&planes)
+    release(plan.u, bytes)
+    plan.failed = plan.failed or planes.failed
+
+
 cdef int winograd_products(Outer* problem, int form) except -1 nogil:
     """Solve the problem, whose rows and columns suit ``form``. Raises MemoryError."""
     cdef Reader* x = &problem.x
     cdef Plan plan
-    cdef Planes planes
     cdef int64_t bytes
-    planes.failed = False
+    cdef bint few
     plan.problem, plan.failed = problem, False
     set_form(&plan.grid, kernels(x.itemsize), x.itemsize, form)
     set_pixels(&plan)
     plan.rows = x.axis[0].taps * x.depth
     plan.u_plane = apart(plan.rows * problem.columns)
     bounded_box(&plan, SMALL_CHUNK)
-    plan.parts = min(MOST_PARTS, PARTIAL_BYTES // (part_size(&plan) * x.itemsize))
-    if plan.parts * x.groups < LEAST_PARTS:
-        plan.parts = 1
+    bytes = part_size(&plan) * x.itemsize
+    plan.parts = min(MOST_PARTS, PARTIAL_BYTES // bytes)
+    few = plan.parts * x.groups < LEAST_PARTS
+    plan.parts = min(plan.parts, count_chunks(&plan.grid))
+    if count_chunks(&plan.grid) == 0:
+        memset(problem.dw, 0, x.groups * problem.dw_group * x.itemsize)
+    elif plan.parts > 1 and not few:
+        sum_parts(&plan)
     else:
-        plan.parts = max(<int64_t>1, min(plan.parts, count_chunks(&plan.grid)))
-    bytes = plan.parts * part_size(&plan) * x.itemsize
-    plan.u = <char*> allocate(bytes)
-    if plan.u == NULL:
-        plan.failed = True
-    else:
-        if count_chunks(&plan.grid) == 0:
-            memset(plan.u, 0, bytes)
-        elif plan.parts > 1:
-            parallel_for(plan.parts * x.groups, run_part, &plan)
-            parallel_for(x.groups * plan.grid.planes, add_parts, &plan)
-        else:
-            bounded_box(&plan, LARGE_CHUNK)
-            run_shared(&plan)
-        planes.problem, planes.grid, planes.u_plane, planes.u = problem, &plan.grid, plan.u_plane, plan.u
-        transform_back(&planes)
-    release(plan.u, bytes)
-    if plan.failed or planes.failed:
+        bounded_box(&plan, max(LARGE_CHUNK, min(SHARED_BYTES, bytes // 4 * 3)))
+        plan.failed = not run_panels(problem, &plan.grid, &plan.source, &plan.gradient)
+    if plan.failed:
         with gil:
             raise MemoryError("weight gradient: no memory for its transform or a workspace")
     return 0
