@@ -22,7 +22,7 @@ from fastconv.backends.cpu.winograd_tiles cimport (
 
 cdef int64_t PANEL_BYTES = 600 * 1024   # of a panel's planes
 cdef int64_t PANEL_COLUMNS = 64         # channels of x
-cdef int64_t TASKS_PER_THREAD = 4
+cdef int64_t TASKS_PER_THREAD = 2
 
 
 cdef struct Side:
@@ -127,22 +127,26 @@ cdef void multiply(const Plan* plan, int64_t row, int64_t column, int64_t tap, c
     cdef const int64_t* shift = plan.problem.x.axis[0].shift
     cdef Pixels x = panel_of(&plan.x, column, 0, 0), dy = panel_of(&plan.dy, row, 0, 0)
     cdef int64_t size = grid.itemsize, i
-    cdef int64_t x_plane = plane_size(&x, chunk.count) * size, dy_plane = plane_size(&dy, chunk.count) * size
+    cdef int64_t x_plane = plane_size(&x, chunk.count), dy_plane = plane_size(&dy, chunk.count)
     cdef fc_outer_tile call
     list_tiles(chunk, &dy, lists)
     list_tiles(chunk, &x, lists + chunk.tiles)
+    for i in range(chunk.tiles):
+        lists[2 * chunk.tiles + i], lists[3 * chunk.tiles + i] = lists[i] + dy_plane, lists[chunk.tiles + i] + x_plane
     for i in range(dy.channels):
-        lists[2 * chunk.tiles + i] = i
-    call.xpixel, call.ypixel, call.row = lists, lists + chunk.tiles, lists + 2 * chunk.tiles
+        lists[4 * chunk.tiles + i] = i
+    call.xpixel, call.ypixel, call.row = lists, lists + chunk.tiles, lists + 4 * chunk.tiles
+    call.xnext, call.ynext = lists + 2 * chunk.tiles, lists + 3 * chunk.tiles
     call.pixels, call.rows, call.columns, call.ld = chunk.tiles, dy.channels, x.channels, plan.x.width
     call.x, call.dy, call.dw = plan.dy.planes, plan.x.planes, u
     call.x = <char*> call.x + row * panel_size(&plan.dy, grid, chunk.count) * size
     call.dy = <char*> call.dy + (column * panel_size(&plan.x, grid, chunk.count) +
                                  (shift[tap] - shift[0]) * chunk.count[2] * chunk.count[3] * x.channels) * size
-    call.accumulate = call.next = 0
+    call.accumulate = 0
     for i in range(grid.planes):
+        call.next = chunk.tiles if i + 1 < grid.planes else 0
         grid.kernels.outer_tile(&call)
-        call.x, call.dy = <char*> call.x + dy_plane, <char*> call.dy + x_plane
+        call.x, call.dy = <char*> call.x + dy_plane * size, <char*> call.dy + x_plane * size
         call.dw = <char*> call.dw + apart(plan.dy.width * plan.x.width) * size
 
 
@@ -186,7 +190,7 @@ cdef void panel_task(void* context, int64_t index) noexcept nogil:
     cdef int64_t row = index // taps // plan.x.panels, column = index // taps % plan.x.panels
     cdef int64_t planes = plan.grid.planes * apart(plan.dy.width * plan.x.width) * size
     cdef int64_t buffer = apart(plan.taps * plan.x.width) * size
-    cdef char* memory = <char*> workspace(planes + buffer + (2 * plan.chunk.tiles + plan.dy.width) * sizeof(int64_t))
+    cdef char* memory = <char*> workspace(planes + buffer + (4 * plan.chunk.tiles + plan.dy.width) * sizeof(int64_t))
     if memory == NULL:
         plan.failed = True
         return

@@ -23,8 +23,8 @@ from fastconv.backends.cpu.winograd_tiles cimport (
 )
 
 cdef int64_t SMALL_CHUNK = 832 * 1024       # bytes: chunks of a part stay in a second-level cache
-cdef int64_t LARGE_CHUNK = 3584 * 1024      # bytes: chunks that all threads share, at least
-cdef int64_t SHARED_BYTES = 12 * 1024 * 1024  # and at most, if the transformed weight gradient is larger still
+cdef int64_t LARGE_CHUNK = 3584 * 1024      # bytes: chunks that all threads share,
+cdef int64_t INSTEAD = 12 * 1024 * 1024     # and more, in place of most of a transformed weight gradient: at most
 cdef int64_t CHUNK_TILES = 256              # a sum over more tiles is a sum of sums, which rounds less
 cdef int64_t PARTIAL_BYTES = 4608 * 1024    # of all partial sums
 cdef int64_t LEAST_PARTS = 8                # fewer would leave threads idle
@@ -274,7 +274,7 @@ cdef int winograd_products(Outer* problem, int form) except -1 nogil:
     elif plan.parts > 1 and not few:
         sum_parts(&plan)
     else:
-        bounded_box(&plan, max(LARGE_CHUNK, min(SHARED_BYTES, bytes // 4 * 3)))
+        bounded_box(&plan, LARGE_CHUNK + min(INSTEAD, bytes // 4 * 3))
         plan.failed = not run_panels(problem, &plan.grid, &plan.source, &plan.gradient)
     if plan.failed:
         with gil:
