@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from fastconv import functional, models, no_grad, optim, tensor
-from fastconv.backends.cuda import kernel_cache, launch, recorder
+from fastconv.backends.cuda import kernel_cache, launch, recorder, shipped
 
 BATCHES = (1, 64)
 NETS = {  # with the shape of a picture
@@ -76,6 +76,7 @@ def main() -> None:
             for architecture, content in files.items():
                 kernel_cache.write(options.folder / architecture / name, content)
                 size += len(content)
+    shipped.sign(options.folder)
     print(f"{len(KERNELS)} kernels for {', '.join(kernel_cache.ARCHITECTURES.values())}: {size} bytes")
 
 

@@ -61,9 +61,17 @@ def _version(package: str) -> str | None:
 def _backend(name: str) -> str:
     try:
         chosen = backends.get(name)
+        reason = _prebuilt() if name == "cuda" else None
     except (FastconvError, ImportError) as error:
         return f"not available ({error})"
-    return "in use" if chosen is backends.for_numpy() else "available"
+    said = "in use" if chosen is backends.for_numpy() else "available"
+    return f"{said}; {reason}" if reason else said
+
+
+def _prebuilt() -> str | None:
+    """Why the kernels that came with the package do not serve the GPU that is here; None where they do."""
+    cuda = import_module(".backends.cuda.shipped", __package__)
+    return cuda.unused(import_module(".backends.cuda.launch", __package__).machine().capability)
 
 
 def _isa() -> str | None:

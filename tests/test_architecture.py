@@ -65,7 +65,7 @@ ALLOWED = {
     "sklearn": {"errors", "arguments", "random", "init", "functional", "nn", "models", "training"},
     "tuning": {*SEAMS, "tensor", "functional", "nn", "data", "backends", "backends/cpu"},
     "tiling": {*SEAMS, "tensor", "functional", "nn", "data", "graph", "backends", "backends/cpu"},
-    "info": {"errors", "config", "backends", "backends/cpu", "data", "fastconv"},
+    "info": {"errors", "config", "backends", "backends/cpu", "backends/cuda", "data", "fastconv"},
     "cli": {"errors", "info", "training", "fastconv"},
     "__main__": {"cli"},
 }

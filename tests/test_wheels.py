@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from fastconv import config
-from fastconv.backends.cuda import kernel_cache, launch, recorder
+from fastconv.backends.cuda import kernel_cache, launch, recorder, shipped
 
 TREE = Path(__file__).parents[1]
 needs_tree = pytest.mark.skipif(not (TREE / ".ci" / "wheel.py").is_file(), reason="the source tree is not here")
@@ -108,6 +108,7 @@ def test_an_installed_wheel_has_the_kernels_that_its_version_promises():
     if not installed.version.endswith("+cu13"):
         assert not kernel_cache.PREBUILT.exists()
         return
+    assert shipped.unused() is None
     from fastconv import models, no_grad, tensor
 
     with launch.use(recorder.Recorder()) as machine, no_grad():

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
 from hashlib import sha256
@@ -45,12 +45,18 @@ def sources() -> Iterator[Path]:
     yield from sorted(Path(__file__).parent.glob("*.py"))
 
 
+def compiler() -> dict[str, str]:
+    """Return the versions of what compiles kernels."""
+    from numba import cuda
+
+    toolkit = ".".join(map(str, cuda.runtime.get_version()))
+    return {"numba": version("numba"), "numba-cuda": version("numba-cuda"), "CUDA": toolkit}
+
+
 @cache
 def stamp() -> str:
     """Return what all kernels have in common: a digest of their sources, and of what compiles them."""
-    from numba import cuda
-
-    found = sha256(repr((version("numba"), version("numba-cuda"), cuda.runtime.get_version())).encode())
+    found = sha256(json.dumps(compiler()).encode())
     for path in sources():
         found.update(b"\0" + path.name.encode() + b"\0" + path.read_bytes())
     return found.hexdigest()[:16]
@@ -98,10 +104,11 @@ def places(name: str, capability: tuple[int, int]) -> list[Path]:
 
 
 class KernelCache:
-    """Takes the place of the cache of one of numba's dispatchers, that of a kernel ``identity``."""
+    """Takes the place of the cache of one of numba's dispatchers, that of a kernel ``identity``; ``missed`` is called
+    with the compute capability where there is no such kernel."""
 
-    def __init__(self, identity: str, capability: tuple[int, int]) -> None:
-        self.identity, self.capability = identity, tuple(capability)
+    def __init__(self, identity: str, capability: tuple[int, int], missed: Callable[[tuple], None]) -> None:
+        self.identity, self.capability, self.missed = identity, tuple(capability), missed
 
     @property
     def cache_path(self) -> str:
@@ -114,6 +121,7 @@ class KernelCache:
                 return rebuilt(*unpacked(path.read_bytes()), types, self.capability)
             except (OSError, ValueError, KeyError):  # not there, or not whole
                 continue
+        self.missed(self.capability)
         return None
 
     def save_overload(self, types: Any, kernel: Any) -> None:

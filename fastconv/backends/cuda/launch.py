@@ -20,7 +20,7 @@ import numpy as np
 
 from ... import config
 from ...errors import DeviceError, mismatch
-from . import driver, kernel_cache
+from . import driver, kernel_cache, shipped
 
 MAX_GRID = 65535  # of blocks along y and z
 _BLOCKS_A_PROCESSOR = 8  # of 256 threads: what a grid-stride loop is spread over
@@ -46,7 +46,7 @@ class Machine:
         """Return what ``[grid, block, stream]`` can be asked of; ``kernel.options`` are jit's, ``identity`` says what
         the kernel is called on disk."""
         compiled = self.cuda.jit(**getattr(kernel, "options", {}))(kernel)
-        compiled._cache = kernel_cache.KernelCache(identity, self.capability)
+        compiled._cache = kernel_cache.KernelCache(identity, self.capability, shipped.warn_once)
         return compiled
 
     def note(self, make: Callable, key: tuple, compiled: Any) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from fastconv import config
-from fastconv.backends.cuda import dropout, kernel_cache, launch, optim, product, recorder
+from fastconv import cli, config
+from fastconv.backends.cuda import dropout, kernel_cache, launch, optim, product, recorder, shipped
 from fastconv.backends.cuda.backend import CudaBackend
 
 pytestmark = [
@@ -42,8 +44,10 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("FASTCONV_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(kernel_cache, "PREBUILT", tmp_path / "prebuilt")
     kernel_cache.stamp.cache_clear()
+    shipped.warn_once.cache_clear()
     yield tmp_path
     kernel_cache.stamp.cache_clear()
+    shipped.warn_once.cache_clear()
 
 
 def recorded(call):
@@ -134,14 +138,17 @@ def test_what_was_compiled_is_kept_and_found(folder):
     class Kernel:
         entry_name, library = "entry", Library()
 
-    first, second = (kernel_cache.KernelCache("a", (9, 0)) for _ in range(2))
+    missed = []
+    first, second = (kernel_cache.KernelCache("a", (9, 0), missed.append) for _ in range(2))
     assert first.load_overload((), None) is None
+    assert missed == [(9, 0)]
     first.save_overload((), Kernel())
     found = second.load_overload((), None)
     assert (found.entry_name, found.library.get_cubin((9, 0, "a"))) == ("entry", b"code\nof a machine")
     assert Path(first.cache_path).is_dir()
     (file,) = (path for path in Path(first.cache_path).rglob("*") if path.is_file())
     file.write_bytes(b"{not whole")
+    assert len(missed) == 1
     assert second.load_overload((), None) is None
     assert re.fullmatch("[0-9a-f]{32}", file.name)
 
@@ -154,4 +161,68 @@ def test_a_cache_that_cannot_be_written_to_is_no_error(folder, monkeypatch):
         entry_name = "entry"
         library = type("Library", (), {"get_cubin": lambda self, capability: b""})()
 
-    kernel_cache.KernelCache("a", (9, 0)).save_overload((), Kernel())
+    kernel_cache.KernelCache("a", (9, 0), pytest.fail).save_overload((), Kernel())
+
+
+# ------------------------------------------------------------------------------------- kernels that came along
+
+
+@pytest.fixture
+def another(folder, monkeypatch):
+    """Kernels of this version came along, and another patch release of numba-cuda is installed."""
+    shipped.sign(kernel_cache.PREBUILT)
+    versions = kernel_cache.compiler()
+    monkeypatch.setattr(kernel_cache, "compiler", lambda: versions | {"numba-cuda": "0.30.99"})
+    kernel_cache.stamp.cache_clear()
+
+
+def test_nothing_is_said_where_none_came_or_they_are_found(folder):
+    assert shipped.unused((9, 0)) is None
+    shipped.sign(kernel_cache.PREBUILT)
+    assert [shipped.unused(capability) for capability in (None, (8, 6), (9, 0), (10, 3))] == [None] * 4
+
+
+def test_another_compiler_is_told_with_both_versions(another):
+    versions = json.loads((kernel_cache.PREBUILT / "made.json").read_text())["compiler"]
+    assert shipped.unused() == (
+        "prebuilt kernels: expected numba {numba}, numba-cuda {numba-cuda}, CUDA {CUDA}, ".format(**versions)
+        + f"got numba {versions['numba']}, numba-cuda 0.30.99, CUDA {versions['CUDA']}; "
+        "each kernel is compiled when it is first needed, about a second each, and kept"
+    )
+
+
+def test_other_sources_other_devices_and_a_lost_list_are_told(folder, monkeypatch):
+    shipped.sign(kernel_cache.PREBUILT)
+    with pytest.warns(RuntimeWarning, match=r"a GPU of compute capability 8.x or 9.x or 10.x, got 12.0; each kernel"):
+        shipped.warn_once((12, 0))
+    monkeypatch.setattr(kernel_cache, "sources", list)
+    kernel_cache.stamp.cache_clear()
+    assert "expected the sources that they were compiled from, got changed ones; each kernel" in shipped.unused()
+    for content in ("{", '{"stamp": ""}', "[]"):
+        (kernel_cache.PREBUILT / "made.json").write_text(content)
+        assert "expected the file made.json beside them, got none that can be read" in shipped.unused()
+
+
+def test_the_first_kernel_that_is_compiled_all_the_same_says_so_once(another):
+    class Kernel:
+        entry_name = "entry"
+        library = type("Library", (), {"get_cubin": lambda self, capability: b"code"})()
+
+    machine = recorder.Recorder()
+    first, second = (launch.Machine.compile(machine, lambda: None, name)._cache for name in "ab")
+    with pytest.warns(RuntimeWarning, match=r"prebuilt kernels: expected .*, got .*0\.30\.99") as seen:
+        assert first.load_overload((), None) is second.load_overload((), None) is None
+    assert len(seen) == 1
+    first.save_overload((), Kernel())
+    shipped.warn_once.cache_clear()
+    assert first.load_overload((), None) is not None  # in the user's cache: nothing is compiled, nothing is said
+
+
+def test_fastconv_info_says_it(another, capsys):
+    with launch.use(recorder.Recorder()):
+        assert cli.main(["info"]) == 0
+    assert re.search(r"cuda: available; prebuilt kernels: expected .*, got .*0\.30\.99", capsys.readouterr().out)
+    with launch.use(recorder.Recorder()):
+        shutil.rmtree(kernel_cache.PREBUILT)
+        assert cli.main(["info"]) == 0
+    assert re.search("cuda: available, reference", capsys.readouterr().out)
