@@ -32,6 +32,14 @@ CONVOLUTIONS = (
     ((64, 128, 28, 28), (128, 128, 3, 3), {"padding": 1, "compute": "bf16"}),
     ((64, 128, 28, 28), (128, 128, 3, 3), {"padding": 1, "compute": "tf32"}),
     ((32, 64, 8, 28, 28), (128, 64, 3, 3, 3), {"padding": 1}),
+    *(  # few tiles and a deep sum: parts apart, and in turn
+        ((n, 512, 7, 7), (512, 512, 3, 3), {"padding": 1, "compute": compute})
+        for n in (1, 256)
+        for compute in ("float32", "bf16", "tf32")
+    ),
+    ((64, 256, 14, 14), (256, 256, 3, 3), {"padding": 1}),
+    ((64, 2048, 8, 8), (512, 2048, 1, 1), {}),
+    ((16, 512, 14, 14), (512, 512, 3, 3), {"padding": 1, "stride": 2}),
     ((1, 4, 6, 6), (4, 4, 3, 3), {"padding": 1}),
 )
 
@@ -165,7 +173,7 @@ def _convolutions(backend: CudaBackend, array) -> None:
     for bias in (None, b):
         naive.conv_forward(x, w, bias, geometry), naive.conv_backward_input(dy, w, bias, geometry)
     naive.conv_backward_weight(dy, x, geometry)
-    for n, i, o in ((64, 1024, 256), (64, 256, 10), (1, 1024, 256)):
+    for n, i, o in ((64, 1024, 256), (64, 256, 10), (1, 1024, 256), (8192, 2048, 512)):
         x, w, dy = array(n, i), array(o, i), array(n, o)
         backend.linear_forward(x, w, None)
         for compute in ("float32", "bf16", "tf32"):

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from . import tiles, windows
 from .array import DeviceArray
+from .parts import planned, run_planned
 from .problem import Problem, problem
-from .product import Form, run
+from .product import Form
 from .windows import Axis
 
 
@@ -45,7 +46,9 @@ def by_tiles(
 ) -> None:  # fmt: skip
     """Run a correlation as a product in tiles."""
     rows, depth, columns = (what.numbers[name] for name in ("rows", "depth", "columns"))
-    tile, wide = tiles.pick(rows, columns, what.groups, c.itemsize, compute), 16 // c.itemsize
+    wide, one = 16 // c.itemsize, (rows, what.pixels)
+    plan = planned(one, (rows, columns), depth, what.groups, c.itemsize, compute)
+    tile = plan.tile
     plain, whole = windows.plain(what.axes), what.pixels % wide == 0
     beside = rows if what.turned else depth
     width_a = wide if beside % wide == 0 and windows.aligned(a) else 1
@@ -63,6 +66,6 @@ def by_tiles(
         compute=compute,
         cores=tiles.cores(compute),
     )
-    p = what.problem(part=depth, row_tiles=-(-rows // tile.rows), a_stride=beside)
+    p = what.problem(part=plan.part, row_tiles=-(-rows // tile.rows), a_stride=beside)
     table = windows.no_table() if plain else windows.table(what.axes, what.channels)
-    run(what.op, form, p, what.groups, a, b, bias, c, table)
+    run_planned(what.op, form, plan, p, what.groups, a, b, bias, c, table)

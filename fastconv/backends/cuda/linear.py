@@ -7,7 +7,8 @@ from typing import Any
 from . import tiles, windows
 from .array import DeviceArray, empty
 from .conv_backward_weight import add_parts
-from .problem import Tile, problem
+from .parts import planned, run_planned
+from .problem import Problem, Tile, problem
 from .product import Form, run
 
 
@@ -17,10 +18,8 @@ def linear_forward(
     compute = tiles.taken_up(compute, x.itemsize)
     (n, depth), outputs = x.shape, w.shape[0]
     y = empty((n, outputs), x.dtype)
-    tile = tiles.pick(n, outputs, 1, x.itemsize, compute)
     a, b_ = ("rows", _width(depth, x), False), ("rows", _width(depth, w), False)
-    strides = {"a_stride": depth, "b_stride": depth}
-    _run("linear_forward", tile, (n, outputs, depth), a, b_, strides, (x, w, b, y), compute)
+    _planned("linear_forward", (n, outputs, depth), (a, b_), (depth, depth), (x, w, b, y), compute)
     return y
 
 
@@ -28,10 +27,8 @@ def linear_backward_input(dy: DeviceArray, w: DeviceArray, compute: str = "float
     compute = tiles.taken_up(compute, dy.itemsize)
     (n, depth), inputs = dy.shape, w.shape[1]
     dx = empty((n, inputs), dy.dtype)
-    tile = tiles.pick(n, inputs, 1, dy.itemsize, compute)
     a, b = ("rows", _width(depth, dy), False), ("columns", _width(inputs, w), False)
-    strides = {"a_stride": depth, "b_stride": inputs}
-    _run("linear_backward_input", tile, (n, inputs, depth), a, b, strides, (dy, w, None, dx), compute)
+    _planned("linear_backward_input", (n, inputs, depth), (a, b), (depth, inputs), (dy, w, None, dx), compute)
     return dx
 
 
@@ -41,8 +38,9 @@ def linear_backward_weight(dy: DeviceArray, x: DeviceArray, compute: str = "floa
     tile, parts, part = tiles.pick_parts(outputs, inputs, depth, 1, x.itemsize, compute)
     sums = empty((parts, outputs * inputs), x.dtype)
     a, b = ("columns", _width(outputs, dy), False), ("columns", _width(inputs, x), False)
-    strides = {"a_stride": outputs, "b_stride": inputs, "part": part, "c_part": outputs * inputs}
-    _run("linear_backward_weight", tile, (outputs, inputs, depth), a, b, strides, (dy, x, None, sums), compute, parts)
+    sizes, strides = (outputs, inputs, depth), (outputs, inputs)
+    form, p = _product(tile, part, sizes, (a, b), strides, None, sums, compute)
+    run("linear_backward_weight", form, p, 1, dy, x, None, sums, windows.no_table(), parts)
     return add_parts("linear_backward_weight", [sums], (outputs, inputs))
 
 
@@ -52,17 +50,28 @@ def _width(neighbours: int, array: DeviceArray) -> int:
     return wide if neighbours % wide == 0 and windows.aligned(array) else 1
 
 
-def _run(
-    op: str, tile: Tile, sizes: tuple[int, int, int], a: tuple, b: tuple, strides: dict[str, int],
-    arrays: tuple[Any, ...], compute: str, parts: int = 1,
+def _planned(
+    op: str, sizes: tuple[int, int, int], loaders: tuple[tuple, tuple], strides: tuple[int, int],
+    arrays: tuple[Any, ...], compute: str,
 ) -> None:  # fmt: skip
+    """Start a product whose rows are samples."""
     rows, columns, depth = sizes
-    left, right, bias, c = arrays
-    width = tiles.width(tile, compute, columns, c.itemsize)
+    a, b, bias, c = arrays
+    plan = planned((1, columns), (rows, columns), depth, 1, c.itemsize, compute)
     biased = None if bias is None else "columns"
-    form = Form(c.dtype.name, tile, a, b, "rows", width, biased, None, compute, tiles.cores(compute))
-    p = problem(
-        rows=rows, columns=columns, depth=depth, row_tiles=-(-rows // tile.rows), c_stride=columns,
-        **{"part": depth} | strides,
+    form, p = _product(plan.tile, plan.part, sizes, loaders, strides, biased, c, compute)
+    run_planned(op, form, plan, p, 1, a, b, bias, c, windows.no_table())
+
+
+def _product(
+    tile: Tile, part: int, sizes: tuple[int, int, int], loaders: tuple[tuple, tuple], strides: tuple[int, int],
+    bias: str | None, c: DeviceArray, compute: str,
+) -> tuple[Form, Problem]:  # fmt: skip
+    rows, columns, depth = sizes
+    width = tiles.width(tile, compute, columns, c.itemsize)
+    form = Form(c.dtype.name, tile, *loaders, "rows", width, bias, None, compute, tiles.cores(compute))
+    a_stride, b_stride = strides
+    return form, problem(
+        rows=rows, columns=columns, depth=depth, part=part, row_tiles=-(-rows // tile.rows), c_stride=columns,
+        a_stride=a_stride, b_stride=b_stride, c_part=rows * columns,
     )  # fmt: skip
-    run(op, form, p, 1, left, right, bias, c, windows.no_table(), parts)

@@ -4,7 +4,7 @@ A block computes a tile of c. Slices of the depth come through registers into on
 the slice before is multiplied, so that one barrier a slice is enough. A thread multiplies rows by columns of its own,
 read 16 bytes at a time. Every element is one sum over k in rising order, whatever the tile: the same bits for every
 tile, batch and place in it. Where the depth is cut into parts (the third axis of the grid), each part writes a c of
-its own and ``sum_parts`` adds them.
+its own, and another kernel adds them; or a block takes the parts in turn and adds each to c. See ``parts.py``.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class Form(NamedTuple):
     activation: str | None = None
     compute: str = "float32"
     cores: bool = False  # tensor cores, see layouts.py
+    in_turn: bool = False  # a block takes the parts of its sums one after the other
 
 
 def column_offset(kind: str) -> Callable:
@@ -80,10 +81,20 @@ def finisher(form: Any) -> Callable:
 def _store(form: Form, where: Layout) -> Callable:
     """Return the function that writes a thread's sums to c, from its first row and column on."""
     tile, width, dtype = form.tile, form.width, np.dtype(form.dtype).type
-    offset, finish, write = column_offset(form.c), finisher(form), memory(dtype, width).store
+    offset, end, access = column_offset(form.c), finisher(form), memory(dtype, width)
+    in_turn, read, write = form.in_turn, access.load, access.store
+    zero, zeros = dtype(0), (dtype(0),) * width
     row_step, column_step, bias_rows = where.row_step, where.column_step, form.bias == "rows"
 
-    def store(c, bias, p, base, group, first_row, first_column, sums):
+    def finish(value, before, bias, place, column, begins, ends):
+        """The value of c: a part's sum, and what the parts before it have left there."""
+        if in_turn and not begins:
+            value += before
+        return end(value, bias, place, column) if not in_turn or ends else value
+
+    finish = launch.inline(finish)
+
+    def store(c, bias, p, base, group, first_row, first_column, sums, begins, ends):
         ready = cuda.local.array(width, dtype)
         for j in range(0, tile.thread_columns, width):
             column = U(first_column + column_step(j))
@@ -95,10 +106,13 @@ def _store(form: Form, where: Layout) -> Callable:
                         index = W(at + W(row) * W(p.c_stride))
                         place = W(group * p.rows + row) if bias_rows else W(row)
                         if width == 1:
-                            c[index] = finish(sums[i, j], bias, place, column)
+                            before = c[index] if in_turn and not begins else zero
+                            c[index] = finish(sums[i, j], before, bias, place, column, begins, ends)
                         else:
+                            those = read(c, index, U(0)) if in_turn and not begins else zeros
                             for v in range(width):
-                                ready[v] = finish(sums[i, j + v], bias, place, U(column + U(v)))
+                                at_v = U(column + U(v))
+                                ready[v] = finish(sums[i, j + v], those[v], bias, place, at_v, begins, ends)
                             if width == 4:
                                 write(c, index, U(0), (ready[0], ready[1], ready[2], ready[3]))
                             else:
@@ -122,7 +136,14 @@ def product(form: Form) -> Callable:
     quotient_of, settle = launch.inline(quotient), memory(dtype, 1).settle
     where = layout(dtype, tile, form.compute, form.cores)
     place, start, multiply, terms, operand = where.place, where.start, where.multiply, where.terms, where.operand
-    store = _store(form, where)
+    store, in_turn = _store(form, where), form.in_turn
+
+    def corner(p, block):
+        """The first row and column of a block's tile."""
+        tile_column = quotient_of(block, p.row_tiles_magic, p.row_tiles_shift)
+        return U(U(block - U(tile_column * p.row_tiles_size)) * U(rows)), U(tile_column * U(columns))
+
+    corner = launch.inline(corner)
 
     def kernel(a, b, bias, c, table, p):
         slices_a = cuda.shared.array(both_a, dtype, alignment)
@@ -136,46 +157,48 @@ def product(form: Form) -> Callable:
         sums = cuda.local.array((thread_rows, thread_columns), dtype)
         left = cuda.local.array(thread_rows, operand)
         right = cuda.local.array(thread_columns, operand)
-        t, block = U(cuda.threadIdx.x), U(cuda.blockIdx.x)
-        group, part = U(cuda.blockIdx.y), U(cuda.blockIdx.z)
-        tile_column = quotient_of(block, p.row_tiles_magic, p.row_tiles_shift)
-        row = U(U(block - U(tile_column * p.row_tiles_size)) * U(rows))
-        column = U(tile_column * U(columns))
-        k = U(part * p.part)
-        end = U(min(U(k + p.part), p.depth))
+        t, group, part = U(cuda.threadIdx.x), U(cuda.blockIdx.y), U(cuda.blockIdx.z)
+        row, column = corner(p, U(cuda.blockIdx.x))
         hoist_a(a, W(W(group) * W(p.a_group)), p.a_stride, p.a_image, table, p, row, p.rows, t, from_a, places_a)
         hoist_b(b, W(W(group) * W(p.b_group)), p.b_stride, p.b_image, table, p, column, p.columns, t, from_b, places_b)
-        for i in range(thread_rows):
-            for j in range(thread_columns):
-                sums[i, j] = zero
         to_a, to_b = settle(slot_a(t)), settle(slot_b(t))
         at_a, at_b = start(t)
         at_a, at_b = settle(at_a), settle(at_b)
-        if k < end:
-            fetch_a(a, p.a_stride, p.a_image, table, p, k, end, t, from_a, places_a, held_of_a)
-            fetch_b(b, p.b_stride, p.b_image, table, p, k, end, t, from_b, places_b, held_of_b)
-            put_a(slices_a, to_a, t, held_of_a)
-            put_b(slices_b, to_b, t, held_of_b)
-        cuda.syncthreads()
-        stage = U(0)
-        while k < end:
-            k = U(k + U(depth))
+        k, goes_on = U(part * p.part), True
+        while goes_on:
+            end = U(min(U(k + p.part), p.depth))
+            for i in range(thread_rows):
+                for j in range(thread_columns):
+                    sums[i, j] = zero
             if k < end:
                 fetch_a(a, p.a_stride, p.a_image, table, p, k, end, t, from_a, places_a, held_of_a)
                 fetch_b(b, p.b_stride, p.b_image, table, p, k, end, t, from_b, places_b, held_of_b)
-            slice_a, slice_b = U(at_a + U(stage * U(size_a))), U(at_b + U(stage * U(size_b)))
-            last = U(slice_a + U(size_a))
-            while slice_a < last:
-                multiply(slices_a, slices_b, slice_a, slice_b, left, right, sums)
-                slice_a, slice_b = U(slice_a + U(terms * pitch_a)), U(slice_b + U(terms * pitch_b))
-            stage = U(U(1) - stage)
-            if k < end:
-                put_a(slices_a, U(to_a + U(stage * U(size_a))), t, held_of_a)
-                put_b(slices_b, U(to_b + U(stage * U(size_b))), t, held_of_b)
+                put_a(slices_a, to_a, t, held_of_a)
+                put_b(slices_b, to_b, t, held_of_b)
             cuda.syncthreads()
-        to = W(W(group) * W(p.c_group) + W(part) * W(p.c_part))
-        first_row, first_column = place(t)
-        store(c, bias, p, to, group, U(row + first_row), U(column + first_column), sums)
+            stage = U(0)
+            while k < end:
+                k = U(k + U(depth))
+                if k < end:
+                    fetch_a(a, p.a_stride, p.a_image, table, p, k, end, t, from_a, places_a, held_of_a)
+                    fetch_b(b, p.b_stride, p.b_image, table, p, k, end, t, from_b, places_b, held_of_b)
+                slice_a, slice_b = U(at_a + U(stage * U(size_a))), U(at_b + U(stage * U(size_b)))
+                last = U(slice_a + U(size_a))
+                while slice_a < last:
+                    multiply(slices_a, slices_b, slice_a, slice_b, left, right, sums)
+                    slice_a, slice_b = U(slice_a + U(terms * pitch_a)), U(slice_b + U(terms * pitch_b))
+                stage = U(U(1) - stage)
+                if k < end:
+                    put_a(slices_a, U(to_a + U(stage * U(size_a))), t, held_of_a)
+                    put_b(slices_b, U(to_b + U(stage * U(size_b))), t, held_of_b)
+                cuda.syncthreads()
+            ends = end >= p.depth
+            goes_on = in_turn and not ends
+            first_row, first_column = place(settle(t))  # walls: nothing of this is worked out before the sums
+            row_, column_ = corner(p, settle(U(cuda.blockIdx.x)))
+            group_ = settle(U(cuda.blockIdx.y))
+            to = W(W(group_) * W(p.c_group) + W(part) * W(p.c_part))
+            store(c, bias, p, to, group_, U(row_ + first_row), U(column_ + first_column), sums, end <= p.part, ends)
 
     kernel.options = {"launch_bounds": (tile.threads, max(1, 512 // tile.threads))}
     return kernel
@@ -185,7 +208,7 @@ def run(
     op: str, form: Form, p: Problem, groups: int, a: DeviceArray, b: DeviceArray, bias: DeviceArray | None,
     c: DeviceArray, table: DeviceArray, parts: int = 1,
 ) -> None:  # fmt: skip
-    """Start a product; nothing where c is empty."""
+    """Start a product, its depth in parts that each write a c of their own; nothing where c is empty."""
     if p.rows and p.columns:
         grid = (int(p.row_tiles_size) * -(-int(p.columns) // form.tile.columns), groups, parts)
         launch.blocks(op, product, (form,), grid, form.tile.threads, a, b, c if bias is None else bias, c, table, p)

@@ -124,7 +124,7 @@ def _compiled(dtype: str, lanes: int) -> Memory:
                 return values
             return packed(builder, [builder.extract_element(values, word(i)) for i in range(lanes)])
 
-        return together(array, types.uint32, types.uint32), codegen
+        return together(array, base, types.uint32), codegen
 
     @intrinsic
     def store(typingctx, array, base, offset, value):

@@ -35,7 +35,7 @@ STANDARD = 132  # multiprocessors, where a choice must be the same everywhere
 _BLOCKS = 4 * STANDARD  # that parts of a sum shall make, if there are terms enough
 _SHORTEST = 256  # terms of a part
 _WARPS = 8  # of a multiprocessor, that hide its delays
-_MOST_BYTES = 64 << 20  # of parts before they are added
+MOST_BYTES = 64 << 20  # of parts before they are added
 
 
 def cores(compute: str) -> bool:
@@ -83,12 +83,13 @@ def pick_parts(
     return tile, *cut(depth, blocks, rows * columns * groups * itemsize, tile.depth)
 
 
-def cut(depth: int, blocks: int, nbytes: int, multiple: int) -> tuple[int, int]:
+def cut(depth: int, blocks: int, nbytes: int, multiple: int, shortest: int | None = None) -> tuple[int, int]:
     """Return how many parts a sum is cut into, and the terms of a part, a multiple of ``multiple``.
 
-    ``blocks`` and ``nbytes`` are those of one part.
+    ``blocks`` and ``nbytes`` are those of one part, ``shortest`` the least terms that one shall have.
     """
-    parts = max(1, min(_BLOCKS // max(1, blocks), _MOST_BYTES // max(1, nbytes), depth // launch.tile(_SHORTEST, 64)))
+    shortest = shortest or launch.tile(_SHORTEST, 64)
+    parts = max(1, min(_BLOCKS // max(1, blocks), MOST_BYTES // max(1, nbytes), depth // shortest))
     part = -(-depth // (parts * multiple)) * multiple
     return max(1, -(-depth // max(1, part))), part
 
