@@ -74,10 +74,11 @@ def _extreme(op: str, input: Any, dim: Any, keepdim: bool, largest: bool) -> Any
     axes = _axes(op, dim, x.ndim)
     if any(x.shape[a] == 0 for a in axes):
         raise ShapeError(mismatch(op, "axes with at least one element", f"input {x.shape}"))
-    kept, mask = backend.extremes(x, axes, largest) if axes else (x, backend.from_numpy(np.ones(x.shape, x.dtype)))
+    kept = backend.extremes(x, axes, largest) if axes else x
     shape = kept.shape if keepdim else tuple([size for i, size in enumerate(x.shape) if i not in axes])
 
     def backward(dy: Array, needs: Sequence[bool]) -> tuple:
+        mask = backend.matches(x, kept)
         shared = backend.divide(backend.reshape(dy, kept.shape), backend.sum(mask, axes, True))
         return (backend.multiply(mask, shared),)
 
@@ -183,7 +184,7 @@ def logsumexp(input: Any, dim: int | Sequence[int] | None = None, keepdim: bool 
     axes = _axes(op, dim, x.ndim)
     if any(x.shape[i] == 0 for i in axes):
         raise ShapeError(mismatch(op, "axes with at least one element", f"input {x.shape}"))
-    most = backend.to_numpy(backend.extremes(x, axes, True)[0] if axes else x)
+    most = backend.to_numpy(backend.extremes(x, axes, True) if axes else x)
     most = backend.from_numpy(np.where(np.isfinite(most), most, 0).astype(x.dtype))
     total = sum(exp(subtract(input, most)), axes, keepdim)
     return add(log(total), backend.reshape(most, total.shape))

@@ -106,10 +106,6 @@ def _reduced(a: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(size for i, size in enumerate(kept) if a["keepdims"] or i not in axes)
 
 
-def _extreme(a: Mapping[str, Any]) -> list[tuple[int, ...]]:
-    return [_reduced({**a, "keepdims": True}), a["a"].shape]
-
-
 def _joined(a: Mapping[str, Any]) -> tuple[int, ...]:
     shape = list(a["arrays"][0].shape)
     shape[a["axis"]] = sum(array.shape[a["axis"]] for array in a["arrays"])
@@ -137,7 +133,7 @@ _SHAPES: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "group_norm_forward": lambda a: [a["x"].shape, *[(len(a["x"]), a["groups"])] * 2],
     **dict.fromkeys(("add", "subtract", "multiply", "divide", "maximum"), _broadcast),
     "sum": _reduced,
-    "extremes": _extreme,
+    "extremes": lambda a: _reduced({**a, "keepdims": True}),
     "broadcast_to": lambda a: a["shape"],
     "reshape": lambda a: a["shape"],
     "permute": lambda a: tuple(a["a"].shape[i] for i in a["axes"]),

@@ -207,8 +207,7 @@ def _sum(b: Builder, node: Node) -> None:
 def _extremes(b: Builder, node: Node) -> None:
     x = b.exact(node["a"])
     found = b.reduce("ReduceMax" if node["largest"] else "ReduceMin", x, node["axis"], True)
-    b.put(node.results[0], found)
-    b.put(node.results[1], b.cast(b.emit("Equal", [x, found]), node.result.dtype))
+    b.put(node.result, found)
 
 
 @writes("softmax_forward", "log_softmax_forward")

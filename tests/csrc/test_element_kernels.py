@@ -107,6 +107,20 @@ def test_extremes_of_rows(isa, dtype, name, extreme):
 
 @by_dtype
 @by_isa
+@pytest.mark.parametrize("name, extreme", [("max_columns", np.max), ("min_columns", np.min)])
+def test_extremes_of_columns(isa, dtype, name, extreme):
+    for columns in (*COUNTS, 150):
+        for rows in (0, 1, 3, *COUNTS[-5:]):
+            x = values("x", (rows, columns + 3), dtype)
+            x[::3, columns // 2], x[1::5, columns - 1], x[:, columns:] = np.nan, extreme([-9, 9]), np.nan
+            memory, first = guarded(np.zeros(rows), dtype)
+            run(name, isa, dtype, Reduce, x=x, first=first, rows=rows, columns=columns, ldx=columns + 3)
+            np.testing.assert_array_equal(first, extreme(x[:, :columns], axis=1))
+            assert edges_untouched(memory)
+
+
+@by_dtype
+@by_isa
 def test_weighted_rows(isa, dtype):
     start, row = np.array([0, 3, 3, 4, 8]), np.array([2, 0, 2, 4, 1, 1, 3, 0])
     weight = values("weight", 8, dtype)

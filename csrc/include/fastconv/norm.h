@@ -4,7 +4,8 @@
 #include <stdint.h>
 
 /* first[c] += sum over rows of f(x, dy), second[c] += sum over rows of g(x, dy); which f and g: kernels/norm.hpp.
- * With `scale`, dy counts as 0 where a ReLU behind normalise_rows with these constants let nothing through. */
+ * With `scale`, dy counts as 0 where a ReLU behind normalise_rows with these constants let nothing through.
+ * max_columns and min_columns set first[r] for each row instead, of one column or more. */
 typedef struct fc_reduce {
     const void* x;
     const void* dy;

@@ -172,10 +172,13 @@ class Elements(Arrays):
         """The larger of a and b with NumPy broadcasting; NaN where either is."""
         raise self._missing("maximum")
 
-    def extremes(self, a: Array, axis: Sequence[int], largest: bool) -> tuple[Array, Array]:
-        """The largest (or smallest) element over ``axis``, kept as axes of size 1, and a mask of a's shape (1 at each
-        that equals it, else 0). NaN wins, and only NaN is then in the mask. No axis is empty."""
+    def extremes(self, a: Array, axis: Sequence[int], largest: bool) -> Array:
+        """The largest (or smallest) element over ``axis``, kept as axes of size 1. NaN wins. No axis is empty."""
         raise self._missing("extremes")
+
+    def matches(self, a: Array, best: Array) -> Array:
+        """A mask of a's shape for what ``extremes`` found: 1 at each element that equals it, or is NaN as it is, else 0."""
+        raise self._missing("matches")
 
     def cat(self, arrays: Sequence[Array], axis: int, out: Array | None = None) -> Array:
         """Concatenate along ``axis`` (0 <= axis). ``out`` as in ``conv_act_forward``."""

@@ -79,6 +79,8 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*normalise_gradient_rows)(const fc_normalise*) noexcept nogil
         void (*max_rows)(const fc_reduce*) noexcept nogil
         void (*min_rows)(const fc_reduce*) noexcept nogil
+        void (*max_columns)(const fc_reduce*) noexcept nogil
+        void (*min_columns)(const fc_reduce*) noexcept nogil
         void (*lrn_forward)(const fc_local_response*) noexcept nogil
         void (*lrn_forward_rows)(const fc_local_response*) noexcept nogil
         void (*lrn_backward)(const fc_local_response*) noexcept nogil

@@ -146,6 +146,7 @@ class CpuBackend(ReferenceBackend):
 
     sum = staticmethod(reduce.sum_)
     extremes = staticmethod(reduce.extremes)
+    matches = staticmethod(reduce.matches)
     bias_backward = staticmethod(reduce.bias_backward)
 
     batch_norm_statistics = staticmethod(moments.batch_norm_statistics)

@@ -60,14 +60,17 @@ def sum_(a, axis=None, bint keepdims=False):
 
 
 def extremes(cnp.ndarray a, axis, bint largest):
-    """The largest or smallest over ``axis``, axes of size 1, and a mask of those that equal it."""
+    """See ``Backend.extremes``."""
     cdef tuple order = tuple(np.argsort([-abs(stride) for stride in (<object> a).strides], kind="stable").tolist())
     moved = np.ascontiguousarray(a.transpose(order)).reshape([a.shape[i] for i in order])
     best = over_axes(moved, {order.index(i) for i in axis}, largest_middle if largest else smallest_middle)
     best = best.transpose([order.index(i) for i in range(a.ndim)])
-    if np.shares_memory(best, a):
-        best = best.copy()
-    return best, run_map(table(a).matches, (a, best), 0)
+    return best.copy() if np.shares_memory(best, a) else best
+
+
+def matches(cnp.ndarray a, cnp.ndarray best):
+    """See ``Backend.matches``."""
+    return run_map(table(a).matches, (a, best), 0)
 
 
 ctypedef cnp.ndarray (*fold_middle)(cnp.ndarray a)

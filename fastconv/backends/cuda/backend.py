@@ -123,6 +123,7 @@ class CudaBackend(Backend):
     permute = staticmethod(shape.permute)
     maximum = staticmethod(shape.maximum)
     extremes = staticmethod(shape.extremes)
+    matches = staticmethod(shape.matches)
     cat = staticmethod(shape.cat)
 
     best_splits = staticmethod(stump.best_splits)

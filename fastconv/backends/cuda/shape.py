@@ -192,11 +192,14 @@ def _equal(number: type) -> Callable:
     return f
 
 
-def extremes(a: DeviceArray, axis: Sequence[int], largest: bool) -> tuple[DeviceArray, DeviceArray]:
+def extremes(a: DeviceArray, axis: Sequence[int], largest: bool) -> DeviceArray:
     axes = _axes(a, tuple(axis))
     best, _ = reduce.reduced("extremes", a, axes, _LARGEST if largest else _SMALLEST)
-    best = best.reshape(tuple(1 if i in axes else size for i, size in enumerate(a.shape)))
-    return best, elementwise.map_binary("extremes", _equal, a, best)
+    return best.reshape(tuple(1 if i in axes else size for i, size in enumerate(a.shape)))
+
+
+def matches(a: DeviceArray, best: DeviceArray) -> DeviceArray:
+    return elementwise.map_binary("matches", _equal, a, best)
 
 
 def _outside(number: type) -> Callable:

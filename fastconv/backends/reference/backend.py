@@ -120,6 +120,7 @@ class ReferenceBackend(Backend):
     permute = _ieee(shape.permute)
     maximum = _ieee(shape.maximum)
     extremes = _ieee(shape.extremes)
+    matches = _ieee(shape.matches)
     cat = _ieee(shape.cat)
     pad_forward = _ieee(shape.pad_forward)
     pad_backward = _ieee(shape.pad_backward)

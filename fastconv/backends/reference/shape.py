@@ -51,9 +51,12 @@ def maximum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.asarray(np.maximum(a, b))
 
 
-def extremes(a: np.ndarray, axis: Sequence[int], largest: bool) -> tuple[np.ndarray, np.ndarray]:
-    best = (np.max if largest else np.min)(a, axis=tuple(axis), keepdims=True)
-    return best, ((a == best) | (np.isnan(a) & np.isnan(best))).astype(a.dtype)
+def extremes(a: np.ndarray, axis: Sequence[int], largest: bool) -> np.ndarray:
+    return (np.max if largest else np.min)(a, axis=tuple(axis), keepdims=True)
+
+
+def matches(a: np.ndarray, best: np.ndarray) -> np.ndarray:
+    return ((a == best) | (np.isnan(a) & np.isnan(best))).astype(a.dtype)
 
 
 def cat(arrays: Sequence[np.ndarray], axis: int, out: np.ndarray | None = None) -> np.ndarray:

@@ -148,13 +148,13 @@ def moved(cpu, x: np.ndarray, dy: np.ndarray) -> dict[str, np.ndarray]:
     options = (image.shape[:2] + image.shape[3:], None, 1.7, "bilinear", None, None, False)
     axes = interpolation("interpolate", *options)[1]
     y, scale = cpu.local_response_norm_forward(x, 5, 0.1, 0.75, 1.0)
-    best, mask = cpu.extremes(x, (0, 2), True)
+    best = cpu.extremes(x, (0, 2), True)
     widths = [(0, 0), (0, 0), (0, 0), (2, 3), (4, 1)]
     resampled, padded = cpu.resample_forward(image, axes), cpu.pad_forward(image, widths, "reflect", 0.0)
     return {
         "gelu": cpu.pointwise_forward("gelu", x), "gelu backward": cpu.pointwise_backward("gelu", dy, x),
         "lrn": y, "lrn last": cpu.local_response_norm_forward(channels, 5, 0.1, 0.75, 1.0)[0],
-        "lrn backward": cpu.local_response_norm_backward(dy, x, scale, 5, 0.1, 0.75), "best": best, "best mask": mask,
+        "lrn backward": cpu.local_response_norm_backward(dy, x, scale, 5, 0.1, 0.75), "best": best, "best mask": cpu.matches(x, best),
         "resampled": resampled, "resample backward": cpu.resample_backward(resampled, axes, image.shape),
         "cat": cpu.cat([x, channels], 1), "pad": padded,
         "pad backward": cpu.pad_backward(padded, image.shape, widths, "reflect"),
