@@ -10,6 +10,8 @@ import oracle
 import pytest
 from layouts import DTYPES, LAYOUTS, normal, stretched
 
+from fastconv import backends
+
 OPERATORS = {
     "add": operator.add,
     "subtract": operator.sub,
@@ -115,6 +117,9 @@ PADS = [
     ((2, 3, 6, 7), (-1, 2, 1, -2)),
     ((1, 2, 4, 5, 6), (1, 2, 3, 1, 0, 2)),
     ((1, 2, 4, 5, 6), (0, -1, -2, 1, 2, 0)),
+    ((2, 3, 6, 7), (0, 0, 3, 1)),
+    ((2, 2, 70, 300), (3, 2, 5, 4)),
+    ((1, 1, 40_000), (9, 5)),
 ]
 by_pad = pytest.mark.parametrize("shape, pad", PADS, ids=str)
 by_mode = pytest.mark.parametrize("mode", ["constant", "reflect", "replicate", "circular"])
@@ -146,12 +151,23 @@ def test_pad_equals_torch(backend, shape, pad, mode, dtype):
 @by_mode
 def test_pad_takes_any_memory_order(backend, mode, layout):
     x = normal("x", (2, 3, 6, 7), "float32")
-    w = [(0, 0), (1, 0), (2, 1), (-1, 3)]
-    y = backend.pad_forward(x, w, mode, 0.5)
-    oracle.assert_same_bits(backend.pad_forward(LAYOUTS[layout](x), w, mode, 0.5), y)
-    oracle.assert_same_bits(
-        backend.pad_backward(LAYOUTS[layout](y), x.shape, w, mode), backend.pad_backward(y, x.shape, w, mode)
-    )
+    for w in ([(0, 0), (1, 0), (2, 1), (-1, 3)], [(1, 0), (0, 0), (0, 0), (0, 0)], [(0, 0), (0, 0), (2, 1), (0, 0)]):
+        y = backend.pad_forward(x, w, mode, 0.5)
+        oracle.assert_same_bits(backend.pad_forward(LAYOUTS[layout](x), w, mode, 0.5), y)
+        oracle.assert_same_bits(
+            backend.pad_backward(LAYOUTS[layout](y), x.shape, w, mode), backend.pad_backward(y, x.shape, w, mode)
+        )
+
+
+@by_mode
+@pytest.mark.parametrize("axis", range(3))
+def test_pad_takes_zero_and_negative_strides(backend, mode, axis):
+    x = stretched(normal("x", (3, 6, 7), "float32"), axis)
+    for w in ([(0, 0), (2, 1), (0, 3)], [(1, 2), (0, 0), (0, 0)]):
+        wanted = backends.get("reference").pad_forward(x, w, mode, 0.5)
+        oracle.assert_same_bits(backend.pad_forward(x, w, mode, 0.5), wanted)
+        wanted = backends.get("reference").pad_forward(x[:, ::-1, ::-2], w, mode, 0.5)
+        oracle.assert_same_bits(backend.pad_forward(x[:, ::-1, ::-2], w, mode, 0.5), wanted)
 
 
 @by_mode
