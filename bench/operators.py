@@ -25,7 +25,7 @@ SHAPES = Path(__file__).parent / "shapes" / "operators.json"
 FUNCTIONS = ("gelu", "silu", "mish", "hardswish", "elu", "softplus", "exp", "erf", "abs")
 MODES = {"nearest": {"scale_factor": 2, "mode": "nearest"}, "bilinear": {"scale_factor": 2, "mode": "bilinear"},
          "bilinear to half": {"scale_factor": 0.5, "mode": "bilinear"}}  # fmt: skip
-OPERATIONS = (*FUNCTIONS, "interpolate", "local_response_norm", "amax", "cat", "pad", "group_norm")
+OPERATIONS = (*FUNCTIONS, "interpolate", "local_response_norm", "amax", "cat", "pad", "group_norm", "max_unpool")
 
 
 Call = Callable[[Any], Any]
@@ -108,6 +108,33 @@ def operation(name: str, arrays: Arrays) -> Iterator[Case]:
         ours, theirs = (lambda a, f=f: f.group_norm(a, 32) for f in (functional, peer))
         yield from both.cases(name, 3, ours, theirs)
         yield from both.gradients(name, 8, ours, theirs)
+    elif name == "max_unpool":
+        unpooling = Unpooling(arrays.shape)
+        ours, theirs = (lambda a, f=f: unpooling(f, a) for f in (functional, peer))
+        yield from both.cases(name, 7, ours, theirs)
+        yield from both.gradients(name, 14, ours, theirs)
+
+
+class Unpooling:
+    """max_unpool2d of windows of 2x2, each with a winner drawn by chance."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        h, w = shape[2:]
+        rng = np.random.default_rng(2)
+        rows, columns = rng.integers(0, 2, (2, *shape))
+        self.index = (2 * np.arange(h)[:, None] + rows) * 2 * w + 2 * np.arange(w) + columns
+        self.kept: dict = {}
+
+    def __call__(self, module: Any, x: Any) -> Any:
+        """Run it with indices in x's own memory order, as pooling gives them."""
+        array = x.data if isinstance(x, fastconv.Tensor) else x
+        key = (type(array), array.stride() if isinstance(array, torch.Tensor) else array.strides)
+        if key not in self.kept and isinstance(array, torch.Tensor):
+            self.kept[key] = torch.empty_like(array, dtype=torch.int64).copy_(torch.from_numpy(self.index))
+        elif key not in self.kept:
+            self.kept[key] = np.empty_like(array, np.int64)
+            self.kept[key][...] = self.index
+        return module.max_unpool2d(x, self.kept[key], 2)
 
 
 def cases(layer: dict[str, Any], operations: list[str], peer: type) -> Iterator[Case]:

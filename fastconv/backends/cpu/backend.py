@@ -31,6 +31,7 @@ from . import (
     softmax,
     stumps,
     unit_plan,
+    unpool,
 )  # fmt: skip
 from .linear import linear_backward_input, linear_backward_weight, linear_forward
 
@@ -111,6 +112,7 @@ class CpuBackend(ReferenceBackend):
 
     max_pool_forward = staticmethod(pool.max_pool_forward)
     max_pool_backward = staticmethod(pool.max_pool_backward)
+    max_unpool_backward = staticmethod(unpool.max_unpool_backward)
     avg_pool_forward = staticmethod(pool.avg_pool_forward)
     avg_pool_backward = staticmethod(pool.avg_pool_backward)
 
