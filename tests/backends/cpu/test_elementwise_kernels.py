@@ -154,7 +154,8 @@ def moved(cpu, x: np.ndarray, dy: np.ndarray) -> dict[str, np.ndarray]:
     return {
         "gelu": cpu.pointwise_forward("gelu", x), "gelu backward": cpu.pointwise_backward("gelu", dy, x),
         "lrn": y, "lrn last": cpu.local_response_norm_forward(channels, 5, 0.1, 0.75, 1.0)[0],
-        "lrn backward": cpu.local_response_norm_backward(dy, x, scale, 5, 0.1, 0.75), "best": best, "best mask": cpu.matches(x, best),
+        "lrn backward": cpu.local_response_norm_backward(dy, x, scale, 5, 0.1, 0.75),
+        "best": best, "best mask": cpu.matches(x, best),
         "resampled": resampled, "resample backward": cpu.resample_backward(resampled, axes, image.shape),
         "cat": cpu.cat([x, channels], 1), "pad": padded,
         "pad backward": cpu.pad_backward(padded, image.shape, widths, "reflect"),
