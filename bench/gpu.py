@@ -1,340 +1,168 @@
 """The CUDA backend on a GPU: the tests, then every kind of kernel against PyTorch (cuDNN) in the same process.
 
-    python -m bench.gpu                    # the tests with --gpu, then all groups
-    python -m bench.gpu conv lenet         # groups: conv pool norm elements optimiser lenet
-    python -m bench.gpu --no-tests --compute-sanitizer
+    python -m bench.gpu                    # the tests with --gpu, then all groups, in nine minutes
+    python -m bench.gpu conv lenet         # groups: lenet conv pool norm elements optimiser
+    python -m bench.gpu --no-tests --compute bf16 conv
 
 float32 with TF32 off on both sides; --compute tf32 or bf16 lets both sides' convolutions round. A LeNet step is
 replayed from a graph, against PyTorch's eager one and its graph in channels-last. Each result is verified against
 PyTorch's before it is timed; sides take turns, the best of the rounds counts. Prints geometric means of the ratio
 (above 1: faster than PyTorch), and of the share of the bandwidth of a copy where memory is the limit; all figures go to
-bench/results/gpu.json, a line for each case to gpu.md. ``--torch cpu`` under NUMBA_ENABLE_CUDASIM=1 tries the script
-itself, with little ``--work``.
+bench/results/gpu.json, a line for each case to gpu.md, after each group.
+
+It wants a GPU, numba-cuda, PyTorch and this source, and no network; where the tree is not built the installed package
+is measured. ``--minutes`` are shared out: a third to the tests, the rest to groups, each of which takes its layers in
+a shuffled order until its time is up. A case that fails is noted; after one that leaves the device unusable the groups
+that are left run in a new process. ``--torch cpu`` under NUMBA_ENABLE_CUDASIM=1 tries the script itself, with little
+``--work``.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
-from math import prod
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import geometric_mean
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
-import fastconv
-from fastconv import backends, nn, optim
-from fastconv.geometry import conv_geometry, pool_geometry
+from fastconv.errors import FastconvError
 
-from . import machine
+from . import BUILT_HERE, TREE, gpu_cases, machine
+from .gpu_cases import BOUNDS, Bench, Case
 
-SHAPES = Path(__file__).parent / "shapes"
-BOUNDS = {"float32": 1e-4, "tf32": 2e-3, "bf16": 2e-2}  # relative norm error
-
-
-class Case(NamedTuple):
-    """Something that both sides do; ``amount`` in FLOPs, or in bytes where memory is the limit."""
-
-    group: str
-    name: str
-    amount: float
-    bytes_bound: bool
-    ours: Callable[[], Any]
-    theirs: Callable[[], Any]
+SHARES = {"lenet": 1, "conv": 6, "pool": 2, "norm": 1, "elements": 1, "optimiser": 1}  # of the time; in this order
+GROUPS = {name: getattr(gpu_cases, name) for name in SHARES}
 
 
-class Bench:
-    """Both sides' arrays, and how they are waited for."""
-
-    def __init__(self, where: str, work: float, compute: str) -> None:
-        self.compute, self.bound = compute, BOUNDS[compute]
-        self.where, self.work, self.backend = where, work, backends.get("cuda")
-        self.generator = torch.Generator(where).manual_seed(0)
-
-    def pair(self, *shape: int) -> tuple[torch.Tensor, Any]:
-        """Return random numbers as PyTorch's and as ours, the same memory."""
-        values = torch.randn(*shape, device=self.where, generator=self.generator)
-        return values, self.backend.from_dlpack(values)
-
-    def layers(self, file: str) -> Iterator[dict[str, Any]]:
-        """Yield what a file of bench/shapes lists; small where the script itself is tried, and only a few."""
-        found = json.loads((SHAPES / file).read_text())
-        for layer in found if self.where == "cuda" else found[::40]:
-            if self.where != "cuda":
-                layer |= {key: [min(size, 4) for size in layer[key]] for key in ("shape",) if key in layer}
-                if "kernel" in layer:
-                    channels, groups = layer["channels"], layer.get("groups", 1)
-                    layer["channels"] = [2 * groups] * 2 if isinstance(channels, list) else 2
-                    layer["input"] = [k + 2 for k in layer["kernel"]]
-            yield layer
-
-    def wait(self) -> None:
-        self.backend.synchronize()
-        if self.where == "cuda":
-            torch.cuda.synchronize()
-
-    def error(self, ours: Any, theirs: torch.Tensor) -> float:
-        self.wait()
-        difference = torch.from_dlpack(ours).double().reshape(-1) - theirs.detach().double().reshape(-1)
-        return float(difference.norm() / theirs.detach().double().norm().clamp_min(1e-30))
-
-    def seconds(self, call: Callable[[], Any], least: float) -> float:
-        """Return the time of a call, the mean over as many as take ``least`` seconds."""
-        count = 1
-        while True:
-            self.wait()
-            began = time.perf_counter()
-            for _ in range(count):
-                call()
-            self.wait()
-            taken = time.perf_counter() - began
-            if taken >= least:
-                return taken / count
-            count = max(count + 1, int(count * min(10.0, 1.2 * least / max(taken, 1e-9))))
+# ----------------------------------------------------------------------------------------------------- tests
 
 
-def _conv_gradient(which: int, dy: Any, x: Any, w: Any, *options: Any) -> torch.Tensor:
-    mask = [which == i for i in range(3)]
-    return torch.ops.aten.convolution_backward(dy, x, w, None, *options, mask)[which]
-
-
-def conv(bench: Bench) -> Iterator[Case]:
-    b = bench.backend
-    for layer in bench.layers("conv.json"):
-        rank, (ic, oc), groups = len(layer["input"]), layer["channels"], layer["groups"]
-        options = {name: layer[name] for name in ("stride", "padding", "groups")}
-        ours = {**options, "compute": bench.compute}
-        w_shape = oc, ic // groups, *layer["kernel"]
-        one = conv_geometry("conv", rank, (1, ic, *layer["input"]), w_shape, **ours)
-        if one.flops > 8 * bench.work:
-            continue
-        n = max(1, round(bench.work / one.flops))
-        g = conv_geometry("conv", rank, (n, ic, *layer["input"]), w_shape, **ours)
-        (x, our_x), (w, our_w) = bench.pair(n, ic, *layer["input"]), bench.pair(*w_shape)
-        dy, our_dy = bench.pair(n, oc, *g.output[3 - rank :])
-        our_x, our_w = our_x.reshape(g.input_shape), our_w.reshape(g.weight_shape)
-        our_dy, name = our_dy.reshape(g.output_shape), f"{layer['net']} {layer['layer']}"
-        if bench.compute == "bf16":
-            x, w, dy = (a.bfloat16() for a in (x, w, dy))
-        forward = getattr(torch.nn.functional, f"conv{rank}d")
-        common = layer["stride"], layer["padding"], [1] * rank, False, [0] * rank, groups
-        for what, ours, theirs in (
-            ("forward", partial(b.conv_forward, our_x, our_w, None, g), partial(forward, x, w, **options)),
-            ("input gradient", partial(b.conv_backward_input, our_dy, our_w, None, g),
-             partial(_conv_gradient, 0, dy, x, w, *common)),
-            ("weight gradient", partial(b.conv_backward_weight, our_dy, our_x, g),
-             partial(_conv_gradient, 1, dy, x, w, *common)),
-        ):  # fmt: skip
-            yield Case("conv", f"{name} {what}", g.flops, False, ours, theirs)
-
-
-def _first(call: Callable) -> Any:
-    """The first of what ``call`` returns, or all of it."""
-    result = call()
-    return result[0] if isinstance(result, tuple) else result
-
-
-def _gradient(y: torch.Tensor, leaf: torch.Tensor, dy: torch.Tensor) -> torch.Tensor:
-    return torch.autograd.grad(y, leaf, dy, retain_graph=True)[0]
-
-
-def pool(bench: Bench) -> Iterator[Case]:
-    for layer in bench.layers("pool.json"):
-        rank, channels = len(layer["input"]), layer["channels"]
-        options = {"kernel_size": layer["kernel"], "stride": layer["stride"], "padding": layer["padding"]}
-        n = max(1, round(bench.work / 100 / channels / prod(layer["input"])))
-        g = pool_geometry("pool", rank, (n, channels, *layer["input"]), **options)
-        x, ours = bench.pair(n, channels, *layer["input"])
-        leaf, ours = x.clone().requires_grad_(), ours.reshape(g.input_shape)
-        dy, our_dy = bench.pair(n, channels, *g.output[3 - rank :])
-        our_dy, name = our_dy.reshape(g.output_shape), f"{layer['net']} {layer['layer']}"
-        moved = 4 * (x.numel() + dy.numel())
-        for kind in ("max", "avg"):
-            theirs = partial(getattr(torch.nn.functional, f"{kind}_pool{rank}d"), **options)
-            forward = partial(getattr(bench.backend, f"{kind}_pool_forward"), ours, g)
-            backward = getattr(bench.backend, f"{kind}_pool_backward")
-            kept = (forward()[1],) if kind == "max" else ()
-            yield Case("pool", f"{name} {kind}", moved, True, partial(_first, forward), partial(theirs, x))
-            yield Case("pool", f"{name} {kind} gradient", moved, True, partial(backward, our_dy, *kept, g),
-                       partial(_gradient, theirs(leaf), leaf, dy))  # fmt: skip
-
-
-def _shapes(bench: Bench) -> Iterator[tuple[str, tuple[int, ...]]]:
-    for entry in bench.layers("elementwise.json"):
-        shape = entry.get("shape", ())
-        if len(shape) > 2:
-            scale = max(1, round(bench.work / 100 / prod(shape)))
-            yield f"{entry['net']} {entry['layer']}", (shape[0] * scale, *shape[1:])
-
-
-def norm(bench: Bench) -> Iterator[Case]:
-    b, f = bench.backend, torch.nn.functional
-    for name, shape in _shapes(bench):
-        (x, ours), (dy, our_dy) = bench.pair(*shape), bench.pair(*shape)
-        (w, our_w), (s, our_s) = bench.pair(shape[1]), bench.pair(shape[1])
-        ours, our_dy = (a.reshape((shape[0], shape[1], prod(shape[2:]))) for a in (ours, our_dy))
-        leaf = x.clone().requires_grad_()
-        y = f.batch_norm(leaf, None, None, w, s, True)
-
-        def forward(ours=ours, our_w=our_w, our_s=our_s) -> Any:
-            mean, variance = b.batch_norm_statistics(ours)
-            return b.batch_norm_forward(ours, mean, b.reciprocal_root(variance, 1e-5), our_w, our_s)
-
-        mean, variance = b.batch_norm_statistics(ours)
-        rstd = b.reciprocal_root(variance, 1e-5)
-        yield Case("norm", f"{name} batch norm", 12 * x.numel(), True, forward,
-                   lambda x=x, w=w, s=s: f.batch_norm(x, None, None, w, s, True))  # fmt: skip
-        yield Case(
-            "norm", f"{name} batch norm gradient", 20 * x.numel(), True,
-            lambda a=(our_dy, ours, mean, rstd, our_w): b.batch_norm_backward(*a, True)[0],
-            lambda y=y, leaf=leaf, dy=dy: torch.autograd.grad(y, leaf, dy, retain_graph=True)[0],
-        )  # fmt: skip
-
-
-def elements(bench: Bench) -> Iterator[Case]:
-    b = bench.backend
-    for name, shape in _shapes(bench):
-        (x, ours), (z, our_z) = bench.pair(*shape), bench.pair(*shape)
-        n = x.numel()
-        yield Case("elements", f"{name} scale", 8 * n, True, lambda a=ours: b.scale(a, 2.0), lambda x=x: x * 2.0)
-        yield Case("elements", f"{name} relu", 8 * n, True, lambda a=ours: b.relu_forward(a), lambda x=x: x.relu())
-        yield Case("elements", f"{name} add", 12 * n, True, lambda a=ours, c=our_z: b.add(a, c),
-                   lambda x=x, z=z: x + z)  # fmt: skip
-        yield Case("elements", f"{name} gelu", 8 * n, True, lambda a=ours: b.pointwise_forward("gelu", a),
-                   lambda x=x: torch.nn.functional.gelu(x))  # fmt: skip
-        yield Case("elements", f"{name} sum", 4 * n, True, lambda a=ours: b.sum(a), lambda x=x: x.sum())
-
-
-def optimiser(bench: Bench) -> Iterator[Case]:
-    for entry in json.loads((SHAPES / "elementwise.json").read_text()):
-        shapes = entry.get("parameters")
-        if not shapes:
-            continue
-        if bench.where != "cuda":
-            shapes = [[min(size, 3) for size in shape] for shape in shapes[:3]]
-        for kind, moved in (("SGD", 20), ("Adam", 28)):
-            options = {"lr": 1e-3, **({"momentum": 0.9} if kind == "SGD" else {})}
-            theirs = [torch.zeros(*shape, device=bench.where, requires_grad=True) for shape in shapes]
-            ours = [fastconv.Tensor(bench.backend.from_dlpack(p.detach().clone()), requires_grad=True) for p in theirs]
-            for p, q in zip(ours, theirs, strict=True):
-                q.grad, p.grad = bench.pair(*q.shape)
-            their_step = getattr(torch.optim, kind)(theirs, **options).step
-            our_step = getattr(optim, kind)(ours, **options).step
-            amount = moved * sum(map(prod, shapes))
-            name = f"{entry['net']} {entry['layer']} {kind}"
-            yield Case(
-                "optimiser", name, amount, True, lambda step=our_step, p=ours: (step(), p[0].data)[1],
-                lambda step=their_step, p=theirs: (step(), p[0])[1],
-            )  # fmt: skip
-
-
-def lenet(bench: Bench) -> Iterator[Case]:
-    maps, units, edge = (32, 256, 28) if bench.where == "cuda" else (2, 4, 16)
-    flat = 2 * maps * ((edge - 4) // 2 - 4) // 2 * (((edge - 4) // 2 - 4) // 2)
-    layers = (("Conv2d", 1, maps, 5), ("ReLU",), ("MaxPool2d", 2), ("Conv2d", maps, 2 * maps, 5), ("ReLU",),
-              ("MaxPool2d", 2), ("Flatten",), ("Linear", flat, units), ("ReLU",), ("Linear", units, 10))  # fmt: skip
-    for batch in (64, 512, 4096) if bench.where == "cuda" else (1,):
-        x, our_x = bench.pair(batch, 1, edge, edge)
-        labels = torch.randint(0, 10, (batch,), device=bench.where, generator=bench.generator)
-        theirs = torch.nn.Sequential(*(getattr(torch.nn, kind)(*rest) for kind, *rest in layers)).to(bench.where)
-        ours = nn.Sequential(*(getattr(nn, kind)(*rest) for kind, *rest in layers))
-        ours.load_state_dict({key: value.cpu().numpy() for key, value in theirs.state_dict().items()})
-        ours.to("cuda")
-        name, us = f"training step, batch {batch}", _replayed(bench, ours, our_x, labels.cpu().numpy())
-        yield Case("lenet", f"{name}, eager", batch, False, us, _their_step(theirs, x, labels))
-        if bench.where == "cuda":
-            yield Case("lenet", f"{name}, graph", batch, False, us, _their_graph(theirs, x, labels))
-
-
-def _replayed(bench: Bench, model: Any, x: Any, labels: Any) -> Callable[[], Any]:
-    """Return our step as the trainer makes it: labels from the host, the rest replayed."""
-    stepper, rows = optim.SGD(model.parameters(), lr=0.0), labels.reshape(-1, 1)
-
-    def step() -> Any:
-        loss = fastconv.functional.cross_entropy(model(fastconv.Tensor(x)), labels)
-        stepper.zero_grad()
-        loss.backward()
-        stepper.step()
-        return loss.data
-
-    for _ in range(2):  # kernels are compiled, tables made
-        step()
-    graph = bench.backend.captured(step, [rows])
-    if graph is None:
-        raise RuntimeError("the training step of LeNet was not captured")
-    return lambda: graph([rows], [], stepper.step)
-
-
-def _their_step(model: Any, x: torch.Tensor, labels: torch.Tensor) -> Callable[[], Any]:
-    stepper = torch.optim.SGD(model.parameters(), lr=0.0)
-
-    def step() -> Any:
-        loss = torch.nn.functional.cross_entropy(model(x), labels)
-        stepper.zero_grad()
-        loss.backward()
-        stepper.step()
-        return loss
-
-    return step
-
-
-def _their_graph(model: Any, x: torch.Tensor, labels: torch.Tensor) -> Callable[[], Any]:
-    """Return PyTorch's step in channels-last, replayed from a graph of its own."""
-    step = _their_step(model.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last), labels)
-    aside = torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
-        for _ in range(3):
-            step()
-    torch.cuda.current_stream().wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        loss = step()
-
-    def replay() -> Any:
-        graph.replay()
-        return loss
-
-    return replay
-
-
-GROUPS = {"conv": conv, "pool": pool, "norm": norm, "elements": elements, "optimiser": optimiser, "lenet": lenet}
-
-
-def tests(sanitizer: bool) -> dict[str, Any]:
-    """Run the device's tests, perhaps a part of them under compute-sanitizer; return what they printed last."""
-    pytest = [sys.executable, "-m", "pytest", "--gpu", "-q", "-k", "cuda", "tests/backends"]
-    runs = {"tests": pytest}
+def tests(sanitizer: bool, seconds: float, folder: Path) -> dict[str, Any]:
+    """Run the device's tests, perhaps a part of them under compute-sanitizer, for so long at most; return what they
+    printed last. All of it goes to gpu_NAME.txt."""
+    python = [sys.executable, *([] if BUILT_HERE else ["-P"])]  # -P: the installed package, not the tree's
+    quiet = [
+        "-W",
+        "default::DeprecationWarning",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "addopts=",
+        "-q",
+        "-rfE",
+        "--tb=short",
+    ]
+    pytest = [*python, "-m", "pytest", *quiet, "--gpu", "-k", "cuda"]
+    workers = ["-n", str(min(8, os.cpu_count() or 1))] if find_spec("xdist") else []
+    where = ["tests/backends", "--ignore", "tests/backends/cuda/test_compile.py"]
+    runs = {"tests": [*pytest, *workers, *where]}
     if sanitizer:
-        runs["compute-sanitizer"] = ["compute-sanitizer", "--error-exitcode", "9", *pytest[:-1],
-                                     "tests/backends/test_contract_pool.py"]  # fmt: skip
+        small = "tests/backends/test_contract_pool.py"
+        runs["compute-sanitizer"] = ["compute-sanitizer", "--error-exitcode", "9", *pytest, small]
     found = {}
     for name, command in runs.items():
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
-        found[name] = {"code": run.returncode, "end": run.stdout.splitlines()[-12:]}
-        print(f"{name}: exit code {run.returncode}", *found[name]["end"][-3:], sep="\n  ", flush=True)
+        code, said = _run_for(command, seconds / len(runs))
+        (folder / f"gpu_{name}.txt").write_text(said, encoding="utf-8")
+        found[name] = {"code": code, "end": said.splitlines()[-12:]}
+        print(f"{name}: exit code {code}", *found[name]["end"][-3:], sep="\n  ", flush=True)
     return found
+
+
+def _run_for(command: list[str], seconds: float) -> tuple[int | str, str]:
+    """Run a command; return its exit code, or that it was stopped, and what it said. It is interrupted as by a user,
+    so that pytest sums up."""
+    try:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=TREE, start_new_session=True
+        )
+    except OSError as error:
+        return "not started", str(error)
+    try:
+        return _code(process, seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)
+    try:
+        return f"stopped after {seconds:.0f} s", _code(process, 20)[1]
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # a session of its own: its workers with it
+        return f"killed after {seconds + 20:.0f} s", process.communicate()[0]
+
+
+def _code(process: subprocess.Popen, seconds: float) -> tuple[int, str]:
+    said, _ = process.communicate(timeout=seconds)
+    return process.returncode, said
+
+
+# -------------------------------------------------------------------------------------------------- measuring
 
 
 def measured(bench: Bench, case: Case, least: float, rounds: int) -> dict[str, Any]:
     """Verify a case, then time both sides in turn."""
-    error = bench.error(case.ours(), case.theirs())
-    entry = {"group": case.group, "name": case.name, "amount": case.amount, "error": error}
-    if not error <= bench.bound:
-        return {**entry, "wrong": True}
-    times: dict[str, list[float]] = {"ours": [], "theirs": []}
-    for _ in range(rounds):
-        for side in times:
-            times[side].append(bench.seconds(getattr(case, side), least))
+    entry = {"group": case.group, "name": case.name, "amount": case.amount}
+    try:
+        entry["error"] = bench.error(case.ours(), case.theirs())
+        if not entry["error"] <= bench.bound:
+            return {**entry, "wrong": f"wrong by {entry['error']:.3g}"}
+        times: dict[str, list[float]] = {"ours": [], "theirs": []}
+        for _ in range(rounds):
+            for side in times:
+                times[side].append(bench.seconds(getattr(case, side), least))
+    except Exception as error:  # one case shall not cost the others
+        return {**entry, "wrong": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
     best = {side: min(samples) for side, samples in times.items()}
     return {**entry, **times, "ratio": best["theirs"] / best["ours"], "rate": case.amount / best["ours"],
             "bytes_bound": case.bytes_bound}  # fmt: skip
+
+
+def group_measured(bench: Bench, name: str, least: float, rounds: int, until: float) -> tuple[list[dict], str | None]:
+    """Return a group's entries, and why it ended before its last case: the time, an error, or nothing."""
+    entries = []
+    try:
+        for case in GROUPS[name](bench):
+            entries.append(measured(bench, case, least, rounds))
+            if "wrong" in entries[-1]:
+                bench.wait()  # fails where the device is unusable
+            if time.monotonic() > until:
+                return entries, "time is up"
+    except Exception as error:
+        return entries, " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return entries, None
+
+
+def usable(bench: Bench) -> bool:
+    """Whether the device still answers."""
+    try:
+        bench.wait()
+        bench.pair(1)
+        bench.wait()
+    except Exception:  # whatever it is, nothing can be measured any more
+        return False
+    return True
+
+
+def summary(name: str, own: list[dict[str, Any]], copied: float, ended: str | None) -> Iterator[str]:
+    """Yield what is printed of a group."""
+    ratios = [entry["ratio"] for entry in own if "ratio" in entry]
+    shares = [entry["rate"] / copied for entry in own if entry.get("bytes_bound")]
+    line = f"{name:<10} {len(own):>4} cases, {sum('wrong' in entry for entry in own)} wrong"
+    if ratios:
+        line += f"; against PyTorch {geometric_mean(ratios):.2f}x, least {min(ratios):.2f}x"
+    if shares:
+        line += f"; {100 * geometric_mean(shares):.0f} % of a copy's bandwidth"
+    yield line + (f"; not all: {ended}" if ended else "")
+    for entry in own:
+        if "wrong" in entry:
+            yield f"  wrong: {entry['name']}: {entry['wrong']}"
 
 
 def lines(device: str, entries: list[dict[str, Any]]) -> Iterator[str]:
@@ -345,13 +173,36 @@ def lines(device: str, entries: list[dict[str, Any]]) -> Iterator[str]:
     yield "|---|---|--:|--:|--:|"
     for entry in entries:
         if "wrong" in entry:
-            yield f"| {entry['group']} | {entry['name']} | wrong by {entry['error']:.3g} | | |"
+            yield f"| {entry['group']} | {entry['name']} | {entry['wrong']} | | |"
         else:
             ours, theirs = (1e6 * min(entry[side]) for side in ("ours", "theirs"))
             yield f"| {entry['group']} | {entry['name']} | {ours:.1f} | {theirs:.1f} | {entry['ratio']:.2f} |"
 
 
+def writable(folder: Path) -> Path:
+    """Return a folder for results: this one, or where it takes no files one that does."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        other = Path(tempfile.mkdtemp(prefix="bench_gpu_"))
+        print(f"results go to {other}: {error}", flush=True)
+        return other
+
+
+def ready(where: str, work: float, compute: str) -> Bench:
+    """Return the bench after it has compiled and run one kernel; else say what is missing, and end."""
+    try:
+        bench = Bench(where, work, compute)
+        bench.error(bench.backend.scale(bench.pair(9)[1], 2.0), torch.zeros(9, device=where))
+    except (FastconvError, ImportError, OSError, RuntimeError) as error:
+        sys.exit(f"bench.gpu: expected a GPU that compiles and runs a kernel, got {type(error).__name__}: {error}")
+    return bench
+
+
 def main() -> None:
+    began = time.monotonic()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of {', '.join(GROUPS)}; default: all")
     parser.add_argument("--no-tests", action="store_true", help="only measure")
@@ -362,33 +213,47 @@ def main() -> None:
     parser.add_argument("--compute", default="float32", choices=BOUNDS, help="what both sides' convolutions multiply")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--least", type=float, default=0.01, help="seconds of a sample")
+    parser.add_argument("--minutes", type=float, default=9.0, help="for all of it, tests included")
     parser.add_argument("--torch", default="cuda", choices=("cuda", "cpu"), help="where PyTorch works")
+    parser.add_argument("--resume", action="store_true", help="add to the results that are there")
     machine.add_results_option(parser)
     options = parser.parse_args()
+    if unknown := [name for name in options.groups if name not in GROUPS]:
+        parser.error(f"GROUP: expected one of {', '.join(GROUPS)}, got {', '.join(unknown)}")
+    end = began + 60 * options.minutes - 10  # to write results in
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = options.compute == "tf32"
     torch.backends.cudnn.benchmark = True
-    result: dict[str, Any] = {"tests": None if options.no_tests else tests(options.compute_sanitizer)}
-    bench, entries = Bench(options.torch, options.work, options.compute), []
+    bench, folder = ready(options.torch, options.work, options.compute), writable(options.results)
+    name = "gpu" if options.compute == "float32" else f"gpu_{options.compute}"
+    device = torch.cuda.get_device_name() if options.torch == "cuda" else "numba's simulator"
+    result: dict[str, Any] = {"device": device, "copy": None, "tests": None, "ended": {}, "cases": []}
+    if options.resume:
+        kept = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        result |= {key: kept[key] for key in result}
+    if not options.no_tests:
+        result["tests"] = tests(options.compute_sanitizer, (end - time.monotonic()) / 3, folder)
+        machine.save(name, result, folder)
     values = bench.pair(max(1, int(options.work / 100)))[0]
     copied = 8 * values.numel() / min(bench.seconds(values.clone, options.least) for _ in range(options.rounds))
-    for name in options.groups or GROUPS:
-        own = [measured(bench, case, options.least, options.rounds) for case in GROUPS[name](bench)]
-        entries += own
-        ratios = [entry["ratio"] for entry in own if "ratio" in entry]
-        shares = [entry["rate"] / copied for entry in own if entry.get("bytes_bound")]
-        line = f"{name:<10} {len(own):>4} cases, {sum('wrong' in entry for entry in own)} wrong"
-        if ratios:
-            line += f"; against PyTorch {geometric_mean(ratios):.2f}x, least {min(ratios):.2f}x"
-        if shares:
-            line += f"; {100 * geometric_mean(shares):.0f} % of a copy's bandwidth"
-        print(line, flush=True)
-        for entry in own:
-            if "wrong" in entry:
-                print(f"  wrong: {entry['name']}, relative error {entry['error']:.3g}")
-    device = torch.cuda.get_device_name() if options.torch == "cuda" else "numba's simulator"
-    name = "gpu" if options.compute == "float32" else f"gpu_{options.compute}"
-    path = machine.save(name, {"device": device, "copy": copied, **result, "cases": entries}, options.results)
-    path.with_suffix(".md").write_text("\n".join(lines(device, entries)) + "\n")
+    result["copy"], left = copied, [group for group in GROUPS if group in (options.groups or GROUPS)]
+    del values
+    while left:
+        group, *rest = left
+        share = SHARES[group] / sum(SHARES[each] for each in left)
+        until = time.monotonic() + share * (end - time.monotonic())
+        own, ended = group_measured(bench, group, options.least, options.rounds, until)
+        result["cases"] += own
+        result["ended"][group] = ended
+        print(*summary(group, own, copied, ended), sep="\n", flush=True)
+        path = machine.save(name, result, folder)
+        path.with_suffix(".md").write_text("\n".join(lines(device, result["cases"])) + "\n", encoding="utf-8")
+        if rest and not usable(bench):
+            print("the device is unusable: a new process goes on", flush=True)
+            again = ["--no-tests", "--resume", "--results", str(folder), "--work", str(options.work), "--rounds",
+                     str(options.rounds), "--least", str(options.least), "--compute", options.compute,
+                     "--minutes", str(max(0.5, (end - time.monotonic()) / 60))]  # fmt: skip
+            os.execv(sys.executable, [sys.executable, "-m", "bench.gpu", *again, *rest])
+        left = rest
     print(path)
 
 

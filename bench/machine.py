@@ -8,13 +8,13 @@ import os
 import platform
 import subprocess
 from datetime import UTC, datetime
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import fastconv
 from fastconv import config
-from fastconv.backends.cpu import isa
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -28,7 +28,7 @@ def describe() -> dict[str, Any]:
     return {
         "cpu": config.processor(),
         "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "isa": isa(),
+        "isa": _isa(),
         "threads": fastconv.get_num_threads(),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -51,9 +51,17 @@ def add_results_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the result (default: bench/results)")
 
 
+def _isa() -> str | None:
+    """The instruction set of the cpu backend; None where it was not built."""
+    try:
+        return import_module("fastconv.backends.cpu").isa()
+    except ModuleNotFoundError:
+        return None
+
+
 def _versions() -> dict[str, str | None]:
     found: dict[str, str | None] = {"python": platform.python_version(), "fastconv": fastconv.__version__}
-    for package in ("numpy", "torch", "jax"):
+    for package in ("numpy", "torch", "jax", "numba", "numba-cuda"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

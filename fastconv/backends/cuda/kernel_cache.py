@@ -24,6 +24,7 @@ from ... import config
 
 PREBUILT = Path(__file__).parent / "prebuilt"
 ARCHITECTURES = {8: "sm_80", 9: "sm_90a", 10: "sm_100"}  # of prebuilt code, by the major compute capability
+_CHANGED = (ImportError, AttributeError, TypeError)  # private parts of numba-cuda are not what they were
 
 
 def text(value: Any) -> str:
@@ -119,7 +120,7 @@ class KernelCache:
         for path in places(digest(self.identity, types), self.capability):
             try:
                 return rebuilt(*unpacked(path.read_bytes()), types, self.capability)
-            except (OSError, ValueError, KeyError):  # not there, or not whole
+            except (OSError, ValueError, KeyError, *_CHANGED):  # not there, not whole, or for another numba-cuda
                 continue
         self.missed(self.capability)
         return None
@@ -127,7 +128,7 @@ class KernelCache:
     def save_overload(self, types: Any, kernel: Any) -> None:
         """Keep a kernel that was compiled; a folder that cannot be written to is no error."""
         *_, path = places(digest(self.identity, types), self.capability)
-        with suppress(OSError):
+        with suppress(OSError, *_CHANGED):
             write(path, packed(kernel.entry_name, kernel.library.get_cubin(numba_capability(self.capability))))
 
     def flush(self) -> None:

@@ -164,6 +164,24 @@ def test_a_cache_that_cannot_be_written_to_is_no_error(folder, monkeypatch):
     kernel_cache.KernelCache("a", (9, 0), pytest.fail).save_overload((), Kernel())
 
 
+def test_a_numba_cuda_that_makes_kernels_another_way_compiles_each_time(folder, monkeypatch):
+    """The cache leans on private parts of it; without them it is as if there were none."""
+    from numba.cuda.dispatcher import _Kernel
+
+    class Kernel:
+        entry_name = "entry"
+        library = type("Library", (), {"get_cubin": lambda self, capability: b"code"})()
+
+    missed = []
+    cache = kernel_cache.KernelCache("a", (9, 0), missed.append)
+    cache.save_overload((), Kernel())
+    assert cache.load_overload((), None) is not None
+    monkeypatch.setattr(_Kernel, "_rebuild", lambda: None)  # other arguments than those given
+    assert cache.load_overload((), None) is None
+    assert missed == [(9, 0)]
+    cache.save_overload((), object())
+
+
 # ------------------------------------------------------------------------------------- kernels that came along
 
 
