@@ -223,6 +223,8 @@ def main() -> None:
     end = began + 60 * options.minutes - 10  # to write results in
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = options.compute == "tf32"
     torch.backends.cudnn.benchmark = True
+    if machine.describe()["isa"] is None:  # not compiled here: what is on the host runs by NumPy
+        os.environ.setdefault("FASTCONV_BACKEND", "reference")
     bench, folder = ready(options.torch, options.work, options.compute), writable(options.results)
     name = "gpu" if options.compute == "float32" else f"gpu_{options.compute}"
     device = torch.cuda.get_device_name() if options.torch == "cuda" else "numba's simulator"

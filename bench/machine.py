@@ -29,7 +29,7 @@ def describe() -> dict[str, Any]:
         "cpu": config.processor(),
         "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "isa": _isa(),
-        "threads": fastconv.get_num_threads(),
+        "threads": fastconv.get_num_threads() if _isa() else None,
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "versions": _versions(),
