@@ -14,7 +14,8 @@ constexpr int64_t kColumnBlock = 512;  // columns whose sums stay in the first-l
 constexpr int64_t kConstants = 1024;   // columns whose constants do
 constexpr int64_t kFirstRows = 16;     // rows whose mean the first sums are taken around
 constexpr int kRowGroup = 4;           // rows that one load of a column's sums or constants serves;
-constexpr int64_t kShortRow = 1024;    // longer rows, in bytes, are normalised in pairs, as prefetchers expect
+constexpr int64_t kShortRow = 1024;    // longer rows, in bytes, are normalised in pairs, as prefetchers expect,
+constexpr int64_t kStreamedRow = 256;  // and longer than this one after the other, where they come from memory
 
 // Sums of a block of rows and columns.
 template <class V>
@@ -216,12 +217,12 @@ static inline void normalise_block(const fc_normalise* a, int64_t c0, int64_t c1
 
 template <class V, bool Gradient, bool Stream, class F>
 static inline void normalise_blocks(const fc_normalise* a, F f) {
-    if (a->columns * static_cast<int64_t>(sizeof(typename V::T)) <= kShortRow) {
+    if (a->columns * static_cast<int64_t>(sizeof(typename V::T)) <= (Stream ? kStreamedRow : kShortRow)) {
         normalise_block<V, kRowGroup, Gradient, Stream>(a, 0, a->columns, f);
         return;
     }
     for (int64_t c = 0; c < a->columns; c += kConstants) {
-        normalise_block<V, 2, Gradient, Stream>(a, c, a->columns - c < kConstants ? a->columns : c + kConstants, f);
+        normalise_block<V, Stream ? 1 : 2, Gradient, Stream>(a, c, a->columns - c < kConstants ? a->columns : c + kConstants, f);
     }
 }
 

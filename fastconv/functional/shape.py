@@ -62,8 +62,11 @@ def pad_backward(dy: Any, input_shape: Sequence[int], pad: Sequence[int], mode: 
     return backend.pad_backward(dy, shape, widths, mode)
 
 
-def cat(tensors: Sequence[Any], dim: int = 0) -> Any:
+def cat(tensors: Sequence[Any], dim: int = 0, *, out: Array | None = None) -> Any:
     """Return arrays that agree in every size but that of ``dim``, one behind the other along ``dim``.
+
+    Args:
+        out: an array to write to, of the result's shape; what lies in its place there already is not copied.
 
     >>> import numpy as np
     >>> cat([np.zeros((1, 2)), np.zeros((3, 2))]).shape
@@ -82,7 +85,12 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> Any:
             expected = f"tensors[{i}] to agree with tensors[0] {arrays[0].shape} but for axis {dim}"
             raise ShapeError(mismatch("cat", expected, f"shape {array.shape}"))
     sizes = [array.shape[dim] for array in arrays]
-    return record(backend.cat(arrays, dim), tensors, lambda dy, needs: _split(dy, sizes, dim))
+    if out is not None:
+        shape = (*arrays[0].shape[:dim], sum(sizes), *arrays[0].shape[dim + 1 :])
+        if not backend.owns(out) or (out.shape, out.dtype) != (shape, arrays[0].dtype):
+            given = f"({getattr(out, 'shape', repr(type(out).__name__))}, {getattr(out, 'dtype', None)})"
+            raise ShapeError(mismatch("cat", f"out to be an array of shape {shape} and dtype {arrays[0].dtype}", given))
+    return record(backend.cat(arrays, dim, out), tensors, lambda dy, needs: _split(dy, sizes, dim))
 
 
 def cat_backward(dy: Any, sizes: Sequence[int], dim: int = 0) -> tuple:

@@ -6,8 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .. import init, nn
+import numpy as np
+
+from .. import backends, init, nn
 from ..nn import functional as F
+from ..tensor import Tensor
 
 _OLD_NAME = re.compile(r"(?<=\.)(norm|conv)\.([12])(?=\.\w+$)")
 
@@ -29,7 +32,10 @@ class DenseLayer(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    """``denselayer1``, ``denselayer2``, ...: what each adds is concatenated to what it saw."""
+    """``denselayer1``, ``denselayer2``, ...: what each adds is concatenated to what it saw.
+
+    NumPy's arrays have views, so all layers' maps lie in one array, and each layer sees the first channels of it.
+    """
 
     def __init__(
         self, layers: int, channels: int, growth_rate: int, bn_size: int, drop_rate: float, dtype: Any
@@ -37,10 +43,15 @@ class DenseBlock(nn.Module):
         for i in range(layers):
             layer = DenseLayer(channels + i * growth_rate, growth_rate, bn_size, drop_rate, dtype)
             setattr(self, f"denselayer{i + 1}", layer)
+        self.channels, self.growth_rate = channels + layers * growth_rate, growth_rate
 
     def forward(self, input: Any) -> Any:
+        array, room = input.data if isinstance(input, Tensor) else input, None
+        if isinstance(array, np.ndarray):
+            room = backends.of(array).empty((array.shape[0], self.channels, *array.shape[2:]), array.dtype)
         for layer in self.children():
-            input = F.cat([input, layer(input)], 1)
+            channels = input.shape[1] + self.growth_rate
+            input = F.cat([input, layer(input)], 1, out=None if room is None else room[:, :channels])
         return input
 
 

@@ -71,7 +71,25 @@ def test_cat_like_torch(dim):
         oracle.assert_same_bits(part, want)
 
 
+def test_cat_leaves_what_lies_there_already():
+    whole, seven = np.zeros((2, 3, 3)), np.full((2, 1, 3), 7.0)
+    whole[:, :2] = first = np.random.default_rng(0).standard_normal((2, 2, 3))
+    x = Tensor(whole[:, :2], requires_grad=True)
+    y = F.cat([x, seven], 1, out=whole)
+    assert y.data is whole
+    oracle.assert_same_bits(y.data, np.concatenate([first, seven], 1))
+    y.backward(np.arange(18.0).reshape(2, 3, 3))
+    oracle.assert_same_bits(x.grad, np.arange(18.0).reshape(2, 3, 3)[:, :2])
+    apart = np.zeros((2, 3, 6))[..., ::2]
+    assert F.cat([seven, first], 1, out=apart) is apart
+    oracle.assert_same_bits(apart, np.concatenate([seven, first], 1))
+
+
 def test_cat_messages():
+    with raises(ShapeError, "cat: expected out to be an array of shape (3,) and dtype float64, got ((4,), float64)"):
+        F.cat([np.ones(1), np.ones(2)], out=np.ones(4))
+    with raises(ShapeError, "cat: expected out to be an array of shape (3,) and dtype float64, got ('int', None)"):
+        F.cat([np.ones(1), np.ones(2)], out=3)
     with raises(ArgumentError, "cat: expected tensors to be a sequence of at least one array, got none"):
         F.cat([])
     with raises(

@@ -142,7 +142,7 @@ cpdef object empty_like_order(cnp.ndarray leader, tuple shape):
 
 def cat(arrays, int axis, out=None):
     """See ``Backend.cat``."""
-    cdef cnp.ndarray y, a
+    cdef cnp.ndarray y, a, part
     shape = list(arrays[0].shape)
     shape[axis] = sum([array.shape[axis] for array in arrays])
     y = empty_like_order(max(arrays, key=lambda array: array.size), tuple(shape)) if out is None else out
@@ -150,6 +150,8 @@ def cat(arrays, int axis, out=None):
     cdef int64_t start = 0
     for a in arrays:
         place[axis] = slice(start, start + a.shape[axis])
-        copy_into((<object> y)[tuple(place)], a)
+        part = (<object> y)[tuple(place)]
+        if cnp.PyArray_DATA(part) != cnp.PyArray_DATA(a) or part.strides != a.strides:  # else it lies there
+            copy_into(part, a)
         start += a.shape[axis]
     return y

@@ -84,6 +84,25 @@ def test_all_directions_against_the_reference(isa, geometry, layout, threads):
         assert error <= 2e-13, direction
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    "x, w, groups",
+    [
+        ((2, 70, 1, 66, 66), (65, 70, 1, 3, 3), 1),  # more tiles than a chunk holds
+        ((1, 66, 4, 34, 34), (70, 66, 3, 3, 3), 1),
+        ((1, 132, 1, 70, 66), (130, 66, 1, 3, 3), 2),
+        ((2, 66, 1, 50, 50), (70, 66, 1, 5, 5), 1),
+    ],
+)
+def test_weight_gradients_in_panels(isa, x, w, groups, threads):
+    runtime.set_num_threads(threads)
+    geometry = geometry_of(x, w, groups=groups, padding=(w[2] // 2, w[3] // 2, w[4] // 2))
+    arrays = arrays_for(geometry, np.random.default_rng(4), np.float64)
+    exact = reference.conv_backward_weight(arrays[2], arrays[0], geometry)
+    ours = conv_backward_weight(arrays[2], arrays[0], geometry, winograd=winograd_rule.form_of(geometry).code)
+    assert relative_error(ours, exact) <= 2e-13
+
+
 @pytest.mark.parametrize(
     "x, w",
     [
@@ -113,6 +132,7 @@ def test_rounding_stays_below_the_bound(x, w):
         ((5, 24, 1, 19, 23), (40, 24, 1, 3, 3), {"padding": (0, 1, 1)}),
         ((3, 192, 1, 14, 14), (192, 192, 1, 3, 3), {"padding": (0, 1, 1)}),
         ((3, 16, 6, 18, 16), (16, 16, 3, 3, 3), {"padding": 1}),
+        ((2, 96, 1, 66, 66), (104, 96, 1, 3, 3), {"padding": (0, 1, 1)}),  # several chunks of a large weight gradient
     ],
 )
 def test_equal_bits_on_any_threads_and_anywhere_in_a_batch(isa, x, w, options):
