@@ -222,7 +222,8 @@ static inline void normalise_blocks(const fc_normalise* a, F f) {
         return;
     }
     for (int64_t c = 0; c < a->columns; c += kConstants) {
-        normalise_block<V, Stream ? 1 : 2, Gradient, Stream>(a, c, a->columns - c < kConstants ? a->columns : c + kConstants, f);
+        const int64_t end = a->columns - c < kConstants ? a->columns : c + kConstants;
+        normalise_block<V, Stream ? 1 : 2, Gradient, Stream>(a, c, end, f);
     }
 }
 

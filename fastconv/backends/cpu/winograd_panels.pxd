@@ -3,4 +3,5 @@
 from fastconv.backends.cpu.weight_tiles cimport Outer
 from fastconv.backends.cpu.winograd_tiles cimport Grid, Pixels
 
-cdef bint run_panels(const Outer* problem, const Grid* grid, const Pixels* source, const Pixels* gradient) noexcept nogil
+cdef bint run_panels(const Outer* problem, const Grid* grid, const Pixels* source,
+                     const Pixels* gradient) noexcept nogil

@@ -6,7 +6,7 @@ of x's in all planes, which fits into a second-level cache, and transforms that 
 of pixels, a quarter of the planes, and the last chunk stores dw. A chunk is the shape's alone, and the order of each
 sum too; only the size of panels looks at the threads.
 
-Memory: a chunk, and where there are several the sums, less than the transformed gradient in all.
+Memory: a chunk, and where there are several the sums: 4 MB and the size of the transformed gradient, at most.
 """
 
 from libc.stdint cimport int64_t
@@ -106,7 +106,8 @@ cdef void transform_task(void* context, int64_t index) noexcept nogil:
     cdef int64_t tasks = rows_to_transform(plan.x.pixels, &plan.chunk) * plan.x.panels, panel
     cdef Chunk chunk = plan.chunk
     cdef Pixels pixels
-    cdef char* buffer = <char*> workspace(64 + max(buffer_bytes(grid, plan.x.pixels), buffer_bytes(grid, plan.dy.pixels)))
+    cdef int64_t bytes = max(buffer_bytes(grid, plan.x.pixels), buffer_bytes(grid, plan.dy.pixels))
+    cdef char* buffer = <char*> workspace(64 + bytes)
     if buffer == NULL:
         plan.failed = True
         return
@@ -198,7 +199,8 @@ cdef void panel_task(void* context, int64_t index) noexcept nogil:
     finish(plan, index, row, column, index % taps, memory, memory + planes)
 
 
-cdef bint run_panels(const Outer* problem, const Grid* grid, const Pixels* source, const Pixels* gradient) noexcept nogil:
+cdef bint run_panels(const Outer* problem, const Grid* grid, const Pixels* source,
+                     const Pixels* gradient) noexcept nogil:
     """Solve the problem, chunk by chunk of the grid. Returns whether there was memory for it."""
     cdef Plan plan
     cdef int64_t chunks = count_chunks(grid), group, chunk, bytes

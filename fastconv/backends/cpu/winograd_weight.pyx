@@ -3,9 +3,10 @@
 Chunk by chunk of tiles, source and gradient are transformed; in each plane the product of both, summed over the
 chunk's tiles, is added to the transformed weight gradient, which is transformed back at the end. Where that is small,
 the chunks are shared out in parts, each a task with a sum of its own, and the sums are added pairwise; where it is
-large, all threads work on one chunk after the other. Chunks, parts and the order of all sums depend on the shape alone.
+large, or there is but one chunk, winograd_panels.pyx solves the problem. Chunks, parts and the order of all sums depend
+on the shape alone.
 
-Memory: the transformed weight gradient, its partial sums if small, and chunks within 4 MB.
+Memory: the partial sums of the transformed weight gradient, and a chunk a thread.
 """
 
 from libc.stdint cimport int64_t
@@ -24,7 +25,7 @@ from fastconv.backends.cpu.winograd_tiles cimport (
 
 cdef int64_t SMALL_CHUNK = 832 * 1024       # bytes: chunks of a part stay in a second-level cache
 cdef int64_t LARGE_CHUNK = 3584 * 1024      # bytes: chunks that all threads share,
-cdef int64_t INSTEAD = 12 * 1024 * 1024     # and more, in place of most of a transformed weight gradient: at most
+cdef int64_t INSTEAD = 12 * 1024 * 1024     # and more, in place of half of the transformed gradient: at most
 cdef int64_t CHUNK_TILES = 256              # a sum over more tiles is a sum of sums, which rounds less
 cdef int64_t PARTIAL_BYTES = 4608 * 1024    # of all partial sums
 cdef int64_t LEAST_PARTS = 8                # fewer would leave threads idle
@@ -274,7 +275,7 @@ cdef int winograd_products(Outer* problem, int form) except -1 nogil:
     elif plan.parts > 1 and not few:
         sum_parts(&plan)
     else:
-        bounded_box(&plan, LARGE_CHUNK + min(INSTEAD, bytes // 4 * 3))
+        bounded_box(&plan, LARGE_CHUNK + min(INSTEAD, bytes // 2))
         plan.failed = not run_panels(problem, &plan.grid, &plan.source, &plan.gradient)
     if plan.failed:
         with gil:
