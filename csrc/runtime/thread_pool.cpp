@@ -52,9 +52,9 @@ constexpr int kShares = 8;   // shares that a job's indices are cut into, at mos
 constexpr std::uint64_t kSeat = std::uint64_t{1} << 32;
 constexpr std::int64_t kOwnerSleeps = std::int64_t{1} << 62;
 
-// For how long a thread with nothing to do looks for more before it goes to sleep: longer than Python takes from one layer
-// to the next, since to wake a thread costs its caller 10 us. Where another process wants this processor, which shows in a
-// look at the clock that comes late, looking would use up the time that the system grants for work: it is brief then.
+// For how long a thread with nothing to do looks for more before it goes to sleep: longer than Python takes from one
+// layer to the next, since to wake a thread costs its caller 10 us. Where another process wants this processor, which
+// shows in a look at the clock that comes late, looking would use up the time that the system grants for work.
 class Patience {
 public:
     void renew() { pauses_ = 0; }
@@ -75,7 +75,7 @@ private:
     using Clock = std::chrono::steady_clock;
     using Microseconds = std::chrono::microseconds;
     static constexpr int kPauses = 64;  // 1 to 3 us from one look at the clock to the next
-    static constexpr Microseconds kLong{100}, kBrief{5}, kLate{50}, kCrowded{100000};
+    static constexpr Microseconds kLong{100}, kBrief{5}, kLate{1000}, kCrowded{100000};
     int pauses_ = 0;
     Clock::time_point began_, glance_, crowded_until_{};
 };

@@ -19,24 +19,25 @@ cnp.import_array()
 
 ctypedef void (*step_kernel)(const fc_step*) noexcept nogil
 
-# The arrays of a step lie one behind the other on a line of elements, each begun anew at a multiple of LINE, and the
-# line is cut into tasks of equal length: a task may hold many small arrays or a part of a large one.
+# A task takes the same part of every array, in whole LINEs. So the threads share out each array as its gradient and the
+# layer's forward pass do, and find their parts in their caches.
 cdef enum:
     LINE = 64
     LEAST = 16 * 1024     # elements a task: some microseconds
-    MOST = 64 * 1024
+    MOST = 64 * 1024      # more, and there are more tasks
     TASKS_PER_THREAD = 4
+    MOST_PER_THREAD = 16
 
 
 cdef struct Item:
     fc_step call
     step_kernel kernel
-    int64_t itemsize, first     # first: its place on the line
+    int64_t itemsize
 
 
 cdef struct Steps:
     Item* item
-    int64_t items, share        # share: elements a task
+    int64_t items, tasks
 
 
 cdef inline void* advance(const void* array, int64_t nbytes) noexcept nogil:
@@ -45,24 +46,17 @@ cdef inline void* advance(const void* array, int64_t nbytes) noexcept nogil:
 
 cdef void run_task(void* context, int64_t index) noexcept nogil:
     cdef const Steps* steps = <const Steps*> context
-    cdef int64_t begin = index * steps.share, end = begin + steps.share
-    cdef int64_t low = 0, high = steps.items, middle, first, nbytes
     cdef const Item* item
     cdef fc_step call
-    while high - low > 1:  # the last item that does not begin after the task
-        middle = (low + high) // 2
-        if steps.item[middle].first <= begin:
-            low = middle
-        else:
-            high = middle
-    while low < steps.items and steps.item[low].first < end:
-        item = &steps.item[low]
-        low += 1
-        first = max(begin - item.first, <int64_t> 0)
-        if first >= item.call.count:
-            continue
+    cdef int64_t i, lines, first, nbytes
+    for i in range(steps.items):
+        item = &steps.item[i]
+        lines = ceil_div(item.call.count, LINE)
+        first = lines * index // steps.tasks * LINE
         call, nbytes = item.call, first * item.itemsize
-        call.count = min(end - item.first, call.count) - first
+        call.count = min(lines * (index + 1) // steps.tasks * LINE, call.count) - first
+        if call.count <= 0:
+            continue
         call.p, call.g = advance(call.p, nbytes), advance(call.g, nbytes)
         call.first, call.second = advance(call.first, nbytes), advance(call.second, nbytes)
         item.kernel(&call)
@@ -83,12 +77,13 @@ cdef inline void* data(object array):
     return NULL if array is None else cnp.PyArray_DATA(<cnp.ndarray> array)
 
 
-cdef int64_t share_of(int64_t elements) noexcept nogil:
-    """Elements a task. One task where there is too little to be worth waking a thread."""
-    cdef int64_t share = elements // (TASKS_PER_THREAD * num_threads())
-    if num_threads() == 1 or elements <= LEAST:
-        return elements
-    return ceil_div(min(<int64_t> MOST, max(<int64_t> LEAST, share)), LINE) * LINE
+cdef int64_t count_tasks(int64_t elements) noexcept nogil:
+    """One task where there is too little to be worth waking a thread; else as many for each thread."""
+    cdef int64_t threads = num_threads(), tasks
+    if threads == 1 or elements <= LEAST:
+        return 1
+    tasks = max(min(elements // LEAST, TASKS_PER_THREAD * threads), min(elements // MOST, MOST_PER_THREAD * threads))
+    return ceil_div(tasks, threads) * threads
 
 
 cdef object run(list params, list grads, list firsts, list seconds, const fc_step* call, bint adam):
@@ -124,14 +119,14 @@ cdef object run(list params, list grads, list firsts, list seconds, const fc_ste
             item.call, item.itemsize = call[0], cnp.PyArray_ITEMSIZE(p)
             table = kernels(<int> item.itemsize)
             item.kernel = table.adam_step if adam else table.sgd_step
-            item.call.count, item.first = cnp.PyArray_SIZE(p), elements
+            item.call.count = cnp.PyArray_SIZE(p)
             item.call.p, item.call.g, item.call.first, item.call.second = data(p), data(g), data(first), data(second)
-            elements += ceil_div(item.call.count, LINE) * LINE
+            elements += item.call.count
             steps.items += 1
         if elements:
             with nogil:
-                steps.share = share_of(elements)
-                parallel_for(ceil_div(elements, steps.share), run_task, &steps)
+                steps.tasks = count_tasks(elements)
+                parallel_for(steps.tasks, run_task, &steps)
     finally:
         free(steps.item)
     for originals, copies in copied:
