@@ -82,3 +82,24 @@ def test_a_sample_does_not_see_its_batch(isa, name, dtype):
             np.testing.assert_array_equal(alone[0], together[index])
         backwards = model(fastconv.tensor(samples[::-1])).numpy()
         np.testing.assert_array_equal(backwards[::-1], together)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("features", [(1024, 256), (1025, 255), (2100, 70), (777, 300)])
+def test_one_row_through_a_linear_layer(features, dtype):
+    """Threads hand the sums of one row on to each other where the weights stay in their caches."""
+    inside, outside = features
+    rng = np.random.default_rng(2)
+    x, dy = rng.standard_normal((5, inside)).astype(dtype), rng.standard_normal((5, outside)).astype(dtype)
+    w, b = rng.standard_normal((outside, inside)).astype(dtype), rng.standard_normal(inside).astype(dtype)
+    for rows in (1, 5):
+        for threads in (1, 2, 3, 4):
+            runtime.set_num_threads(threads)
+            dx = F.linear_backward(dy[:rows], x[:rows], w, needs=(True, False, False))[0]
+            y = F.linear(dy[:rows], w.T, b)
+            if rows == threads == 1:
+                alone, forward = dx, y
+                np.testing.assert_allclose(dx, dy[:1] @ w, rtol=1e-4, atol=1e-4)
+                np.testing.assert_allclose(y, dy[:1] @ w + b, rtol=1e-4, atol=1e-4)
+            np.testing.assert_array_equal(dx[:1], alone)
+            np.testing.assert_array_equal(y[:1], forward)
