@@ -90,8 +90,7 @@ class Loader(Batches):
         if self._drawn is None or self._drawn[0] != epoch:
             self._drawn = epoch, self._shifts(epoch)
         dy, dx = self._drawn[1]
-        x = self._windows[index, dy[index], dx[index]].astype(self.dtype)  # (N, H, W)
-        x -= self._offset
+        x = np.subtract(self._windows[index, dy[index], dx[index]], self._offset, dtype=self.dtype)  # (N, H, W)
         x *= self._factor
         return x[:, None], self.split.labels[index]
 

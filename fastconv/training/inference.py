@@ -15,7 +15,7 @@ from ..data import Dataset
 from ..data.cases import frame
 from ..errors import CheckpointError, mismatch
 from ..nn.modes import in_mode
-from ..tensor import no_grad, tensor
+from ..tensor import Tensor, converted, no_grad
 from . import checkpoint
 from .folder import MODEL_FILE
 
@@ -87,7 +87,7 @@ def results(
 
 def inputs(x: Any, device: str) -> list[Any]:
     """Return a batch's input, an array or a tuple of them, as the arguments of a model on a device."""
-    return [tensor(each, device=device) for each in (x if isinstance(x, tuple) else (x,))]
+    return [Tensor(converted(each, device)) for each in (x if isinstance(x, tuple) else (x,))]
 
 
 def probabilities(output: np.ndarray, loss: str) -> np.ndarray:

@@ -30,7 +30,7 @@ class Classify:
 
     def tally(self, output: np.ndarray, target: np.ndarray) -> float:
         """Return the sum over the samples of the score of each."""
-        return int((output.argmax(axis=1) == target).sum())
+        return int(np.count_nonzero(output.argmax(axis=1) == target))
 
     def taken(self, target: np.ndarray, dtype: np.dtype) -> np.ndarray | None:
         """Return the array that the loss of outputs of a dtype takes to a device; None if it takes several, or if a

@@ -94,9 +94,21 @@ def test_reshape_is_logical(backend, layout):
     np.testing.assert_array_equal(backend.reshape(LAYOUTS[layout](a), (2, 30)), a.reshape(2, 30))
 
 
-def test_reshape_is_a_view_where_it_can_be(numpy_backend):
-    a = normal("a", (4, 3, 5), "float32")
-    assert np.shares_memory(numpy_backend.reshape(a, (12, 5)), a)
+NEW_SHAPES = [
+    (7, 1920), (105, 128), (7, 15, 1, 16, 8), (13440,), (7, 15, 128), (840, 16), (7, 3, 5, 128), (1, 7, 30, 64),
+    (35, 384),
+]  # fmt: skip
+
+
+@by_dtype
+@by_layout
+@pytest.mark.parametrize("shape", NEW_SHAPES, ids=str)
+def test_reshape_copies_where_strides_cannot_express_it_and_there_alone(numpy_backend, shape, layout, dtype):
+    values = normal("a", (7, 15, 16, 8), dtype)
+    for a in (LAYOUTS[layout](values), LAYOUTS[layout](values).transpose(0, 2, 3, 1), stretched(values, 1)):
+        found = numpy_backend.reshape(a, shape)
+        oracle.assert_same_bits(found, np.array(a).reshape(shape))
+        assert np.shares_memory(found, a) == np.shares_memory(a.reshape(shape), a)
 
 
 @by_layout

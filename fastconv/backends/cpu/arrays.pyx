@@ -13,7 +13,6 @@ cdef extern from "numpy/arrayobject.h":
         type subtype, cnp.dtype descr, int rank, cnp.npy_intp* sizes, cnp.npy_intp* strides, void* data, int flags,
         object template,
     )
-    object PyArray_Reshape(cnp.ndarray array, object shape)
 
 cdef enum:
     MAX_AXES = 32
@@ -88,11 +87,6 @@ def may_share_memory(cnp.ndarray a, cnp.ndarray b):
     if not extent(a, &first, &first_end) or not extent(b, &second, &second_end):
         return False
     return first < second_end and second < first_end
-
-
-def reshape(cnp.ndarray a, shape):
-    """See ``Backend.reshape``."""
-    return PyArray_Reshape(a, shape)
 
 
 def broadcast_to(cnp.ndarray a, shape):

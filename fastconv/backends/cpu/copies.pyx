@@ -1,4 +1,4 @@
-"""What moves elements about: copies between arrays of any strides on all threads, concatenation.
+"""What moves elements about: copies between arrays of any strides on all threads, concatenation, reshaping.
 
 A copy walks the destination in the order of its memory. Axes that follow each other in both arrays are one; the last is
 a matrix' columns, and the one along which the source's elements lie closest its rows, so what is turned is turned in
@@ -16,8 +16,12 @@ from fastconv.backends.cpu.tiles cimport ceil_div
 
 cnp.import_array()
 
+cdef extern from "numpy/arrayobject.h":
+    object PyArray_Reshape(cnp.ndarray array, object shape)
+
 cdef enum:
     MOST_AXES = 64
+    SMALL = 4096        # elements that NumPy copies as fast
     PIECE = 16384       # elements a task
     LONG = 4096         # columns a task where they are many
 
@@ -155,3 +159,41 @@ def cat(arrays, int axis, out=None):
             copy_into(part, a)
         start += a.shape[axis]
     return y
+
+
+cdef bint is_view(cnp.ndarray a, tuple shape) except -1:
+    """Whether strides can express ``a`` under another shape of as many elements, of which there are some: of its axes
+    in logical order, those that become one, or are cut across one another, must follow each other in memory."""
+    cdef int64_t[MOST_AXES] size, stride
+    cdef int64_t old, new
+    cdef int k, count = 0, first = 0, last, taken = 0
+    for k in range(cnp.PyArray_NDIM(a)):
+        if cnp.PyArray_DIM(a, k) != 1:
+            size[count], stride[count] = cnp.PyArray_DIM(a, k), cnp.PyArray_STRIDE(a, k)
+            count += 1
+    while first < count:
+        last, old, new = first, size[first], 1
+        while old != new:
+            if old < new:
+                last += 1
+                old *= size[last]
+            else:
+                new *= <int64_t> shape[taken]
+                taken += 1
+        for k in range(first, last):
+            if stride[k] != size[k + 1] * stride[k + 1]:
+                return False
+        first = last + 1
+    return True
+
+
+def reshape(cnp.ndarray a, shape):
+    """See ``Backend.reshape``."""
+    cdef cnp.ndarray copy
+    cdef bint known = cnp.PyArray_TYPE(a) in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64) and cnp.PyArray_ISBEHAVED_RO(a)
+    cdef bint large = cnp.PyArray_SIZE(a) > SMALL and not cnp.PyArray_IS_C_CONTIGUOUS(a)
+    if known and large and not is_view(a, tuple(shape)):
+        copy = empty((<object> a).shape, a.dtype)
+        copy_into(copy, a)
+        a = copy
+    return PyArray_Reshape(a, shape)
