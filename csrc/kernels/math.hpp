@@ -11,34 +11,41 @@ template <class T>
 struct MathConstants;
 
 // exp is 0 below `lowest`, a normal number above `normal`, infinite above `highest`; tanh(saturated) rounds to 1.
-// ln 2 = ln2_high + ln2_low; n * ln2_high is exact (Cody and Waite).
+// ln 2 = ln2_high + ln2_low; n * ln2_high is exact (Cody and Waite). `exp_series`: of
+// (exp(r) - 1 - r) / r^2, the first coefficient is the highest.
 template <>
 struct MathConstants<float> {
     static constexpr float lowest = -104.0f, highest = 89.0f, normal = -87.33654f, saturated = 10.0f;
     static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
-    static constexpr int exp_terms = 7, log1p_terms = 8, log_terms = 5;
+    static constexpr float exp_series[] = {1.98412698e-4f, 1.38888889e-3f, 8.33333333e-3f,
+                                           4.16666667e-2f, 1.66666667e-1f, 0.5f};
+    static constexpr int log1p_terms = 8, log_terms = 5;
 };
 template <>
 struct MathConstants<double> {
     static constexpr double lowest = -746.0, highest = 710.0, normal = -708.39641853226408, saturated = 20.0;
     static constexpr double ln2_high = 6.93145751953125e-1, ln2_low = 1.42860682030941723212e-6;
-    static constexpr int exp_terms = 13, log1p_terms = 16, log_terms = 11;
+    static constexpr double exp_series[] = {
+        1.6059043836821614599e-10, 2.0876756987868098979e-09, 2.5052108385441718775e-08, 2.7557319223985890653e-07,
+        2.7557319223985890653e-06, 2.4801587301587301587e-05, 1.9841269841269841270e-04, 1.3888888888888888889e-03,
+        8.3333333333333333333e-03, 4.1666666666666666667e-02, 1.6666666666666666667e-01, 0.5};
+    static constexpr int log1p_terms = 16, log_terms = 11;
 };
 
-template <class T>
-static constexpr T inverse_factorial(int k) {
-    return k < 2 ? T(1) : inverse_factorial<double>(k - 1) / k;
+// share * p(x), for a power of two; the first coefficient is the highest.
+template <class V, int N>
+static inline typename V::Reg polynomial(const typename V::T (&coefficients)[N], typename V::Reg x,
+                                         typename V::T share = 1) {
+    typename V::Reg p = V::set1(share * coefficients[0]);
+    FC_UNROLL
+    for (int k = 1; k < N; ++k) p = V::fma(p, x, V::set1(share * coefficients[k]));
+    return p;
 }
 
 // exp(r) - 1 for |r| <= ln 2 / 2, accurate relative to itself.
 template <class V>
 static inline typename V::Reg expm1_series(typename V::Reg r) {
-    using T = typename V::T;
-    constexpr int terms = MathConstants<T>::exp_terms;
-    typename V::Reg p = V::set1(inverse_factorial<T>(terms));
-    FC_UNROLL
-    for (int k = terms - 1; k >= 2; --k) p = V::fma(p, r, V::set1(inverse_factorial<T>(k)));
-    return V::fma(V::mul(r, r), p, r);
+    return V::fma(V::mul(r, r), polynomial<V>(MathConstants<typename V::T>::exp_series, r), r);
 }
 
 // x = n ln 2 + r with |r| <= ln 2 / 2: sets n, returns exp(r) - 1.

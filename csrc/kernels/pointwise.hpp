@@ -54,17 +54,13 @@ struct elu {
 template <class V>
 struct gelu {
     FC_NAMES
-    static Reg bounded(Reg x) { return V::min(V::set1(ErfConstants<T>::limit), V::abs(x)); }  // NaN stays
+    static Reg half_erfc(Reg size) { return scaled_erfc<V>(size, T(0.70710678118654752440), T(0.5)); }
     static Reg forward(Reg x, const P&) {  // Phi(-|x|) = exp(-x^2 / 2) erfcx(|x| / sqrt(2)) / 2
-        const Reg size = bounded(x);
-        const Reg half = V::mul(number(0.5), scaled_erfc<V>(V::mul(size, number(0.70710678118654752440))));
-        const Reg tail = V::mul(gaussian<V>(size, T(0.5)), half);
+        const Reg size = bounded_size<V>(x), tail = V::mul(gaussian<V>(size, T(0.5)), half_erfc(size));
         return V::mul(x, V::select(V::greater(V::zero(), x), tail, V::sub(number(1), tail)));
     }
     static Reg slope(Reg x, const P&) {  // of -|x|; that of |x| is its distance from 1
-        const Reg size = bounded(x);
-        const Reg half = V::mul(number(0.5), scaled_erfc<V>(V::mul(size, number(0.70710678118654752440))));
-        const Reg inner = V::fma(size, number(-0.39894228040143267794), half);
+        const Reg size = bounded_size<V>(x), inner = V::fma(size, number(-0.39894228040143267794), half_erfc(size));
         const Reg below = V::mul(gaussian<V>(size, T(0.5)), inner);
         return V::select(V::greater(V::zero(), x), below, V::sub(number(1), below));
     }
@@ -224,7 +220,9 @@ template <class V>
 struct erf {
     FC_NAMES
     static Reg forward(Reg x, const P&) { return fastconv::erf<V>(x); }
-    static Reg slope(Reg x, const P&) { return V::mul(number(1.12837916709551257390), gaussian<V>(V::abs(x), T(1))); }
+    static Reg slope(Reg x, const P&) {
+        return V::mul(number(1.12837916709551257390), gaussian<V>(bounded_size<V>(x), T(1)));
+    }
 };
 
 // x^b for a whole b or one that ends in a half, by products; the slope is a x^b.
