@@ -60,8 +60,12 @@ struct gelu {
         return V::mul(x, V::select(V::greater(V::zero(), x), tail, V::sub(number(1), tail)));
     }
     static Reg slope(Reg x, const P&) {  // of -|x|; that of |x| is its distance from 1
-        const Reg size = bounded_size<V>(x), inner = V::fma(size, number(-0.39894228040143267794), half_erfc(size));
-        const Reg below = V::mul(gaussian<V>(size, T(0.5)), inner);
+        const Reg size = bounded_size<V>(x), bell = gaussian<V>(size, T(0.5));
+        const Reg far = V::mul(bell, V::fma(size, number(-0.39894228040143267794), half_erfc(size)));
+        const Reg ratio = polynomial<V>(ErfConstants<T>::small, V::mul(V::mul(number(0.5), size), size));
+        const Reg rest = V::fma(number(0.35355339059327376220), ratio, V::mul(number(0.39894228040143267794), bell));
+        const Reg near = V::fma(V::sub(V::zero(), size), rest, number(0.5));  // Phi(0) and little that is rounded
+        const Reg below = V::select(V::greater(number(0.75), size), near, far);
         return V::select(V::greater(V::zero(), x), below, V::sub(number(1), below));
     }
 };
