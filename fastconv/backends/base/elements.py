@@ -177,7 +177,7 @@ class Elements(Arrays):
         raise self._missing("extremes")
 
     def matches(self, a: Array, best: Array) -> Array:
-        """A mask of a's shape: 1 where an element equals the one of ``best``, which broadcasts, or both are NaN, else 0."""
+        """A mask of a's shape: 1 where an element equals that of ``best``, broadcast, or both are NaN, else 0."""
         raise self._missing("matches")
 
     def cat(self, arrays: Sequence[Array], axis: int, out: Array | None = None) -> Array:
