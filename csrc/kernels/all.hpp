@@ -10,6 +10,7 @@
 #include "kernels/few_rows.hpp"
 #include "kernels/gather.hpp"
 #include "kernels/depthwise.hpp"
+#include "kernels/depthwise_adjoint.hpp"
 #include "kernels/grouped_outer.hpp"
 #include "kernels/grouped_row.hpp"
 #include "kernels/live.hpp"

@@ -6,6 +6,7 @@
 
 #include "dispatch/blocks.hpp"
 #include "fastconv/grouped.h"
+#include "kernels/ahead.hpp"
 #include "kernels/check.hpp"
 #include "kernels/finish.hpp"
 #include "simd/unroll.hpp"
@@ -40,6 +41,18 @@ static inline uint32_t inside_row(int64_t p, int64_t low, int64_t high) {
 template <class V, bool Whole>
 static inline typename V::Reg lanes_load(const typename V::T* p, int64_t lanes) {
     return Whole ? V::load(p) : V::load_n(p, static_cast<int>(lanes));
+}
+
+// Stream: y is aligned.
+template <class V, bool Whole>
+static inline void lanes_store(typename V::T* p, typename V::Reg value, int64_t lanes, bool stream) {
+    if (!Whole) {
+        V::store_n(p, value, static_cast<int>(lanes));
+    } else if (stream) {
+        V::stream(p, value);
+    } else {
+        V::store(p, value);
+    }
 }
 
 // One row of M pixels' sources: calls visit(kernel row, tap, pixel, value) for each product of the kernel rows in Rows.
@@ -97,10 +110,11 @@ struct DepthwiseBlock {  // one block of channels
 };
 
 template <class V, int M, int Step, bool Whole>
-static void depthwise_run(const fc_depthwise& a, const DepthwiseBlock<typename V::T>& at, int64_t p) {
+static void depthwise_run(const fc_depthwise& a, const DepthwiseBlock<typename V::T>& at, int64_t p, Ahead& next) {
     using T = typename V::T;
     using Reg = typename V::Reg;
     constexpr int last = slots<Step> - 1;
+    const bool stream = a.stream;
     const uint32_t inside = inside_row<M, Step>(p, a.low, a.high);
     const Reg start = at.bias ? V::load(at.bias) : V::zero();
     T* y = at.y + p * a.ypixel;
@@ -111,6 +125,7 @@ static void depthwise_run(const fc_depthwise& a, const DepthwiseBlock<typename V
         for (int m = 0; m < M; ++m) acc[s][m] = start;
     }
     for (int64_t i = 0; i < (a.lines - 1) * Step + 3; ++i) {
+        next.step(M * Step);
         if (i >= a.top && i < a.bottom) {
             const int rows = serving<Step>(i, a.lines);
             for (int64_t q = 0; q < a.planes; ++q) {
@@ -132,9 +147,7 @@ static void depthwise_run(const fc_depthwise& a, const DepthwiseBlock<typename V
         if (i >= 2) {
             FC_UNROLL
             for (int m = 0; m < M; ++m) {
-                T* to = y + m * a.ypixel;
-                const Reg value = activated<V>(acc[0][m], a.relu);
-                Whole ? V::store(to, value) : V::store_n(to, value, static_cast<int>(at.lanes));
+                lanes_store<V, Whole>(y + m * a.ypixel, activated<V>(acc[0][m], a.relu), at.lanes, stream);
             }
             y += a.yrow;
         }
@@ -150,15 +163,16 @@ static void depthwise_run(const fc_depthwise& a, const DepthwiseBlock<typename V
 template <class V, int Step>
 static void depthwise_step(const fc_depthwise& a) {
     using T = typename V::T;
-    cut_runs<V>(a.pixels, [&a](auto run, int64_t first, int64_t end) {
+    Ahead next(a.next, a.next_bytes);
+    cut_runs<V>(a.pixels, [&a, &next](auto run, int64_t first, int64_t end) {
         constexpr int M = decltype(run)::value;
         for (int64_t p = first; p < end; p += M) {
             DepthwiseBlock<T> at{static_cast<const T*>(a.x), static_cast<const T*>(a.w), static_cast<const T*>(a.bias),
                          static_cast<T*>(a.y), V::width};
             for (int64_t b = 0; b < a.blocks; ++b) {
                 if (b == a.blocks - 1) at.lanes = a.last;
-                at.lanes == V::width ? depthwise_run<V, M, Step, true>(a, at, p)
-                                     : depthwise_run<V, M, Step, false>(a, at, p);
+                at.lanes == V::width ? depthwise_run<V, M, Step, true>(a, at, p, next)
+                                     : depthwise_run<V, M, Step, false>(a, at, p, next);
                 at.x += V::width;
                 at.y += V::width;
                 at.w += a.wblock;
@@ -173,12 +187,14 @@ void depthwise(const fc_depthwise* a) {
     FC_CHECK(a->lines > 0 && a->pixels >= 0 && a->planes >= 0 && (a->step == 1 || a->step == 2) && a->y);
     FC_CHECK(a->blocks > 0 && a->last > 0 && a->last <= V::width && a->low <= a->high && a->top <= a->bottom);
     a->step == 1 ? depthwise_step<V, 1>(*a) : depthwise_step<V, 2>(*a);
+    if (a->stream) V::fence();
 }
 
 // Here the gradients of the outputs slide; the sums of the nine taps stay.
 template <class V, int M, int Step, bool Whole>
 static void depthwise_outer_runs(const fc_depthwise_outer& a, const typename V::T* from_x, const typename V::T* from_dy,
-                                 typename V::T* dw, int64_t lanes, int64_t first, int64_t end) {
+                                 typename V::T* dw, int64_t lanes, int64_t first, int64_t end, Ahead& next_x,
+                                 Ahead& next_dy) {
     using T = typename V::T;
     using Reg = typename V::Reg;
     constexpr int last = slots<Step> - 1;
@@ -199,7 +215,9 @@ static void depthwise_outer_runs(const fc_depthwise_outer& a, const typename V::
         }
         for (int64_t i = 0; i < (a.lines - 1) * Step + 3; ++i) {
             const int rows = serving<Step>(i, a.lines);
+            next_x.step(M * Step);
             if (rows & 1) {
+                next_dy.step(M);
                 FC_UNROLL
                 for (int m = 0; m < M; ++m) gradient[last][m] = lanes_load<V, Whole>(dy + m * a.ypixel, lanes);
                 dy += a.yrow;
@@ -232,14 +250,16 @@ static void depthwise_outer_runs(const fc_depthwise_outer& a, const typename V::
 template <class V, int Step>
 static void depthwise_outer_step(const fc_depthwise_outer& a) {
     using T = typename V::T;
+    Ahead next_x(a.next_x, a.next_x_bytes), next_dy(a.next_dy, a.next_dy_bytes);
     for (int64_t b = 0; b < a.blocks; ++b) {
         const T *x = static_cast<const T*>(a.x) + b * V::width, *dy = static_cast<const T*>(a.dy) + b * V::width;
         T* dw = static_cast<T*>(a.dw) + b * a.wblock;
         const int64_t lanes = b == a.blocks - 1 ? a.last : V::width;
-        cut_runs<V>(a.pixels, [=, &a](auto run, int64_t first, int64_t end) {
+        cut_runs<V>(a.pixels, [=, &a, &next_x, &next_dy](auto run, int64_t first, int64_t end) {
             constexpr int M = decltype(run)::value;
-            lanes == V::width ? depthwise_outer_runs<V, M, Step, true>(a, x, dy, dw, lanes, first, end)
-                              : depthwise_outer_runs<V, M, Step, false>(a, x, dy, dw, lanes, first, end);
+            lanes == V::width
+                ? depthwise_outer_runs<V, M, Step, true>(a, x, dy, dw, lanes, first, end, next_x, next_dy)
+                : depthwise_outer_runs<V, M, Step, false>(a, x, dy, dw, lanes, first, end, next_x, next_dy);
         });
     }
 }

@@ -22,11 +22,15 @@ def struct(pointers, sizes, flags=""):
 
 
 Depthwise = struct(
-    "x plane wplane w bias y",
-    "planes lines pixels step top bottom low high xrow xpixel yrow ypixel wblock blocks last",
-    "relu",
+    "x plane wplane w bias y next",
+    "next_bytes planes lines pixels step top bottom low high ytop ybottom ylow yhigh xrow xpixel yrow ypixel wblock"
+    " blocks last",
+    "relu stream",
 )
-DepthwiseOuter = struct("x dy dw", "lines pixels step top bottom low high xrow xpixel yrow ypixel wblock blocks last")
+DepthwiseOuter = struct(
+    "x dy dw next_x next_dy",
+    "next_x_bytes next_dy_bytes lines pixels step top bottom low high xrow xpixel yrow ypixel wblock blocks last",
+)
 
 
 @pytest.fixture(params=available_isas())
@@ -87,8 +91,9 @@ def test_depthwise(isa, dtype, step, padded):
         plane, wplane = np.arange(len(used)) * x[0].size, np.array(used, np.int64) * 9
         call("depthwise", isa, dtype, Depthwise(
             x.ctypes.data, plane.ctypes.data, wplane.ctypes.data, wp.ctypes.data,
-            None if bp is None else bp.ctypes.data, y.ctypes.data, len(used), lines, pixels, step, *bounds,
-            x[0, 0].size, channels, y[0].size, channels, wp[0].size, len(wp), channels - (len(wp) - 1) * width,
+            None if bp is None else bp.ctypes.data, y.ctypes.data, x.ctypes.data, x.nbytes * (lines % 2), len(used),
+            lines, pixels, step, *bounds, 0, 0, 0, 0, x[0, 0].size,
+            channels, y[0].size, channels, wp[0].size, len(wp), channels - (len(wp) - 1) * width,
             lines % 2,
         ))  # fmt: skip
         expected = np.maximum(expected, 0) if lines % 2 else expected
@@ -120,7 +125,8 @@ def test_depthwise_outer(isa, dtype, step, padded):
         expected = start + np.einsum("iprtc,ipc->crt", windows[0], dy.astype(np.float64))
         memory, dw = guarded(packed(start, width), dtype)
         call("depthwise_outer", isa, dtype, DepthwiseOuter(
-            x.ctypes.data, dy.ctypes.data, dw.ctypes.data, lines, pixels, step, *bounds, x[0, 0].size, channels,
+            x.ctypes.data, dy.ctypes.data, dw.ctypes.data, None, None, 4096, x.nbytes, lines, pixels, step,
+            *bounds, x[0, 0].size, channels,
             dy[0].size, channels, dw[0].size, len(dw), channels - (len(dw) - 1) * width,
         ))  # fmt: skip
         lanes = packed(np.ones_like(start), width) > 0  # the rest is nobody's
@@ -129,7 +135,64 @@ def test_depthwise_outer(isa, dtype, step, padded):
         assert edges_untouched(memory)
 
 
+@pytest.mark.parametrize("padded", [True, False])
+def test_depthwise_adjoint(isa, dtype, padded):
+    width = _lab.block_sizes(ISAS[isa], int(dtype == np.float64))[0]
+    rng = np.random.default_rng(7)
+    for lines, pixels, channels in shapes(width):
+        # source rows -1 to lines - 1 and positions likewise; with padding the first and the last are outside
+        x = np.full((2, lines + 1, pixels + 1, channels), np.nan, dtype)
+        bounds = (0, lines - 1, 0, pixels - 1) if padded else (-1, lines, -1, pixels)
+        inner = x[:, bounds[0] + 1 : bounds[1] + 1, bounds[2] + 1 : bounds[3] + 1]
+        inner[...] = rng.standard_normal(inner.shape)
+        w = rng.standard_normal((channels, 2, 3, 3)).astype(dtype)
+        bias = rng.standard_normal(channels).astype(dtype) if pixels % 2 else None
+        whole = np.zeros((2 * lines, 2 * pixels, channels))
+        source = np.nan_to_num(x.astype(np.float64))
+        for r in range(3):
+            for t in range(3):
+                rows = source[:, 1 - r // 2 : 1 - r // 2 + lines, 1 - t // 2 : 1 - t // 2 + pixels]
+                whole[r % 2 :: 2, t % 2 :: 2] += np.einsum("qipc,cq->ipc", rows, w[:, :, r, t].astype(np.float64))
+        if bias is not None:
+            whole = whole + bias
+        kept = (int(padded), 2 * lines - padded, int(padded), 2 * pixels - padded)  # y is just that
+        expected = whole[kept[0] : kept[1], kept[2] : kept[3]]
+        expected = np.maximum(expected, 0) if lines % 2 else expected
+        memory, y = guarded(np.zeros(expected.shape), dtype)
+        wp, bp = packed(w, width), None if bias is None else packed(bias, width)
+        plane, wplane = (np.arange(2) * x[0].size + x[0, 0].size + channels), np.arange(2) * 9
+        call("depthwise_adjoint", isa, dtype, Depthwise(
+            x.ctypes.data, plane.ctypes.data, wplane.ctypes.data, wp.ctypes.data,
+            None if bp is None else bp.ctypes.data, y.ctypes.data - (y.shape[1] + 1) * channels * y.itemsize * padded,
+            None, 0, 2, lines, pixels, 2, *bounds, *kept, x[0, 0].size, channels, y.shape[1] * channels,
+            channels, wp[0].size, len(wp), channels - (len(wp) - 1) * width, lines % 2,
+        ))  # fmt: skip
+        np.testing.assert_allclose(y, expected, rtol=0, atol=256 * np.finfo(dtype).eps)
+        assert edges_untouched(memory)
+
+
+@pytest.mark.parametrize("kernel", ["depthwise", "depthwise_adjoint"])
+def test_stores_past_the_caches_are_the_same(isa, dtype, kernel):
+    width = _lab.block_sizes(ISAS[isa], int(dtype == np.float64))[0]
+    rng = np.random.default_rng(8)
+    x, w = rng.standard_normal((5, 10, 2 * width)).astype(dtype), rng.standard_normal((2, 9, width)).astype(dtype)
+    plane = np.array([x[0].size + x[0, 0].size])  # of the second pixel in the second row
+    results = []
+    for stream in (0, 1):
+        memory = np.zeros(6 * 16 * 2 * width + 64, dtype)
+        first = -memory.ctypes.data % 64 // memory.itemsize  # a vector's own address
+        y = memory[first : first + 6 * 16 * 2 * width].reshape(6, 16, 2 * width)
+        call(kernel, isa, dtype, Depthwise(
+            x.ctypes.data, plane.ctypes.data, np.zeros(1, np.int64).ctypes.data, w.ctypes.data, None, y.ctypes.data,
+            None, 0, 1, 2, 5, 1, 0, 4, 0, 9, 0, 4, 0, 10, x[0].size, 2 * width, y[0].size, 2 * width, w[0].size, 2,
+            width, 0, stream,
+        ))  # fmt: skip
+        assert np.any(y)
+        results.append(memory)
+    np.testing.assert_array_equal(*[r[np.nonzero(r)] for r in results])
+
+
 def test_structs_are_those_of_the_headers():
     sizes = _lab.argument_sizes()
-    assert sizes["depthwise"] == ctypes.sizeof(Depthwise)
+    assert sizes["depthwise"] == sizes["depthwise_adjoint"] == ctypes.sizeof(Depthwise)
     assert sizes["depthwise_outer"] == ctypes.sizeof(DepthwiseOuter)

@@ -57,7 +57,16 @@ typedef struct fc_grouped_outer {
  * x[plane[q] + (i * step + r) * xrow + (p * step + t) * xpixel + b * W + l]
  * times w[b * wblock + (wplane[q] + r * 3 + t) * W + l]
  * for 0 <= i < lines, 0 <= p < pixels. Source rows outside [top, bottom) and positions outside [low, high) count as
- * zero. The sum runs over r, then q, then t; `relu` as above. The last block has `last` lanes, the others W. */
+ * zero. The sum runs over r, then q, then t; `relu` as above. The last block has `last` lanes, the others W.
+ * With `stream`, y is stored past the caches where all W lanes are: its vectors are aligned. `next_bytes` bytes from
+ * `next` on, which need not be memory, are brought near for the call after this one.
+ *
+ * The adjoint of a step of 2, an input gradient: y[(2 * i + a) * yrow + (2 * p + c) * ypixel + b * W + l]
+ * = bias[b * W + l] (or 0) + sum over planes q, kernel rows r in {a, a + 2} and taps t in {c, c + 2}, below 3, of
+ * x[plane[q] + (i - r / 2) * xrow + (p - t / 2) * xpixel + b * W + l]
+ * times w[b * wblock + (wplane[q] + r * 3 + t) * W + l]
+ * for 0 <= i < lines, 0 <= p < pixels and a, c in {0, 1}; only rows of y in [ytop, ybottom) and its pixels in
+ * [ylow, yhigh) are stored. The sum runs over q, then along the source rows, then along the positions. */
 typedef struct fc_depthwise {
     const void* x;
     const int64_t* plane;  /* (planes,) where each plane of the kernel starts in x */
@@ -65,9 +74,11 @@ typedef struct fc_depthwise {
     const void* w;
     const void* bias;      /* (blocks, W) or NULL */
     void* y;
-    int64_t planes, lines, pixels, step, top, bottom, low, high;
+    const void* next;
+    int64_t next_bytes, planes, lines, pixels, step, top, bottom, low, high;
+    int64_t ytop, ybottom, ylow, yhigh; /* of the adjoint alone */
     int64_t xrow, xpixel, yrow, ypixel, wblock, blocks, last;
-    int32_t relu;
+    int32_t relu, stream;
 } fc_depthwise;
 
 /* dw[b * wblock + (r * 3 + t) * W + l] += sum over 0 <= i < lines and 0 <= p < pixels of
@@ -77,6 +88,7 @@ typedef struct fc_depthwise_outer {
     const void* x;
     const void* dy;
     void* dw;
-    int64_t lines, pixels, step, top, bottom, low, high;
+    const void *next_x, *next_dy;
+    int64_t next_x_bytes, next_dy_bytes, lines, pixels, step, top, bottom, low, high;
     int64_t xrow, xpixel, yrow, ypixel, wblock, blocks, last;
 } fc_depthwise_outer;

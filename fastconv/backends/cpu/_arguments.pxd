@@ -1,5 +1,4 @@
-# The arguments of the micro-kernels (csrc/include/fastconv), listed by the fields that Cython touches; sizes and
-# offsets count elements.
+# The arguments of the micro-kernels (csrc/include/fastconv) by the fields that Cython touches; sizes count elements.
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 
@@ -66,15 +65,18 @@ cdef extern from "fastconv/kernels.h" nogil:
         const void* w
         const void* bias
         void* y
-        int64_t planes, lines, pixels, step, top, bottom, low, high
+        const void* next
+        int64_t next_bytes, planes, lines, pixels, step, top, bottom, low, high, ytop, ybottom, ylow, yhigh
         int64_t xrow, xpixel, yrow, ypixel, wblock, blocks, last
-        int32_t relu
+        int32_t relu, stream
 
     ctypedef struct fc_depthwise_outer:
         const void* x
         const void* dy
         void* dw
-        int64_t lines, pixels, step, top, bottom, low, high
+        const void* next_x
+        const void* next_dy
+        int64_t next_x_bytes, next_dy_bytes, lines, pixels, step, top, bottom, low, high
         int64_t xrow, xpixel, yrow, ypixel, wblock, blocks, last
 
     ctypedef struct fc_copy2d:

@@ -15,6 +15,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*grouped_row)(const fc_grouped_row*) noexcept nogil
         void (*grouped_outer)(const fc_grouped_outer*) noexcept nogil
         void (*depthwise)(const fc_depthwise*) noexcept nogil
+        void (*depthwise_adjoint)(const fc_depthwise*) noexcept nogil
         void (*depthwise_outer)(const fc_depthwise_outer*) noexcept nogil
         void (*copy2d)(const fc_copy2d*) noexcept nogil
         void (*transpose_bytes)(const fc_transpose*) noexcept nogil

@@ -3,7 +3,8 @@
 With stride s, input position i receives from kernel position k only where i + padding - k * dilation is a multiple of
 s. Positions with the same residue of i + padding modulo s (a phase) share one set of kernel positions and read
 neighbouring output positions, so that each phase is a convolution of stride 1 and no zero is multiplied. The loops are
-in conv_tiles.pyx, or for a few channels in narrow.pyx.
+in conv_tiles.pyx, for a few channels in narrow.pyx, for few a group in grouped.pyx; depthwise_adjoint.pyx takes the
+four phases of a plane at once.
 """
 
 cimport numpy as cnp
@@ -12,6 +13,7 @@ from libc.stdlib cimport free, malloc
 
 from fastconv.backends.cpu.arrays cimport View, view
 from fastconv.backends.cpu.conv_tiles cimport Correlation, correlate, plain_ending
+from fastconv.backends.cpu.depthwise_adjoint cimport adjoint_correlate, set_adjoint_axis
 from fastconv.backends.cpu.grouped cimport grouped_correlate
 from fastconv.backends.cpu.narrow cimport is_narrow, narrow_correlate
 from fastconv.backends.cpu.tiles cimport TileAxis, set_pairs
@@ -52,6 +54,7 @@ def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, bint lanes=F
     cdef int64_t dilation[3]
     cdef int64_t groups = geometry.groups, row = (geometry.whole or geometry).input[2], columns
     cdef int i
+    cdef bint adjoint_planes = lanes and wv.size[1] == 1 and wv.size[0] == groups
     problem.x.itemsize, problem.x.data, problem.x.stride = yv.itemsize, yv.data, yv.stride
     problem.x.n = yv.size[0]
     problem.y, problem.ys = xv.data, xv.stride
@@ -68,22 +71,30 @@ def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, bint lanes=F
     for i in range(3):
         stride[i], padding[i], dilation[i] = geometry.stride[i], geometry.padding[i], geometry.dilation[i]
         problem.x.axis[i].src_size = yv.size[2 + i]
+        if i > 0 and (wv.size[2 + i] != 3 or stride[i] != 2 or dilation[i] != 1):
+            adjoint_planes = False
     cdef int64_t* lists = <int64_t*> malloc(2 * taps * sizeof(int64_t))
     if lists == NULL:
         raise MemoryError("conv_backward_input: no memory for the list of taps")
     try:
         with nogil:
-            for phase in range(stride[0] * stride[1] * stride[2]):
+            for phase in range(stride[0] if adjoint_planes else stride[0] * stride[1] * stride[2]):
                 residue = phase
                 used = 0
                 problem.x.groups, problem.x.depth = groups, wv.size[0] // groups
                 set_pairs(&problem.x, pairs)
-                for i in range(2, -1, -1):
-                    used += set_phase(&problem.x.axis[i], residue % stride[i], xv.size[2 + i], wv.size[2 + i],
-                                      stride[i], padding[i], dilation[i], wv.stride[2 + i], lists + used,
-                                      lists + taps + used)
+                for i in range(1, 3 if adjoint_planes else 0):
+                    set_adjoint_axis(&problem.x.axis[i], xv.size[2 + i], padding[i], wv.stride[2 + i],
+                                     lists + 6 * (i - 1))
+                    used = 12
+                for i in range(0 if adjoint_planes else 2, -1, -1):
+                    set_phase(&problem.x.axis[i], residue % stride[i], xv.size[2 + i], wv.size[2 + i], stride[i],
+                              padding[i], dilation[i], wv.stride[2 + i], lists + used, lists + used + wv.size[2 + i])
+                    used += 2 * wv.size[2 + i]
                     residue //= stride[i]
-                if lanes:
+                if adjoint_planes:
+                    adjoint_correlate(&problem, &xv.size[0])
+                elif lanes:
                     grouped_correlate(&problem)
                 elif winograd >= 0:
                     winograd_correlate(&problem, winograd, adjoint, NULL, False)

@@ -20,6 +20,16 @@ cdef struct Lanes:
     bint dense              # a block is one group, whose channels in are broadcast
     bint copies             # the source is copied although its channels lie side by side
     bint slides             # the kernels for depthwise planes of 3x3 taps serve
+    bint large              # the arrays do not stay in the caches: read ahead, store past them
+
+
+cdef struct Plan:
+    Correlation* problem
+    Lanes lanes
+    int64_t* size           # of the destination, five axes: of the adjoint alone
+    char* packed            # (blocks, rows, depth, taps of a row, width)
+    char* bias              # (blocks, width)
+    bint failed
 
 
 cdef int64_t set_lanes(Lanes* lanes, Reader* x, int64_t columns) noexcept nogil
@@ -28,6 +38,14 @@ cdef bint spread_out(int64_t pixel, int itemsize) noexcept nogil
 cdef bint in_place(const Lanes* lanes, const Reader* x) noexcept nogil
 cdef void set_chunks(Lanes* lanes, Reader* x, int64_t chunk_blocks) noexcept nogil
 cdef void finish_lanes(const Lanes* lanes, Reader* x) noexcept nogil
+cdef void set_large(Lanes* lanes, const Reader* x) noexcept nogil
+cdef bint streams(const Lanes* lanes, const Correlation* problem) noexcept nogil
+cdef const char* next_rows(const Lanes* lanes, const Reader* x, const Tile* tile, int64_t n, int64_t d,
+                           int64_t* size) noexcept nogil
+cdef int64_t line_start(const Correlation* problem, const Tile* tile, int64_t n, int64_t d, int64_t h) noexcept nogil
+cdef void pack_block(void* context, int64_t index) noexcept nogil
+cdef void pack_bias(Plan* plan, int64_t index) noexcept nogil
+cdef void cut(Plan* plan) noexcept nogil
 cdef void share_of_chunk(const Lanes* lanes, const Reader* x, int64_t chunk, fc_blocks* blocks) noexcept nogil
 cdef int64_t lanes_of(const Lanes* lanes, int64_t block) noexcept nogil
 cdef enum:

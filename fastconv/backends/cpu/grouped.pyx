@@ -1,9 +1,8 @@
 """The loop nests of convolutions with few channels a group, depthwise ones among them: forward and input gradient.
 
 A vector holds the output channels of whole groups (a block), so that every lane has work; the problems are those of
-conv_tiles.pyx. Rows of destination pixels are handed to the micro-kernel with the source rows that they see: where the
-channels of the source lie side by side it is read in place, and padding is left out by bounds instead of being copied.
-A task is a tile of pixels and a chunk of blocks.
+conv_tiles.pyx. Where the channels of the source lie side by side it is read in place, and padding is left out by
+bounds instead of being copied. A task is a tile of pixels and a chunk of blocks.
 """
 
 cimport numpy as cnp
@@ -15,7 +14,7 @@ from fastconv.backends.cpu._csrc cimport fc_copy2d, fc_depthwise, fc_grouped_row
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport (
-    TileAxis, ceil_div, choose_chunk, choose_tile, count_tiles, fetch, finish, halve_tile, locate, source_at,
+    TileAxis, ceil_div, choose_chunk, choose_tile, count_tiles, fetch, finish, halve_tile, locate, source_at, span,
     tile_bytes,
 )
 from fastconv.backends.cpu.weight_cache cimport Panels, kept_panels, new_panels
@@ -26,11 +25,9 @@ cdef int64_t CHUNK_CHANNELS = 64            # of a source that is copied
 cdef int64_t SET_BYTES = 2048               # at this distance a first-level cache holds some 16 lines
 cdef int64_t TILE_PIXELS = 1024
 cdef int64_t TILE_BYTES = 256 * 1024
+cdef int64_t LARGE_BYTES = 24 * 1024 * 1024  # of source and destination, beyond which they do not stay in the caches
 cdef int64_t SMALL_TILE = 64                # pixels; not worth sharing out
 cdef int64_t TASKS_PER_THREAD = 4
-
-
-# -------------------------------------------------------------------------------------------- blocks of groups
 
 
 cdef int64_t set_lanes(Lanes* lanes, Reader* x, int64_t columns) noexcept nogil:
@@ -107,6 +104,38 @@ cdef void finish_lanes(const Lanes* lanes, Reader* x) noexcept nogil:
     x.step[0] = x.stride[0] if x.direct else stride
 
 
+cdef void set_large(Lanes* lanes, const Reader* x) noexcept nogil:
+    """Find out whether source and destination are too large for the caches. No bit depends on it."""
+    cdef int64_t source = 1, result = 1
+    cdef int i
+    for i in range(3):
+        source *= x.axis[i].src_size
+        result *= x.axis[i].count * x.axis[i].dst_step
+    lanes.large = x.n * x.depth * (source + result) * x.itemsize >= LARGE_BYTES
+
+
+cdef bint streams(const Lanes* lanes, const Correlation* problem) noexcept nogil:
+    """Whether the destination is stored past the caches: a vector is one of their lines."""
+    cdef int64_t line = problem.x.kernel.width * problem.x.itemsize, i, odd = <size_t> problem.y % line
+    for i in range(5):
+        odd |= problem.ys[i] * problem.x.itemsize % line if i != 1 else 0
+    return lanes.large and line == 64 and odd == 0
+
+
+cdef const char* next_rows(const Lanes* lanes, const Reader* x, const Tile* tile, int64_t n, int64_t d,
+                           int64_t* size) noexcept nogil:
+    """Where the source goes on behind the rows of a tile, and for how many bytes of as many rows; 0 if unknown."""
+    cdef const TileAxis* ax = &x.axis[0]
+    cdef int64_t row = ax[2].src_size * x.stride[4], plane = ax[0].src_base + ax[0].src_step * d, at
+    size[0] = 0
+    if not lanes.large or not x.direct or x.chunks > 1 or x.stride[4] != x.depth or x.stride[3] != row:
+        return NULL
+    plane += ax[0].shift[ax[0].taps - 1] if ax[0].taps else 0
+    at = min(ax[1].src_size, source_at(&ax[1], tile.first[2]) + span(&ax[1], tile.count[2]))
+    size[0] = tile.count[2] * ax[1].src_step * row * x.itemsize
+    return x.data + (n * x.stride[0] + plane * x.stride[2] + at * row) * x.itemsize
+
+
 cdef int64_t lanes_of(const Lanes* lanes, int64_t block) noexcept nogil:
     """The number of channels out in a block."""
     cdef int64_t columns = lanes.blocks.ylanes // lanes.block_groups
@@ -144,17 +173,6 @@ cdef int64_t source_row(const Reader* x, const Tile* tile, int64_t n, int64_t d,
         return INT64_MIN
     return (source_plane(x, tile, n, d, kd)
             + (ax.src_base + ax.src_step * h + ax.shift[kh] - source_at(ax, tile.first[2])) * x.step[3])
-
-
-# ---------------------------------------------------------------------------------- forward and input gradient
-
-
-cdef struct Plan:
-    Correlation* problem
-    Lanes lanes
-    char* packed            # (blocks, rows, depth, taps of a row, width)
-    char* bias              # (blocks, width)
-    bint failed
 
 
 cdef void pack_block(void* context, int64_t index) noexcept nogil:
@@ -232,13 +250,12 @@ cdef void run_tile(void* context, int64_t index) noexcept nogil:
     call.xpixel, call.ypixel = x.step[4], ax[2].dst_step * problem.ys[4]
     call.y = problem.y + first * lanes.blocks.ylanes * size
     if lanes.slides:
-        slide_tile(problem, &tile, &call, row)
+        slide_tile(problem, lanes, &tile, &call, row)
     else:
         run_rows(problem, lanes, &tile, &call, row)
 
 
-cdef inline int64_t line_start(const Correlation* problem, const Tile* tile, int64_t n, int64_t d,
-                               int64_t h) noexcept nogil:
+cdef int64_t line_start(const Correlation* problem, const Tile* tile, int64_t n, int64_t d, int64_t h) noexcept nogil:
     """Where the first pixel of a tile's line lies in y."""
     cdef const TileAxis* ax = &problem.x.axis[0]
     cdef int64_t at = n * problem.ys[0] + (ax[0].dst_base + ax[0].dst_step * d) * problem.ys[2]
@@ -266,7 +283,7 @@ cdef void run_rows(const Correlation* problem, const Lanes* lanes, const Tile* t
                 x.kernel.grouped_row(call)
 
 
-cdef void slide_tile(const Correlation* problem, const Tile* tile, const fc_grouped_row* row,
+cdef void slide_tile(const Correlation* problem, const Lanes* lanes, const Tile* tile, const fc_grouped_row* row,
                      int64_t* plane) noexcept nogil:
     """All lines of an image's plane at once; ``row`` says what is the same for every line."""
     cdef const Reader* x = &problem.x
@@ -282,6 +299,7 @@ cdef void slide_tile(const Correlation* problem, const Tile* tile, const fc_grou
     call.xrow, call.xpixel, call.ypixel, call.wblock = x.step[3], row.xpixel, row.ypixel, row.wblock
     call.yrow = ax[1].dst_step * problem.ys[3]
     call.blocks, call.last, call.relu = row.blocks.count, row.blocks.last_ylanes, row.relu
+    call.stream = streams(lanes, problem)
     for n in range(tile.first[0], tile.first[0] + tile.count[0]):
         for d in range(tile.first[1], tile.first[1] + tile.count[1]):
             call.planes = 0
@@ -291,6 +309,7 @@ cdef void slide_tile(const Correlation* problem, const Tile* tile, const fc_grou
                     wplane[call.planes] = kd * PLANE
                     call.planes += 1
             call.y = <char*> row.y + line_start(problem, tile, n, d, tile.first[2]) * x.itemsize
+            call.next = next_rows(lanes, x, tile, n, d, &call.next_bytes)
             x.kernel.depthwise(&call)
 
 
@@ -322,13 +341,32 @@ cdef object kept_blocks(Correlation* problem, cnp.ndarray w, object frozen):
     return panels
 
 
+cdef void cut(Plan* plan) noexcept nogil:
+    """Choose tiles and chunks, and so the tasks. Neither changes a bit."""
+    cdef Lanes* lanes = &plan.lanes
+    cdef Reader* x = &plan.problem.x
+    cdef int64_t wanted = TASKS_PER_THREAD * num_threads() if num_threads() > 1 else 1
+    set_large(lanes, x)
+    if not in_place(lanes, x):
+        set_chunks(lanes, x, CHUNK_CHANNELS // lanes.blocks.xlanes)
+    else:
+        set_chunks(lanes, x, 1 if lanes.dense else lanes.blocks.count)  # dense weights stay in a first-level cache
+    choose_tile(x, TILE_PIXELS, TILE_BYTES * (16 if in_place(lanes, x) and not lanes.large else 1))
+    while count_tiles(x) * x.chunks < wanted:
+        if not halve_tile(x, SMALL_TILE):
+            if lanes.chunk_blocks == 1:
+                break
+            set_chunks(lanes, x, ceil_div(lanes.chunk_blocks, 2))
+    finish_lanes(lanes, x)
+
+
 cdef int grouped_correlate(Correlation* problem) except -1 nogil:
     """Solve a correlation of few channels in and out of each group: at most a vector. Raises MemoryError."""
     cdef Reader* x = &problem.x
     cdef Plan plan
     cdef Lanes* lanes = &plan.lanes
     cdef char* memory
-    cdef int64_t bytes, weights = 0, index, table, wanted = TASKS_PER_THREAD * num_threads() if num_threads() > 1 else 1
+    cdef int64_t bytes, weights = 0, index, table
     if x.n * x.axis[0].count * x.axis[1].count * x.axis[2].count == 0:
         return 0
     plan.problem = problem
@@ -337,17 +375,7 @@ cdef int grouped_correlate(Correlation* problem) except -1 nogil:
     table = set_lanes(lanes, x, problem.columns)
     if lanes.slides and x.axis[2].src_step == 1 and spread_out(x.stride[4], x.itemsize // 2):
         lanes.copies = True  # even though each vector is read but once
-    if not in_place(lanes, x):
-        set_chunks(lanes, x, CHUNK_CHANNELS // lanes.blocks.xlanes)
-    else:
-        set_chunks(lanes, x, 1 if lanes.dense else lanes.blocks.count)  # dense weights stay in a first-level cache
-    choose_tile(x, TILE_PIXELS, TILE_BYTES * (16 if in_place(lanes, x) else 1))
-    while count_tiles(x) * x.chunks < wanted:  # neither tiles nor chunks change a bit
-        if not halve_tile(x, SMALL_TILE):
-            if lanes.chunk_blocks == 1:
-                break
-            set_chunks(lanes, x, ceil_div(lanes.chunk_blocks, 2))
-    finish_lanes(lanes, x)
+    cut(&plan)
     if problem.packed == NULL:
         weights = lanes.blocks.count * lanes.wblock * x.itemsize
     bytes = weights + lanes.blocks.count * x.kernel.width * x.itemsize

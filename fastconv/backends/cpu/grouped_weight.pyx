@@ -12,8 +12,8 @@ from libc.string cimport memset
 from fastconv.backends.cpu._csrc cimport fc_accumulate, fc_copy2d, fc_depthwise_outer, fc_grouped_outer
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.grouped cimport (
-    PLANE, Lanes, fill_lanes, finish_lanes, in_place, inside, lanes_of, set_chunks, set_lanes, share_of_chunk,
-    source_plane, source_row, spread_out,
+    PLANE, Lanes, fill_lanes, finish_lanes, in_place, inside, lanes_of, next_rows, set_chunks, set_lanes, set_large,
+    share_of_chunk, source_plane, source_row, spread_out,
 )
 from fastconv.backends.cpu.runtime cimport allocate, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport (
@@ -109,13 +109,14 @@ cdef void run_split(void* context, int64_t index) noexcept nogil:
                 x.kernel.copy2d(&copy)
             call.dy = <char*> row + list_bytes + source
         if lanes.slides:
-            slide_tile(x, &tile, &call)
+            slide_tile(lanes, x, &tile, &call, 0 if copies else problem.ys[3])
         else:
             x.kernel.grouped_outer(&call)
 
 
-cdef void slide_tile(const Reader* x, const Tile* tile, const fc_grouped_outer* row) noexcept nogil:
-    """All lines of an image's plane at once; ``row`` says where each starts."""
+cdef void slide_tile(const Lanes* lanes, const Reader* x, const Tile* tile, const fc_grouped_outer* row,
+                     int64_t next_row) noexcept nogil:
+    """All lines of an image's plane at once; ``row`` says where each starts, ``next_row`` how dy goes on, if not 0."""
     cdef const TileAxis* ax = &x.axis[0]
     cdef const int64_t* yrow = row.yrow
     cdef int64_t n, d, kd
@@ -130,6 +131,9 @@ cdef void slide_tile(const Reader* x, const Tile* tile, const fc_grouped_outer* 
     for n in range(tile.first[0], tile.first[0] + tile.count[0]):
         for d in range(tile.first[1], tile.first[1] + tile.count[1]):
             call.dy = <const char*> row.dy + yrow[0] * x.itemsize
+            call.next_x = next_rows(lanes, x, tile, n, d, &call.next_x_bytes)
+            call.next_dy = <const char*> call.dy + tile.count[2] * next_row * x.itemsize
+            call.next_dy_bytes = tile.count[2] * next_row * x.itemsize if call.next_x_bytes else 0
             yrow += tile.count[2]
             for kd in range(ax[0].taps):
                 if inside(&ax[0], d, kd):
@@ -187,6 +191,7 @@ cdef int grouped_products(Outer* problem) except -1 nogil:
         set_chunks(lanes, x, lanes.blocks.count)
     else:
         set_chunks(lanes, x, CHUNK_CHANNELS // lanes.blocks.ylanes)
+    set_large(lanes, x)
     plan.tiles = count_tiles(x)
     plan.size = lanes.blocks.count * lanes.wblock
     plan.splits = max(<int64_t>1, min(min(plan.tiles // 2, TASKS), PARTIAL_BYTES // (plan.size * x.itemsize)))

@@ -1,0 +1,27 @@
+// What a kernel brings near for the call after it. Lines asked for in the order of memory set the processor's own
+// prefetchers going, which the kernel's order of reading does not.
+#pragma once
+#include <cstdint>
+
+#include "simd/unroll.hpp"
+
+namespace fastconv {
+
+class Ahead {
+public:
+    Ahead(const void* first, int64_t bytes)
+        : at(static_cast<const char*>(first)), lines(bytes > 0 ? (bytes + 63) / 64 : 0) {}
+
+    // Ask for the next `count` lines, where there are so many left.
+    FC_INLINE void step(int64_t count) {
+        if (lines < count) return;
+        lines -= count;
+        for (; count > 0; --count, at += 64) FC_PREFETCH_OUTER(at);
+    }
+
+private:
+    const char* at;
+    int64_t lines;
+};
+
+}  // namespace fastconv
