@@ -1,8 +1,7 @@
 """The loop nests of convolutions with few channels a group, depthwise ones among them: forward and input gradient.
 
-A vector holds the output channels of whole groups (a block), so that every lane has work; the problems are those of
-conv_tiles.pyx. Where the channels of the source lie side by side it is read in place, and padding is left out by
-bounds instead of being copied. A task is a tile of pixels and a chunk of blocks.
+A vector holds the output channels of whole groups (a block); the problems are those of conv_tiles.pyx. Channels that
+lie side by side are read in place, padding is left out by bounds. A task is a tile of pixels and a chunk of blocks.
 """
 
 cimport numpy as cnp
