@@ -52,7 +52,7 @@ ALLOWED = {
     "detection": {"errors", "arguments"},
     "resampling": {"errors", "arguments"},
     "graph": {*SEAMS, "random", "tensor", "nn", "backends", "backends/base"},
-    "models": {"errors", "arguments", "tensor", "nn", "init", "detection"},
+    "models": {"errors", "arguments", "tensor", "nn", "init", "detection", "backends"},
     "inspection": {"errors", "arguments", "geometry", "random", "tensor", "nn", "backends"},
     "plots": {"errors", "arguments", "tensor", "nn", "inspection", "data"},
     "onnx": {*SEAMS, "tensor", "functional", "nn", "data", "graph", "backends", "fastconv"},
