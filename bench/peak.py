@@ -33,7 +33,8 @@ class _ConvTile(ctypes.Structure):  # fc_conv_tile
     _fields_ = (
         *((name, ctypes.c_void_p) for name in _POINTERS),
         *((name, ctypes.c_int64) for name in _SIZES),
-        ("accumulate", ctypes.c_int32),
+        *((name, ctypes.c_int32) for name in ("accumulate", "relu")),
+        *((name, ctypes.c_void_p) for name in ("residual", "rpixel")),
     )
 
 
