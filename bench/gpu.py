@@ -35,9 +35,9 @@ from typing import Any
 
 import torch
 
-from fastconv.errors import FastconvError
+import fastconv
 
-from . import BUILT_HERE, TREE, gpu_cases, machine
+from . import TREE, gpu_cases, machine
 from .gpu_cases import BOUNDS, Bench, Case
 
 SHARES = {"lenet": 1, "conv": 6, "pool": 2, "norm": 1, "elements": 1, "optimiser": 1}  # of the time; in this order
@@ -50,7 +50,8 @@ GROUPS = {name: getattr(gpu_cases, name) for name in SHARES}
 def tests(sanitizer: bool, seconds: float, folder: Path) -> dict[str, Any]:
     """Run the device's tests, perhaps a part of them under compute-sanitizer, for so long at most; return what they
     printed last. All of it goes to gpu_NAME.txt."""
-    python = [sys.executable, *([] if BUILT_HERE else ["-P"])]  # -P: the installed package, not the tree's
+    of_tree = Path(fastconv.__file__).parents[1] == TREE
+    python = [sys.executable, *([] if of_tree else ["-P"])]  # -P: the installed package, not the tree's
     quiet = [
         "-W",
         "default::DeprecationWarning",
@@ -118,7 +119,7 @@ def measured(bench: Bench, case: Case, least: float, rounds: int) -> dict[str, A
             for side in times:
                 times[side].append(bench.seconds(getattr(case, side), least))
     except Exception as error:  # one case shall not cost the others
-        return {**entry, "wrong": " ".join(f"{type(error).__name__}: {error}".split())[:300]}
+        return {**entry, "wrong": told(error)}
     best = {side: min(samples) for side, samples in times.items()}
     return {**entry, **times, "ratio": best["theirs"] / best["ours"], "rate": case.amount / best["ours"],
             "bytes_bound": case.bytes_bound}  # fmt: skip
@@ -128,15 +129,23 @@ def group_measured(bench: Bench, name: str, least: float, rounds: int, until: fl
     """Return a group's entries, and why it ended before its last case: the time, an error, or nothing."""
     entries = []
     try:
-        for case in GROUPS[name](bench):
-            entries.append(measured(bench, case, least, rounds))
-            if "wrong" in entries[-1]:
+        for cases in GROUPS[name](bench):
+            try:
+                for case in cases():
+                    entries.append(measured(bench, case, least, rounds))
+                    if time.monotonic() > until:
+                        return entries, "time is up"
+            except Exception as error:  # while arrays are made
+                entries.append({"group": name, "name": "arrays", "amount": 0, "wrong": told(error)})
+            if any("wrong" in entry for entry in entries):
                 bench.wait()  # fails where the device is unusable
-            if time.monotonic() > until:
-                return entries, "time is up"
     except Exception as error:
-        return entries, " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        return entries, told(error)
     return entries, None
+
+
+def told(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def usable(bench: Bench) -> bool:
@@ -195,9 +204,12 @@ def ready(where: str, work: float, compute: str) -> Bench:
     """Return the bench after it has compiled and run one kernel; else say what is missing, and end."""
     try:
         bench = Bench(where, work, compute)
-        bench.error(bench.backend.scale(bench.pair(9)[1], 2.0), torch.zeros(9, device=where))
-    except (FastconvError, ImportError, OSError, RuntimeError) as error:
-        sys.exit(f"bench.gpu: expected a GPU that compiles and runs a kernel, got {type(error).__name__}: {error}")
+        theirs, ours = bench.pair(9)
+        error = bench.error(bench.backend.scale(ours, 2.0), theirs * 2.0)
+    except Exception as error:  # of the driver, the compiler, PyTorch
+        sys.exit(f"bench.gpu: expected a GPU that compiles and runs a kernel, got {told(error)}")
+    if not error <= bench.bound:
+        sys.exit(f"bench.gpu: expected a GPU that doubles nine numbers, got a relative error of {error:.3g}")
     return bench
 
 

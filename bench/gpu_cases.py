@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -90,39 +90,49 @@ class Bench:
             count = max(count + 1, int(count * min(10.0, 1.2 * least / max(taken, 1e-9))))
 
 
+def for_each(items: Callable[[Bench], Iterable[Any]]) -> Callable:
+    """Make of the cases of an item a group: a call for each item that returns its cases. One that fails, be it while
+    its arrays are made, does not cost the others."""
+
+    def group_of(cases: Callable[[Bench, Any], Iterator[Case]]) -> Callable[[Bench], Iterator[Callable]]:
+        return lambda bench: (partial(cases, bench, item) for item in items(bench))
+
+    return group_of
+
+
 def _conv_gradient(which: int, dy: Any, x: Any, w: Any, *options: Any) -> torch.Tensor:
     mask = [which == i for i in range(3)]
     return torch.ops.aten.convolution_backward(dy, x, w, None, *options, mask)[which]
 
 
-def conv(bench: Bench) -> Iterator[Case]:
+@for_each(lambda bench: bench.layers("conv.json"))
+def conv(bench: Bench, layer: dict[str, Any]) -> Iterator[Case]:
     b = bench.backend
-    for layer in bench.layers("conv.json"):
-        rank, (ic, oc), groups = len(layer["input"]), layer["channels"], layer["groups"]
-        options = {name: layer[name] for name in ("stride", "padding", "groups")}
-        ours = {**options, "compute": bench.compute}
-        w_shape = oc, ic // groups, *layer["kernel"]
-        one = conv_geometry("conv", rank, (1, ic, *layer["input"]), w_shape, **ours)
-        if one.flops > 8 * bench.work:
-            continue
-        n = max(1, round(bench.work / one.flops))
-        g = conv_geometry("conv", rank, (n, ic, *layer["input"]), w_shape, **ours)
-        (x, our_x), (w, our_w) = bench.pair(n, ic, *layer["input"]), bench.pair(*w_shape)
-        dy, our_dy = bench.pair(n, oc, *g.output[3 - rank :])
-        our_x, our_w = our_x.reshape(g.input_shape), our_w.reshape(g.weight_shape)
-        our_dy, name = our_dy.reshape(g.output_shape), f"{layer['net']} {layer['layer']}"
-        if bench.compute == "bf16":
-            x, w, dy = (a.bfloat16() for a in (x, w, dy))
-        forward = getattr(torch.nn.functional, f"conv{rank}d")
-        common = layer["stride"], layer["padding"], [1] * rank, False, [0] * rank, groups
-        for what, ours, theirs in (
-            ("forward", partial(b.conv_forward, our_x, our_w, None, g), partial(forward, x, w, **options)),
-            ("input gradient", partial(b.conv_backward_input, our_dy, our_w, None, g),
-             partial(_conv_gradient, 0, dy, x, w, *common)),
-            ("weight gradient", partial(b.conv_backward_weight, our_dy, our_x, g),
-             partial(_conv_gradient, 1, dy, x, w, *common)),
-        ):  # fmt: skip
-            yield Case("conv", f"{name} {what}", g.flops, False, ours, theirs)
+    rank, (ic, oc), groups = len(layer["input"]), layer["channels"], layer["groups"]
+    options = {name: layer[name] for name in ("stride", "padding", "groups")}
+    ours = {**options, "compute": bench.compute}
+    w_shape = oc, ic // groups, *layer["kernel"]
+    one = conv_geometry("conv", rank, (1, ic, *layer["input"]), w_shape, **ours)
+    if one.flops > 8 * bench.work:
+        return
+    n = max(1, round(bench.work / one.flops))
+    g = conv_geometry("conv", rank, (n, ic, *layer["input"]), w_shape, **ours)
+    (x, our_x), (w, our_w) = bench.pair(n, ic, *layer["input"]), bench.pair(*w_shape)
+    dy, our_dy = bench.pair(n, oc, *g.output[3 - rank :])
+    our_x, our_w = our_x.reshape(g.input_shape), our_w.reshape(g.weight_shape)
+    our_dy, name = our_dy.reshape(g.output_shape), f"{layer['net']} {layer['layer']}"
+    if bench.compute == "bf16":
+        x, w, dy = (a.bfloat16() for a in (x, w, dy))
+    forward = getattr(torch.nn.functional, f"conv{rank}d")
+    common = layer["stride"], layer["padding"], [1] * rank, False, [0] * rank, groups
+    for what, ours, theirs in (
+        ("forward", partial(b.conv_forward, our_x, our_w, None, g), partial(forward, x, w, **options)),
+        ("input gradient", partial(b.conv_backward_input, our_dy, our_w, None, g),
+         partial(_conv_gradient, 0, dy, x, w, *common)),
+        ("weight gradient", partial(b.conv_backward_weight, our_dy, our_x, g),
+         partial(_conv_gradient, 1, dy, x, w, *common)),
+    ):  # fmt: skip
+        yield Case("conv", f"{name} {what}", g.flops, False, ours, theirs)
 
 
 def _first(call: Callable) -> Any:
@@ -135,25 +145,25 @@ def _gradient(y: torch.Tensor, leaf: torch.Tensor, dy: torch.Tensor) -> torch.Te
     return torch.autograd.grad(y, leaf, dy, retain_graph=True)[0]
 
 
-def pool(bench: Bench) -> Iterator[Case]:
-    for layer in bench.layers("pool.json"):
-        rank, channels = len(layer["input"]), layer["channels"]
-        options = {"kernel_size": layer["kernel"], "stride": layer["stride"], "padding": layer["padding"]}
-        n = max(1, round(bench.work / 100 / channels / prod(layer["input"])))
-        g = pool_geometry("pool", rank, (n, channels, *layer["input"]), **options)
-        x, ours = bench.pair(n, channels, *layer["input"])
-        leaf, ours = x.clone().requires_grad_(), ours.reshape(g.input_shape)
-        dy, our_dy = bench.pair(n, channels, *g.output[3 - rank :])
-        our_dy, name = our_dy.reshape(g.output_shape), f"{layer['net']} {layer['layer']}"
-        moved = 4 * (x.numel() + dy.numel())
-        for kind in ("max", "avg"):
-            theirs = partial(getattr(torch.nn.functional, f"{kind}_pool{rank}d"), **options)
-            forward = partial(getattr(bench.backend, f"{kind}_pool_forward"), ours, g)
-            backward = getattr(bench.backend, f"{kind}_pool_backward")
-            kept = (forward()[1],) if kind == "max" else ()
-            yield Case("pool", f"{name} {kind}", moved, True, partial(_first, forward), partial(theirs, x))
-            yield Case("pool", f"{name} {kind} gradient", moved, True, partial(backward, our_dy, *kept, g),
-                       partial(_gradient, theirs(leaf), leaf, dy))  # fmt: skip
+@for_each(lambda bench: bench.layers("pool.json"))
+def pool(bench: Bench, layer: dict[str, Any]) -> Iterator[Case]:
+    rank, channels = len(layer["input"]), layer["channels"]
+    options = {"kernel_size": layer["kernel"], "stride": layer["stride"], "padding": layer["padding"]}
+    n = max(1, round(bench.work / 100 / channels / prod(layer["input"])))
+    g = pool_geometry("pool", rank, (n, channels, *layer["input"]), **options)
+    x, ours = bench.pair(n, channels, *layer["input"])
+    leaf, ours = x.clone().requires_grad_(), ours.reshape(g.input_shape)
+    dy, our_dy = bench.pair(n, channels, *g.output[3 - rank :])
+    our_dy, name = our_dy.reshape(g.output_shape), f"{layer['net']} {layer['layer']}"
+    moved = 4 * (x.numel() + dy.numel())
+    for kind in ("max", "avg"):
+        theirs = partial(getattr(torch.nn.functional, f"{kind}_pool{rank}d"), **options)
+        forward = partial(getattr(bench.backend, f"{kind}_pool_forward"), ours, g)
+        backward = getattr(bench.backend, f"{kind}_pool_backward")
+        kept = (forward()[1],) if kind == "max" else ()
+        yield Case("pool", f"{name} {kind}", moved, True, partial(_first, forward), partial(theirs, x))
+        yield Case("pool", f"{name} {kind} gradient", moved, True, partial(backward, our_dy, *kept, g),
+                   partial(_gradient, theirs(leaf), leaf, dy))  # fmt: skip
 
 
 def _shapes(bench: Bench) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -164,83 +174,87 @@ def _shapes(bench: Bench) -> Iterator[tuple[str, tuple[int, ...]]]:
             yield f"{entry['net']} {entry['layer']}", (shape[0] * scale, *shape[1:])
 
 
-def norm(bench: Bench) -> Iterator[Case]:
-    b, f = bench.backend, torch.nn.functional
-    for name, shape in _shapes(bench):
-        (x, ours), (dy, our_dy) = bench.pair(*shape), bench.pair(*shape)
-        (w, our_w), (s, our_s) = bench.pair(shape[1]), bench.pair(shape[1])
-        ours, our_dy = (a.reshape((shape[0], shape[1], prod(shape[2:]))) for a in (ours, our_dy))
-        leaf = x.clone().requires_grad_()
-        y = f.batch_norm(leaf, None, None, w, s, True)
+@for_each(_shapes)
+def norm(bench: Bench, layer: tuple[str, tuple[int, ...]]) -> Iterator[Case]:
+    b, f, (name, shape) = bench.backend, torch.nn.functional, layer
+    (x, ours), (dy, our_dy) = bench.pair(*shape), bench.pair(*shape)
+    (w, our_w), (s, our_s) = bench.pair(shape[1]), bench.pair(shape[1])
+    ours, our_dy = (a.reshape((shape[0], shape[1], prod(shape[2:]))) for a in (ours, our_dy))
+    leaf = x.clone().requires_grad_()
+    y = f.batch_norm(leaf, None, None, w, s, True)
 
-        def forward(ours=ours, our_w=our_w, our_s=our_s) -> Any:
-            mean, variance = b.batch_norm_statistics(ours)
-            return b.batch_norm_forward(ours, mean, b.reciprocal_root(variance, 1e-5), our_w, our_s)
-
+    def forward(ours=ours, our_w=our_w, our_s=our_s) -> Any:
         mean, variance = b.batch_norm_statistics(ours)
-        rstd = b.reciprocal_root(variance, 1e-5)
-        yield Case("norm", f"{name} batch norm", 12 * x.numel(), True, forward,
-                   lambda x=x, w=w, s=s: f.batch_norm(x, None, None, w, s, True))  # fmt: skip
+        return b.batch_norm_forward(ours, mean, b.reciprocal_root(variance, 1e-5), our_w, our_s)
+
+    mean, variance = b.batch_norm_statistics(ours)
+    rstd = b.reciprocal_root(variance, 1e-5)
+    yield Case("norm", f"{name} batch norm", 12 * x.numel(), True, forward,
+               lambda x=x, w=w, s=s: f.batch_norm(x, None, None, w, s, True))  # fmt: skip
+    yield Case(
+        "norm", f"{name} batch norm gradient", 20 * x.numel(), True,
+        lambda a=(our_dy, ours, mean, rstd, our_w): b.batch_norm_backward(*a, True)[0],
+        lambda y=y, leaf=leaf, dy=dy: torch.autograd.grad(y, leaf, dy, retain_graph=True)[0],
+    )  # fmt: skip
+
+
+@for_each(_shapes)
+def elements(bench: Bench, layer: tuple[str, tuple[int, ...]]) -> Iterator[Case]:
+    b, (name, shape) = bench.backend, layer
+    (x, ours), (z, our_z) = bench.pair(*shape), bench.pair(*shape)
+    n = x.numel()
+    yield Case("elements", f"{name} scale", 8 * n, True, lambda a=ours: b.scale(a, 2.0), lambda x=x: x * 2.0)
+    yield Case("elements", f"{name} relu", 8 * n, True, lambda a=ours: b.relu_forward(a), lambda x=x: x.relu())
+    yield Case("elements", f"{name} add", 12 * n, True, lambda a=ours, c=our_z: b.add(a, c),
+               lambda x=x, z=z: x + z)  # fmt: skip
+    yield Case("elements", f"{name} gelu", 8 * n, True, lambda a=ours: b.pointwise_forward("gelu", a),
+               lambda x=x: torch.nn.functional.gelu(x))  # fmt: skip
+    yield Case("elements", f"{name} sum", 4 * n, True, lambda a=ours: b.sum(a), lambda x=x: x.sum())
+
+
+def _parameters(bench: Bench) -> Iterator[dict[str, Any]]:
+    for entry in json.loads((SHAPES / "elementwise.json").read_text()):
+        if entry.get("parameters"):
+            yield entry
+
+
+@for_each(_parameters)
+def optimiser(bench: Bench, entry: dict[str, Any]) -> Iterator[Case]:
+    shapes = entry["parameters"]
+    if bench.where != "cuda":
+        shapes = [[min(size, 3) for size in shape] for shape in shapes[:3]]
+    for kind, moved in (("SGD", 20), ("Adam", 28)):
+        options = {"lr": 1e-3, **({"momentum": 0.9} if kind == "SGD" else {})}
+        theirs = [torch.zeros(*shape, device=bench.where, requires_grad=True) for shape in shapes]
+        ours = [fastconv.Tensor(bench.backend.from_dlpack(p.detach().clone()), requires_grad=True) for p in theirs]
+        for p, q in zip(ours, theirs, strict=True):
+            q.grad, p.grad = bench.pair(*q.shape)
+        their_step = getattr(torch.optim, kind)(theirs, **options).step
+        our_step = getattr(optim, kind)(ours, **options).step
+        amount = moved * sum(map(prod, shapes))
+        name = f"{entry['net']} {entry['layer']} {kind}"
         yield Case(
-            "norm", f"{name} batch norm gradient", 20 * x.numel(), True,
-            lambda a=(our_dy, ours, mean, rstd, our_w): b.batch_norm_backward(*a, True)[0],
-            lambda y=y, leaf=leaf, dy=dy: torch.autograd.grad(y, leaf, dy, retain_graph=True)[0],
+            "optimiser", name, amount, True, lambda step=our_step, p=ours: (step(), p[0].data)[1],
+            lambda step=their_step, p=theirs: (step(), p[0])[1],
         )  # fmt: skip
 
 
-def elements(bench: Bench) -> Iterator[Case]:
-    b = bench.backend
-    for name, shape in _shapes(bench):
-        (x, ours), (z, our_z) = bench.pair(*shape), bench.pair(*shape)
-        n = x.numel()
-        yield Case("elements", f"{name} scale", 8 * n, True, lambda a=ours: b.scale(a, 2.0), lambda x=x: x * 2.0)
-        yield Case("elements", f"{name} relu", 8 * n, True, lambda a=ours: b.relu_forward(a), lambda x=x: x.relu())
-        yield Case("elements", f"{name} add", 12 * n, True, lambda a=ours, c=our_z: b.add(a, c),
-                   lambda x=x, z=z: x + z)  # fmt: skip
-        yield Case("elements", f"{name} gelu", 8 * n, True, lambda a=ours: b.pointwise_forward("gelu", a),
-                   lambda x=x: torch.nn.functional.gelu(x))  # fmt: skip
-        yield Case("elements", f"{name} sum", 4 * n, True, lambda a=ours: b.sum(a), lambda x=x: x.sum())
-
-
-def optimiser(bench: Bench) -> Iterator[Case]:
-    for entry in json.loads((SHAPES / "elementwise.json").read_text()):
-        shapes = entry.get("parameters")
-        if not shapes:
-            continue
-        if bench.where != "cuda":
-            shapes = [[min(size, 3) for size in shape] for shape in shapes[:3]]
-        for kind, moved in (("SGD", 20), ("Adam", 28)):
-            options = {"lr": 1e-3, **({"momentum": 0.9} if kind == "SGD" else {})}
-            theirs = [torch.zeros(*shape, device=bench.where, requires_grad=True) for shape in shapes]
-            ours = [fastconv.Tensor(bench.backend.from_dlpack(p.detach().clone()), requires_grad=True) for p in theirs]
-            for p, q in zip(ours, theirs, strict=True):
-                q.grad, p.grad = bench.pair(*q.shape)
-            their_step = getattr(torch.optim, kind)(theirs, **options).step
-            our_step = getattr(optim, kind)(ours, **options).step
-            amount = moved * sum(map(prod, shapes))
-            name = f"{entry['net']} {entry['layer']} {kind}"
-            yield Case(
-                "optimiser", name, amount, True, lambda step=our_step, p=ours: (step(), p[0].data)[1],
-                lambda step=their_step, p=theirs: (step(), p[0])[1],
-            )  # fmt: skip
-
-
-def lenet(bench: Bench) -> Iterator[Case]:
+@for_each(lambda bench: (64, 512, 4096) if bench.where == "cuda" else (1,))
+def lenet(bench: Bench, batch: int) -> Iterator[Case]:
     maps, units, edge = (32, 256, 28) if bench.where == "cuda" else (2, 4, 16)
     flat = 2 * maps * ((edge - 4) // 2 - 4) // 2 * (((edge - 4) // 2 - 4) // 2)
     layers = (("Conv2d", 1, maps, 5), ("ReLU",), ("MaxPool2d", 2), ("Conv2d", maps, 2 * maps, 5), ("ReLU",),
               ("MaxPool2d", 2), ("Flatten",), ("Linear", flat, units), ("ReLU",), ("Linear", units, 10))  # fmt: skip
-    for batch in (64, 512, 4096) if bench.where == "cuda" else (1,):
-        x, our_x = bench.pair(batch, 1, edge, edge)
-        labels = torch.randint(0, 10, (batch,), device=bench.where, generator=bench.generator)
-        theirs = torch.nn.Sequential(*(getattr(torch.nn, kind)(*rest) for kind, *rest in layers)).to(bench.where)
-        ours = nn.Sequential(*(getattr(nn, kind)(*rest) for kind, *rest in layers))
-        ours.load_state_dict({key: value.cpu().numpy() for key, value in theirs.state_dict().items()})
-        ours.to("cuda")
-        name, us = f"training step, batch {batch}", _replayed(bench, ours, our_x, labels.cpu().numpy())
-        yield Case("lenet", f"{name}, eager", batch, False, us, _their_step(theirs, x, labels))
-        if bench.where == "cuda":
-            yield Case("lenet", f"{name}, graph", batch, False, us, _their_graph(theirs, x, labels))
+    x, our_x = bench.pair(batch, 1, edge, edge)
+    labels = torch.randint(0, 10, (batch,), device=bench.where, generator=bench.generator)
+    theirs = torch.nn.Sequential(*(getattr(torch.nn, kind)(*rest) for kind, *rest in layers)).to(bench.where)
+    ours = nn.Sequential(*(getattr(nn, kind)(*rest) for kind, *rest in layers))
+    ours.load_state_dict({key: value.cpu().numpy() for key, value in theirs.state_dict().items()})
+    ours.to("cuda")
+    name, us = f"training step, batch {batch}", _replayed(bench, ours, our_x, labels.cpu().numpy())
+    yield Case("lenet", f"{name}, eager", batch, False, us, _their_step(theirs, x, labels))
+    if bench.where == "cuda":
+        yield Case("lenet", f"{name}, graph", batch, False, us, _their_graph(theirs, x, labels))
 
 
 def _replayed(bench: Bench, model: Any, x: Any, labels: Any) -> Callable[[], Any]:
@@ -293,6 +307,3 @@ def _their_graph(model: Any, x: torch.Tensor, labels: torch.Tensor) -> Callable[
         return loss
 
     return replay
-
-
-GROUPS = {"conv": conv, "pool": pool, "norm": norm, "elements": elements, "optimiser": optimiser, "lenet": lenet}

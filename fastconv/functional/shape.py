@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..arguments import integer, number
-from ..backends.base import Array
-from ..errors import ArgumentError, ShapeError, mismatch
+from ..backends.base import Array, Backend
+from ..errors import ArgumentError, DeviceError, ShapeError, mismatch
 from ..tensor import operand, operands, record
 from ._common import axis, check_gradient, shape_of
 
@@ -66,7 +66,14 @@ def cat(tensors: Sequence[Any], dim: int = 0, *, out: Array | None = None) -> An
     """Return arrays that agree in every size but that of ``dim``, one behind the other along ``dim``.
 
     Args:
-        out: an array to write to, of the result's shape; what lies in its place there already is not copied.
+        out: an array to write to, which the result is then; it has the result's shape and dtype, and memory apart from
+            the tensors', but that a tensor may lie in its own place already, and is not copied. Where gradients are
+            taken, it must not be written to before them.
+
+    Raises:
+        ArgumentError: no tensors, or ``out`` that cannot be written to, or shares memory in another way.
+        ShapeError: sizes that differ; ``out`` of another shape or dtype.
+        DeviceError: ``out`` on another device.
 
     >>> import numpy as np
     >>> cat([np.zeros((1, 2)), np.zeros((3, 2))]).shape
@@ -86,11 +93,34 @@ def cat(tensors: Sequence[Any], dim: int = 0, *, out: Array | None = None) -> An
             raise ShapeError(mismatch("cat", expected, f"shape {array.shape}"))
     sizes = [array.shape[dim] for array in arrays]
     if out is not None:
-        shape = (*arrays[0].shape[:dim], sum(sizes), *arrays[0].shape[dim + 1 :])
-        if not backend.owns(out) or (out.shape, out.dtype) != (shape, arrays[0].dtype):
-            given = f"({getattr(out, 'shape', repr(type(out).__name__))}, {getattr(out, 'dtype', None)})"
-            raise ShapeError(mismatch("cat", f"out to be an array of shape {shape} and dtype {arrays[0].dtype}", given))
+        _check_out(backend, arrays, dim, out)
     return record(backend.cat(arrays, dim, out), tensors, lambda dy, needs: _split(dy, sizes, dim))
+
+
+def _check_out(backend: Backend, arrays: Sequence[Array], dim: int, out: Any) -> None:
+    if not backend.owns(out):
+        raise DeviceError(mismatch("cat", "out to be an array on the device of tensors", repr(type(out).__name__)))
+    shape = (*arrays[0].shape[:dim], sum(array.shape[dim] for array in arrays), *arrays[0].shape[dim + 1 :])
+    if (out.shape, out.dtype) != (shape, arrays[0].dtype):
+        expected = f"out to have shape {shape} and dtype {arrays[0].dtype}"
+        raise ShapeError(mismatch("cat", expected, f"shape {out.shape} and dtype {out.dtype}"))
+    interface = _interface(out)
+    if interface["data"][1] or not backend.usable([out]):
+        raise ArgumentError(mismatch("cat", "out to be writable and aligned", "an array that is not"))
+    start = 0
+    for i, array in enumerate(arrays):
+        part = out[(slice(None),) * dim + (slice(start, start + array.shape[dim]),)]
+        start += array.shape[dim]
+        if backend.may_share_memory(out, array) and not _same_place(part, array):
+            raise ArgumentError(mismatch("cat", f"out apart from tensors[{i}]", "memory that both share"))
+
+
+def _interface(array: Array) -> dict[str, Any]:
+    return array.__array_interface__ if hasattr(array, "__array_interface__") else array.__cuda_array_interface__
+
+
+def _same_place(a: Array, b: Array) -> bool:
+    return _interface(a)["data"] == _interface(b)["data"] and a.strides == b.strides
 
 
 def cat_backward(dy: Any, sizes: Sequence[int], dim: int = 0) -> tuple:

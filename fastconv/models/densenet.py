@@ -43,15 +43,17 @@ class DenseBlock(nn.Module):
         for i in range(layers):
             layer = DenseLayer(channels + i * growth_rate, growth_rate, bn_size, drop_rate, dtype)
             setattr(self, f"denselayer{i + 1}", layer)
-        self.channels, self.growth_rate = channels + layers * growth_rate, growth_rate
+        self.channels = channels + layers * growth_rate
 
     def forward(self, input: Any) -> Any:
         array, room = input.data if isinstance(input, Tensor) else input, None
-        if isinstance(array, np.ndarray):
-            room = backends.of(array).empty((array.shape[0], self.channels, *array.shape[2:]), array.dtype)
+        if isinstance(array, np.ndarray) and (backend := backends.of(array)).owns(array):  # a traced one's is another
+            room = backend.empty((array.shape[0], self.channels, *array.shape[2:]), array.dtype)
         for layer in self.children():
-            channels = input.shape[1] + self.growth_rate
-            input = F.cat([input, layer(input)], 1, out=None if room is None else room[:, :channels])
+            maps = layer(input)
+            channels = input.shape[1] + maps.shape[1]
+            fits = room is not None and channels <= self.channels  # layers may have been replaced
+            input = F.cat([input, maps], 1, out=room[:, :channels] if fits else None)
         return input
 
 

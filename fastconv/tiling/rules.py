@@ -150,7 +150,7 @@ def _place_reduction(node: Node, of: Layouts) -> list[Layout]:
         raise Refused("a reduction over space")
     keeps = node.arguments.get("keepdims", True)
     reduced = tuple(() if i in axes else f for i, f in enumerate(layout) if keeps or i not in axes)
-    return [reduced, layout][: len(node.results)]
+    return [reduced]
 
 
 def _keys(node: Node) -> list[tuple[int, Any]]:

@@ -144,3 +144,15 @@ def test_max_unpool_backward(backend, layout, dtype):
         dx = backend.max_unpool_backward(change(x), change(indices))
         assert dx.dtype == dtype
         oracle.assert_same_bits(np.array(dx), y)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_max_unpool_backward_of_any_indices(backend, layout):
+    """Indices that come several times, of int32, in another order of memory than the gradient."""
+    for shape in ((2, 3, 1, 3, 5), (1, 1, 1, 7, 7), (2, 17, 1, 1, 1)):
+        rng = np.random.default_rng(3)
+        dy = normal("dy", (*shape[:3], 6, 8), "float32")
+        indices = rng.integers(0, 48, shape).astype(np.int32)
+        expected = np.take_along_axis(dy.reshape(*shape[:2], -1), indices.reshape(*shape[:2], -1), 2).reshape(shape)
+        for given in (dy, LAYOUTS[layout](dy)):
+            oracle.assert_same_bits(np.array(backend.max_unpool_backward(given, LAYOUTS[layout](indices))), expected)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from layouts import distinct, normal
 
 from fastconv import functional as F
-from fastconv import nn
+from fastconv import nn, tensor
 from fastconv.errors import ArgumentError, DataError, ShapeError
 
 SPATIAL = {1: (5,), 2: (5, 4), 3: (3, 4, 5)}
@@ -130,3 +130,11 @@ def test_layers():
     oracle.assert_same_bits(nn.Upsample(scale_factor=2)(x), F.interpolate(x, scale_factor=2))
     oracle.assert_same_bits(nn.PixelShuffle(2)(x), F.pixel_shuffle(x, 2))
     oracle.assert_same_bits(nn.PixelUnshuffle(1)(x), x)
+
+
+def test_max_unpool_notices_indices_that_were_changed_before_the_gradient():
+    x, indices = tensor(np.ones((1, 1, 2)), requires_grad=True), np.array([[[0, 2]]])
+    loss = F.sum(F.max_unpool1d(x, indices, 2))
+    indices += 10**9
+    with pytest.raises(IndexError):
+        loss.backward()

@@ -9,7 +9,7 @@ import tape
 
 from fastconv import Tensor
 from fastconv import functional as F
-from fastconv.errors import ArgumentError, DTypeError, ShapeError
+from fastconv.errors import ArgumentError, DeviceError, DTypeError, ShapeError
 
 
 def raises(error, message):
@@ -86,10 +86,24 @@ def test_cat_leaves_what_lies_there_already():
 
 
 def test_cat_messages():
-    with raises(ShapeError, "cat: expected out to be an array of shape (3,) and dtype float64, got ((4,), float64)"):
-        F.cat([np.ones(1), np.ones(2)], out=np.ones(4))
-    with raises(ShapeError, "cat: expected out to be an array of shape (3,) and dtype float64, got ('int', None)"):
-        F.cat([np.ones(1), np.ones(2)], out=3)
+    parts = [np.ones(1), np.ones(2)]
+    with raises(ShapeError, "cat: expected out to have shape (3,) and dtype float64, got shape (4,) and dtype float64"):
+        F.cat(parts, out=np.ones(4))
+    for out, kind in ((3, "int"), (Tensor(np.ones(3)), "Tensor")):
+        with raises(DeviceError, f"cat: expected out to be an array on the device of tensors, got '{kind}'"):
+            F.cat(parts, out=out)
+    fixed, packed = np.zeros(3), np.zeros(3, [("value", "f8"), ("tag", "u1")])
+    fixed.flags.writeable = False
+    for out in (fixed, packed["value"], np.broadcast_to(np.zeros(()), 3)):
+        with raises(ArgumentError, "cat: expected out to be writable and aligned, got an array that is not"):
+            F.cat(parts, out=out)
+    assert not fixed.any()
+    assert packed.tobytes() == bytes(packed.nbytes)
+    row = np.arange(4.0)
+    for tensors, i in (([row[2:], row[:2]], 0), ([row[:2], row[1:3]], 1), ([row[1:], np.ones(1)], 0)):
+        with raises(ArgumentError, f"cat: expected out apart from tensors[{i}], got memory that both share"):
+            F.cat(tensors, out=row)
+    assert row.tolist() == [0, 1, 2, 3]
     with raises(ArgumentError, "cat: expected tensors to be a sequence of at least one array, got none"):
         F.cat([])
     with raises(

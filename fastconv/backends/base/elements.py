@@ -181,7 +181,8 @@ class Elements(Arrays):
         raise self._missing("matches")
 
     def cat(self, arrays: Sequence[Array], axis: int, out: Array | None = None) -> Array:
-        """Concatenate along ``axis`` (0 <= axis). ``out`` as in ``conv_act_forward``."""
+        """Concatenate along ``axis`` (0 <= axis). ``out`` as in ``conv_act_forward``, but that an array may lie in its
+        own place there already."""
         raise self._missing("cat")
 
     def pad_forward(self, x: Array, widths: Sequence[tuple[int, int]], mode: str, value: float) -> Array:

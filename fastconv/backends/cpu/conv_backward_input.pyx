@@ -24,9 +24,9 @@ from fastconv.backends.cpu.runtime import empty
 cnp.import_array()
 
 
-cdef int64_t set_phase(TileAxis* axis, int64_t residue, int64_t size, int64_t kernel, int64_t stride, int64_t padding,
-                       int64_t dilation, int64_t w_stride, int64_t* shift, int64_t* weight) noexcept nogil:
-    """Describe one axis of one phase; return its number of taps. ``residue`` is that of i + padding modulo stride."""
+cdef void set_phase(TileAxis* axis, int64_t residue, int64_t size, int64_t kernel, int64_t stride, int64_t padding,
+                    int64_t dilation, int64_t w_stride, int64_t* shift, int64_t* weight) noexcept nogil:
+    """Describe one axis of one phase. ``residue`` is that of i + padding modulo stride."""
     cdef int64_t first = (residue - padding) % stride, k, taps = 0
     if first < 0:
         first += stride
@@ -39,7 +39,6 @@ cdef int64_t set_phase(TileAxis* axis, int64_t residue, int64_t size, int64_t ke
             weight[taps] = k * w_stride
             taps += 1
     axis.taps, axis.shift, axis.weight = taps, shift, weight
-    return taps
 
 
 def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, bint lanes=False, int winograd=-1,

@@ -177,9 +177,11 @@ cdef bint is_view(cnp.ndarray a, tuple shape) except -1:
             if old < new:
                 last += 1
                 old *= size[last]
-            else:
+            elif taken < len(shape):
                 new *= <int64_t> shape[taken]
                 taken += 1
+            else:  # not as many elements: NumPy says so
+                return True
         for k in range(first, last):
             if stride[k] != size[k + 1] * stride[k + 1]:
                 return False

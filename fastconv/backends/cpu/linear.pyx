@@ -80,13 +80,11 @@ cdef void run_relay(void* context, int64_t index) noexcept nogil:
     call.y = <char*> call.y + column * relay.itemsize
     if owner > 0:
         call.bias = call.y
-    elif call.bias != NULL:
-        call.bias = <const char*> call.bias + column * relay.itemsize
     relay.kernel.few_rows(&call)
 
 
 cdef bint runs_as_relay(const fc_few_rows* call, const fc_kernels* kernel, int64_t itemsize) noexcept nogil:
-    """One row of x: each thread adds its own rows of the weights to a piece of y after the thread before it has.
+    """One row of x, no bias: each thread adds its own rows of the weights to a piece of y after the thread before it has.
 
     These are the rows that it reads in the forward pass and writes in the gradient and the optimiser's step: a line of
     weights that no other core reads is twice as fast to write. Pieces are handed on from one parallel region to the
@@ -94,7 +92,7 @@ cdef bint runs_as_relay(const fc_few_rows* call, const fc_kernels* kernel, int64
     """
     cdef Relay relay
     cdef int64_t threads = num_threads(), pieces = ceil_div(call.columns, PIECE), last
-    if threads == 1 or call.rows != 1 or call.depth * call.columns * itemsize > threads * STAYING_BYTES:
+    if threads == 1 or call.rows != 1 or call.bias != NULL or call.depth * call.columns * itemsize > threads * STAYING_BYTES:
         return False
     if call.depth < 8 * threads or pieces < 2 * threads:
         return False

@@ -147,7 +147,7 @@ def _sources(int64_t size, int64_t before, int64_t after, mode):
     return table, max(before, 0), len(table) - max(after, 0)
 
 
-def pad_forward(x, widths, str mode, double value):
+def pad_forward(x, widths, mode, double value):
     """See ``Backend.pad_forward``."""
     cdef cnp.ndarray y = empty_like_order(x, tuple([max(size + before + after, 0) for size, (before, after)
                                                     in zip(x.shape, widths, strict=True)]))
@@ -200,7 +200,7 @@ def pad_forward(x, widths, str mode, double value):
     return y
 
 
-def pad_backward(dy, shape, widths, str mode):
+def pad_backward(dy, shape, widths, mode):
     """See ``Backend.pad_backward``; None for other than three to five axes, or where one of the first two is padded."""
     if mode == "constant":
         return pad_forward(dy, [(-before, -after) for before, after in widths], mode, 0.0)

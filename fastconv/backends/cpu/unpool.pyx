@@ -1,7 +1,7 @@
 """The gradient of max-unpooling: each output's element of its plane. The result lies as the indices do."""
 
 cimport numpy as cnp
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 import numpy as np
 
@@ -24,7 +24,8 @@ cdef struct Unpool:
     View dx, dy, index
     int64_t dx_step, dy_step, index_step    # from pixel to pixel
     bint last           # channels lie side by side in dx
-    int64_t pixels      # of a sample's dx
+    int64_t pixels, plane           # of a sample's dx, and of its dy
+    bint outside        # an index was beyond the plane
     int64_t outer, chunk, chunks    # of what is not innermost in a sample: in all, a task, tasks a sample
 
 
@@ -45,19 +46,27 @@ cdef bint pixel_step(cnp.ndarray array, int64_t* step):
     return True
 
 
-cdef inline void gather(const Unpool* u, number* dx, const number* dy, const int64_t* index, int64_t first,
+cdef inline number at(Unpool* u, const number* dy, int64_t index) noexcept nogil:
+    """The element of a plane; the indices are the user's, who may have changed them since the forward pass."""
+    if <uint64_t> index >= <uint64_t> u.plane:
+        u.outside = True
+        return 0
+    return dy[index * u.dy_step]
+
+
+cdef inline void gather(Unpool* u, number* dx, const number* dy, const int64_t* index, int64_t first,
                         int64_t last) noexcept nogil:
     """Of one sample, pixels [first, last) where channels are innermost, else channels."""
     cdef int64_t channels = u.dx.stride[1], index_channels = u.index.stride[1], dy_channels = u.dy.stride[1], i, k
     if u.last:
         for i in range(first, last):
             for k in range(u.dx.size[1]):
-                dx[i * u.dx_step + k] = dy[k * dy_channels + index[i * u.index_step + k * index_channels] * u.dy_step]
+                dx[i * u.dx_step + k] = at(u, dy + k * dy_channels, index[i * u.index_step + k * index_channels])
     else:
         for i in range(first, last):
             for k in range(u.pixels):
-                dx[i * channels + k * u.dx_step] = dy[
-                    i * dy_channels + index[i * index_channels + k * u.index_step] * u.dy_step]
+                dx[i * channels + k * u.dx_step] = at(
+                    u, dy + i * dy_channels, index[i * index_channels + k * u.index_step])
 
 
 cdef void gather_task(void* context, int64_t task) noexcept nogil:
@@ -73,7 +82,7 @@ cdef void gather_task(void* context, int64_t task) noexcept nogil:
 
 
 def max_unpool_backward(cnp.ndarray dy, cnp.ndarray indices):
-    """See ``Backend.max_unpool_backward``."""
+    """See ``Backend.max_unpool_backward``. Raises IndexError."""
     cdef Unpool u
     cdef cnp.ndarray dx, copy
     indices = indices.astype(np.int64, copy=False)
@@ -93,9 +102,12 @@ def max_unpool_backward(cnp.ndarray dy, cnp.ndarray indices):
         pixel_step(dx, &u.dx_step)
     u.dx, u.dy, u.index = view(dx), view(dy), view(indices)
     u.last, u.pixels = u.dx.stride[1] == 1 and u.dx.size[1] > 1, u.dx.size[2] * u.dx.size[3] * u.dx.size[4]
+    u.plane, u.outside = u.dy.size[2] * u.dy.size[3] * u.dy.size[4], False
     u.outer = u.pixels if u.last else u.dx.size[1]
     u.chunk = max(<int64_t> 1, PIECE // (u.dx.size[1] if u.last else u.pixels))
     u.chunks = ceil_div(u.outer, u.chunk)
     with nogil:
         parallel_for(u.dx.size[0] * u.chunks, gather_task, &u)
+    if u.outside:
+        raise IndexError(f"max_unpool: expected indices in [0, {u.plane}), got others")
     return dx

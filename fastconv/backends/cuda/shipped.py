@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -68,8 +67,13 @@ def _sentence(expected: str, actual: str) -> str:
     return f"{mismatch('prebuilt kernels', expected, actual)}; {_COST}"
 
 
-@cache
+_warned: set[tuple[int, int]] = set()  # marked before it is said: where warnings are errors, once is enough too
+
+
 def warn_once(capability: tuple[int, int]) -> None:
     """Say why a kernel that may have come along is compiled all the same, the first time that one is."""
+    if capability in _warned:
+        return
+    _warned.add(capability)
     if reason := unused(capability):
         warnings.warn(reason, RuntimeWarning, stacklevel=2)

@@ -24,7 +24,8 @@ def restore_threads():
 def plane_net():
     return nn.Sequential(
         nn.Conv2d(3, 33, 5, padding=2, stride=2), nn.BatchNorm2d(33), nn.ReLU(), nn.MaxPool2d(3, 2, 1),
-        nn.Conv2d(33, 33, 3, padding=1, groups=33), nn.LeakyReLU(), nn.ConvTranspose2d(33, 8, 3, stride=2),
+        nn.Conv2d(33, 33, 3, padding=1, groups=33), nn.LeakyReLU(), nn.Conv2d(33, 33, 3, 2, 2, groups=33),
+        nn.ConvTranspose2d(33, 8, 3, stride=2),
         nn.AvgPool2d(2, ceil_mode=True), nn.AdaptiveMaxPool2d(3), nn.Flatten(), nn.Dropout(0.3), nn.Linear(72, 7),
     )  # fmt: skip
 
@@ -85,21 +86,18 @@ def test_a_sample_does_not_see_its_batch(isa, name, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("features", [(1024, 256), (1025, 255), (2100, 70), (777, 300)])
+@pytest.mark.parametrize("features", [(1024, 256), (1025, 255), (3000, 100), (2100, 70)])
 def test_one_row_through_a_linear_layer(features, dtype):
     """Threads hand the sums of one row on to each other where the weights stay in their caches."""
     inside, outside = features
     rng = np.random.default_rng(2)
     x, dy = rng.standard_normal((5, inside)).astype(dtype), rng.standard_normal((5, outside)).astype(dtype)
-    w, b = rng.standard_normal((outside, inside)).astype(dtype), rng.standard_normal(inside).astype(dtype)
+    w = rng.standard_normal((outside, inside)).astype(dtype)
     for rows in (1, 5):
         for threads in (1, 2, 3, 4):
             runtime.set_num_threads(threads)
             dx = F.linear_backward(dy[:rows], x[:rows], w, needs=(True, False, False))[0]
-            y = F.linear(dy[:rows], w.T, b)
             if rows == threads == 1:
-                alone, forward = dx, y
+                alone = dx
                 np.testing.assert_allclose(dx, dy[:1] @ w, rtol=1e-4, atol=1e-4)
-                np.testing.assert_allclose(y, dy[:1] @ w + b, rtol=1e-4, atol=1e-4)
             np.testing.assert_array_equal(dx[:1], alone)
-            np.testing.assert_array_equal(y[:1], forward)

@@ -133,6 +133,8 @@ def test_rounding_stays_below_the_bound(x, w):
         ((3, 192, 1, 14, 14), (192, 192, 1, 3, 3), {"padding": (0, 1, 1)}),
         ((3, 16, 6, 18, 16), (16, 16, 3, 3, 3), {"padding": 1}),
         ((2, 96, 1, 66, 66), (104, 96, 1, 3, 3), {"padding": (0, 1, 1)}),  # several chunks of a large weight gradient
+        ((2, 66, 4, 34, 34), (66, 66, 3, 3, 3), {"padding": 1}),
+        ((2, 192, 1, 30, 30), (208, 96, 1, 3, 3), {"padding": (0, 1, 1), "groups": 2}),
     ],
 )
 def test_equal_bits_on_any_threads_and_anywhere_in_a_batch(isa, x, w, options):

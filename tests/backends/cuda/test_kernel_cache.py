@@ -44,10 +44,10 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("FASTCONV_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(kernel_cache, "PREBUILT", tmp_path / "prebuilt")
     kernel_cache.stamp.cache_clear()
-    shipped.warn_once.cache_clear()
+    shipped._warned.clear()
     yield tmp_path
     kernel_cache.stamp.cache_clear()
-    shipped.warn_once.cache_clear()
+    shipped._warned.clear()
 
 
 def recorded(call):
@@ -232,7 +232,7 @@ def test_the_first_kernel_that_is_compiled_all_the_same_says_so_once(another):
         assert first.load_overload((), None) is second.load_overload((), None) is None
     assert len(seen) == 1
     first.save_overload((), Kernel())
-    shipped.warn_once.cache_clear()
+    shipped._warned.clear()
     assert first.load_overload((), None) is not None  # in the user's cache: nothing is compiled, nothing is said
 
 
