@@ -84,7 +84,7 @@ cdef void run_relay(void* context, int64_t index) noexcept nogil:
 
 
 cdef bint runs_as_relay(const fc_few_rows* call, const fc_kernels* kernel, int64_t itemsize) noexcept nogil:
-    """One row of x, no bias: each thread adds its own rows of the weights to a piece of y after the thread before it has.
+    """One row of x, no bias: a thread adds its own rows of the weights to a piece of y after the thread before it has.
 
     These are the rows that it reads in the forward pass and writes in the gradient and the optimiser's step: a line of
     weights that no other core reads is twice as fast to write. Pieces are handed on from one parallel region to the
@@ -92,9 +92,9 @@ cdef bint runs_as_relay(const fc_few_rows* call, const fc_kernels* kernel, int64
     """
     cdef Relay relay
     cdef int64_t threads = num_threads(), pieces = ceil_div(call.columns, PIECE), last
-    if threads == 1 or call.rows != 1 or call.bias != NULL or call.depth * call.columns * itemsize > threads * STAYING_BYTES:
+    if call.depth * call.columns * itemsize > threads * STAYING_BYTES:
         return False
-    if call.depth < 8 * threads or pieces < 2 * threads:
+    if threads == 1 or call.rows != 1 or call.bias != NULL or call.depth < 8 * threads or pieces < 2 * threads:
         return False
     relay.call, relay.kernel, relay.itemsize, relay.share = call[0], kernel, itemsize, ceil_div(call.depth, threads)
     threads = ceil_div(call.depth, relay.share)
