@@ -18,6 +18,7 @@ from statistics import geometric_mean
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 import fastconv
@@ -58,7 +59,7 @@ def selection(nets: list[str], number: int) -> list[dict[str, Any]]:
 
 
 def convolutions(layer: dict[str, Any], work: float, threads: int) -> Iterator[tuple[str, float, Sides]]:
-    for direction, flops, sides in directions("conv", shallow(layer, work), work, np.float32):
+    for direction, flops, sides in directions("conv", shallow(layer, work), work, torch.float32):
         if flops >= FLOOR:
             yield direction, flops, both(threads, sides["fastconv"])
 
