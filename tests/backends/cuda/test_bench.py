@@ -68,13 +68,21 @@ def test_what_is_wrong_is_told_and_not_timed(script, case):
 def test_a_case_that_fails_does_not_cost_the_others(script, case, monkeypatch):
     bench, made = case
     good, bad = made(lambda backend, x: backend.scale(x, 1.0)), made(lambda backend, x: backend.scale(None, 1.0))
-    monkeypatch.setitem(script.GROUPS, "elements", lambda bench: iter([good, bad, good]))
+
+    def unmade():
+        yield good
+        raise MemoryError("no room for a layer's arrays")
+
+    layers = [lambda: iter([good, bad]), unmade, lambda: iter([good])]
+    monkeypatch.setitem(script.GROUPS, "elements", lambda bench: iter(layers))
     entries, ended = script.group_measured(bench, "elements", 1e-6, 1, float("inf"))
-    assert [entry.get("wrong", "").partition(":")[0] for entry in entries] == ["", "AttributeError", ""]
+    wrong = [entry.get("wrong", "").partition(":")[0] for entry in entries]
+    assert wrong == ["", "AttributeError", "", "MemoryError", ""]
     assert ended is None
     said = list(script.summary("elements", entries, 1e9, ended))
-    assert said[0].startswith("elements      3 cases, 1 wrong; against PyTorch ")
+    assert said[0].startswith("elements      5 cases, 2 wrong; against PyTorch ")
     assert said[1].startswith("  wrong: a case: AttributeError: ")
+    assert "| elements | arrays | MemoryError: no room for a layer's arrays | | |" in script.lines("a device", entries)
     entries, ended = script.group_measured(bench, "elements", 1e-6, 1, 0.0)
     assert (len(entries), ended) == (1, "time is up")
     assert list(script.summary("elements", [], 1e9, "why")) == ["elements      0 cases, 0 wrong; not all: why"]
