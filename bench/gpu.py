@@ -52,17 +52,8 @@ def tests(sanitizer: bool, seconds: float, folder: Path) -> dict[str, Any]:
     printed last. All of it goes to gpu_NAME.txt."""
     of_tree = Path(fastconv.__file__).parents[1] == TREE
     python = [sys.executable, *([] if of_tree else ["-P"])]  # -P: the installed package, not the tree's
-    quiet = [
-        "-W",
-        "default::DeprecationWarning",
-        "-p",
-        "no:cacheprovider",
-        "-o",
-        "addopts=",
-        "-q",
-        "-rfE",
-        "--tb=short",
-    ]
+    quiet = ["-W", "default::DeprecationWarning", "-p", "no:cacheprovider",
+             "-o", "addopts=", "-q", "-rfE", "--tb=short"]  # fmt: skip
     pytest = [*python, "-m", "pytest", *quiet, "--gpu", "-k", "cuda"]
     workers = ["-n", str(min(8, os.cpu_count() or 1))] if find_spec("xdist") else []
     where = ["tests/backends", "--ignore", "tests/backends/cuda/test_compile.py"]

@@ -160,6 +160,22 @@ static void depthwise_run(const fc_depthwise& a, const DepthwiseBlock<typename V
     }
 }
 
+// Call run(block, whole) for each block of channels; whole: a std::bool_constant, whether it fills a vector.
+template <class V, class Run>
+static void each_block(const fc_depthwise& a, Run run) {
+    using T = typename V::T;
+    DepthwiseBlock<T> at{static_cast<const T*>(a.x), static_cast<const T*>(a.w), static_cast<const T*>(a.bias),
+                         static_cast<T*>(a.y), V::width};
+    for (int64_t b = 0; b < a.blocks; ++b) {
+        if (b == a.blocks - 1) at.lanes = a.last;
+        at.lanes == V::width ? run(at, std::true_type{}) : run(at, std::false_type{});
+        at.x += V::width;
+        at.y += V::width;
+        at.w += a.wblock;
+        if (at.bias) at.bias += V::width;
+    }
+}
+
 template <class V, int Step>
 static void depthwise_step(const fc_depthwise& a) {
     using T = typename V::T;
@@ -167,17 +183,9 @@ static void depthwise_step(const fc_depthwise& a) {
     cut_runs<V>(a.pixels, [&a, &next](auto run, int64_t first, int64_t end) {
         constexpr int M = decltype(run)::value;
         for (int64_t p = first; p < end; p += M) {
-            DepthwiseBlock<T> at{static_cast<const T*>(a.x), static_cast<const T*>(a.w), static_cast<const T*>(a.bias),
-                         static_cast<T*>(a.y), V::width};
-            for (int64_t b = 0; b < a.blocks; ++b) {
-                if (b == a.blocks - 1) at.lanes = a.last;
-                at.lanes == V::width ? depthwise_run<V, M, Step, true>(a, at, p, next)
-                                     : depthwise_run<V, M, Step, false>(a, at, p, next);
-                at.x += V::width;
-                at.y += V::width;
-                at.w += a.wblock;
-                if (at.bias) at.bias += V::width;
-            }
+            each_block<V>(a, [&](const DepthwiseBlock<T>& at, auto whole) {
+                depthwise_run<V, M, Step, decltype(whole)::value>(a, at, p, next);
+            });
         }
     });
 }

@@ -79,16 +79,9 @@ template <class V, int M>
 static void adjoint_runs(const fc_depthwise& a, int64_t first, int64_t end, Ahead& next) {
     using T = typename V::T;
     for (int64_t p = first; p < end; p += M) {
-        DepthwiseBlock<T> at{static_cast<const T*>(a.x), static_cast<const T*>(a.w), static_cast<const T*>(a.bias),
-                             static_cast<T*>(a.y), V::width};
-        for (int64_t b = 0; b < a.blocks; ++b) {
-            if (b == a.blocks - 1) at.lanes = a.last;
-            at.lanes == V::width ? adjoint_run<V, M, true>(a, at, p, next) : adjoint_run<V, M, false>(a, at, p, next);
-            at.x += V::width;
-            at.y += V::width;
-            at.w += a.wblock;
-            if (at.bias) at.bias += V::width;
-        }
+        each_block<V>(a, [&](const DepthwiseBlock<T>& at, auto whole) {
+            adjoint_run<V, M, decltype(whole)::value>(a, at, p, next);
+        });
     }
 }
 
