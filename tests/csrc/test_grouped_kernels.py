@@ -49,7 +49,8 @@ def dtype(request):
 def groupings(width):
     """Channels in and out of a group, and groups: whole vectors, short ones and a short last block."""
     sizes = sorted({1, 2, 3, width // 2, width} & set(range(1, width + 1)))
-    for channels_in, channels_out in [(n, n) for n in sizes] + [(1, 2), (2, 1), (3, width)] * (width > 1):
+    unlike = [(a, b) for a, b in [(1, 2), (2, 1), (3, width)] if max(a, b) <= width]
+    for channels_in, channels_out in [(n, n) for n in sizes] + unlike:
         block = width // max(channels_in, channels_out)
         for groups in {1, block, 2 * block, 3 * block - block // 2}:
             yield channels_in, channels_out, groups
