@@ -24,11 +24,10 @@ _ACTIVATIONS = (None, "relu")
 
 
 def _geometries(
-    op: str, x: tuple[int, ...], w: tuple[int, ...], b: tuple[int, ...] | None, stride: Any, padding: Any,
+    op: str, rank: int, x: tuple[int, ...], w: tuple[int, ...], b: tuple[int, ...] | None, stride: Any, padding: Any,
     dilation: Any, groups: int, exact: bool, pool: Any, compute: str,
 ) -> tuple[ConvGeometry, PoolGeometry | None, tuple[int, ...]]:  # fmt: skip
     """Return both geometries (no second one without a pool) and the output's shape."""
-    rank = len(w) - 2
     if rank not in (1, 2, 3):
         raise ShapeError(mismatch(op, "weight of 3, 4 or 5 axes", f"shape {w}"))
     options = stride, padding, dilation, groups, exact, compute
@@ -41,7 +40,7 @@ def _geometries(
     return conv, pooling, lowered(x, rank, conv.oc, pooling.output)
 
 
-_unit_geometries = remembered(_geometries)
+_unit_geometries = remembered(_geometries, shapes=3)
 
 
 def _check(op: str, activation: Any) -> None:
@@ -85,8 +84,8 @@ def run_unit(op: str, input: Any, weight: Any, bias: Any, options: tuple, activa
     """``conv_unit`` under another name in messages; options: stride, padding, dilation, groups, exact and pool."""
     backend, x, w, b = operands(op, ("bias",), input=input, weight=weight, bias=bias)
     x_shape, w_shape = x.shape, w.shape
-    options = *options, compute_mode()
-    conv, pooling, y_shape = _unit_geometries(op, x_shape, w_shape, None if b is None else b.shape, *options)
+    shapes = x_shape, w_shape, None if b is None else b.shape
+    conv, pooling, y_shape = _unit_geometries(op, len(w_shape) - 2, *shapes, *options, compute_mode())
     x = backend.reshape(x, conv.input_shape)  # (N, IC, ID, IH, IW)
     w = backend.reshape(w, conv.weight_shape)  # (OC, IC/G, KD, KH, KW)
     if pooling is None:
@@ -121,7 +120,8 @@ def conv_unit_backward(
     check_needs(op, needs, 3)
     backend, dy, x, w, b = operands(op, ("bias",), dy=dy, x=x, weight=weight, bias=bias)
     options = stride, padding, dilation, groups, resolve_exact(op, exact), pool, compute_mode()
-    conv, pooling, y_shape = _unit_geometries(op, x.shape, w.shape, None if b is None else b.shape, *options)
+    shapes = x.shape, w.shape, None if b is None else b.shape
+    conv, pooling, y_shape = _unit_geometries(op, w.ndim - 2, *shapes, *options)
     check_gradient(op, y_shape, dy)
     x5, w5 = backend.reshape(x, conv.input_shape), backend.reshape(w, conv.weight_shape)
     saved = None

@@ -27,16 +27,33 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Any:
     >>> linear(np.float32([1, 2]), np.float32([[1, 0], [1, 1]]), np.float32([0, 10]))
     array([ 1., 13.], dtype=float32)
     """
+    return _linear(input, weight, bias, False)
+
+
+def linear_relu(input: Any, weight: Any, bias: Any = None) -> Any:
+    """Return ``relu(linear(input, weight, bias))`` as one operation."""
+    return _linear(input, weight, bias, True)
+
+
+def _linear(input: Any, weight: Any, bias: Any, relu: bool) -> Any:
     backend, x, w, b = operands("linear", ("bias",), input=input, weight=weight, bias=bias)
-    x_shape = x.shape
-    check_linear("linear", x_shape, w.shape, None if b is None else b.shape)
+    x_shape, w_shape = x.shape, w.shape
+    check_linear("linear", x_shape, w_shape, None if b is None else b.shape)
     x = _rows(backend, x)
     compute = compute_mode()
-    y = backend.reshape(backend.linear_forward(x, w, b, is_frozen(weight), compute), (*x_shape[:-1], w.shape[0]))
+    y = backend.linear_forward(x, w, b, is_frozen(weight), compute)
+    if relu:
+        y = backend.relu_forward(y)
+    saved = y if relu else None  # (N, O)
 
     def backward(dy: Array, needs: Sequence[bool]) -> tuple:
+        dy = _rows(backend, dy)
+        if saved is not None:
+            dy = backend.relu_backward(dy, saved)
         return _gradients(backend, dy, x, w, needs, x_shape, compute)
 
+    if len(x_shape) != 2:
+        y = backend.reshape(y, (*x_shape[:-1], w_shape[0]))
     return record(y, (input, weight, bias), backward)
 
 
@@ -47,7 +64,7 @@ def linear_backward(dy: Any, x: Any, weight: Any, needs: Sequence[bool] = (True,
     backend, dy, x, w = operands(op, dy=dy, x=x, weight=weight)
     check_linear(op, x.shape, w.shape, None)
     check_gradient(op, (*x.shape[:-1], w.shape[0]), dy)
-    return _gradients(backend, dy, _rows(backend, x), w, needs, x.shape, compute_mode())
+    return _gradients(backend, _rows(backend, dy), _rows(backend, x), w, needs, x.shape, compute_mode())
 
 
 def _rows(backend: Backend, x: Array) -> Array:
@@ -63,11 +80,11 @@ def _rows(backend: Backend, x: Array) -> Array:
 def _gradients(
     backend: Backend, dy: Array, x: Array, w: Array, needs: Sequence[bool], x_shape: tuple[int, ...], compute: str
 ) -> tuple:
-    """dy (*, O), x (N, I), w (O, I)."""
-    dy = _rows(backend, dy)  # (N, O)
+    """dy (N, O), x (N, I), w (O, I)."""
     dx = dw = db = None
     if needs[0]:
-        dx = backend.reshape(backend.linear_backward_input(dy, w, compute), x_shape)
+        dx = backend.linear_backward_input(dy, w, compute)
+        dx = dx if len(x_shape) == 2 else backend.reshape(dx, x_shape)
     if needs[1]:
         dw = backend.linear_backward_weight(dy, x, compute)
     if needs[2]:

@@ -47,7 +47,8 @@ class _Numbered(Module):
 class Sequential(_Numbered):
     """Modules called one after the other. Takes modules, or one dict of them by name.
 
-    A convolution, a ReLU and a max-pool without overlap run as one (``functional.conv_unit``): see ``nn.units``.
+    A convolution, a ReLU and a max-pool without overlap run as one (``functional.conv_unit``), and so do batch norm or
+    a linear layer and a ReLU: see ``nn.units``.
 
     >>> Sequential(Module(), Module())
     Sequential(

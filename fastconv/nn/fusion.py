@@ -1,4 +1,5 @@
-"""Which neighbours run as one: a convolution, the ReLU behind it, the max-pool behind that; batch norm and its ReLU.
+"""Which neighbours run as one: a convolution, its ReLU and the max-pool behind it; batch norm or a linear layer and its
+ReLU.
 
 Found in a Sequential, and in ``chain``, by which the blocks of networks call their layers. Looked up at every call, so
 that layers may be replaced and their options set; a layer of a derived class, or whose forward (its own, or its
@@ -15,8 +16,10 @@ from .. import config
 from ..functional.activation import relu
 from ..functional.conv import resolve_exact
 from ..functional.conv_unit import MOST_PLACES, run_unit
+from ..functional.linear import linear_relu
 from .activation import ReLU
 from .conv import Conv1d, Conv2d, Conv3d
+from .linear import Linear
 from .module import Module
 from .norm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from .pool import MaxPool1d, MaxPool2d, MaxPool3d
@@ -25,8 +28,11 @@ ENABLED = config.fuse()
 _CALL = Module.__call__
 _POOLS = {Conv1d: MaxPool1d, Conv2d: MaxPool2d, Conv3d: MaxPool3d}
 _NORMS = (BatchNorm1d, BatchNorm2d, BatchNorm3d)
-_FORWARDS = {kind: kind.forward for kind in (ReLU, *_NORMS, *_POOLS, *_POOLS.values())}
-_STARTS = frozenset((*_NORMS, *_POOLS))
+_OPS = {kind: f"conv{kind.rank}d" for kind in _POOLS}
+_FORWARDS = {kind: kind.forward for kind in (Linear, ReLU, *_NORMS, *_POOLS, *_POOLS.values())}
+_BEFORE_RELU = frozenset((Linear, *_NORMS))  # a ReLU behind them is all that can follow in a unit
+_STARTS = frozenset((*_BEFORE_RELU, *_POOLS))
+_SIZES = frozenset((int, tuple)).issuperset
 
 Step = Module | Callable[[Any], Any]
 
@@ -38,7 +44,7 @@ def unit_length(steps: Sequence[Step], first: int) -> int:
     if kind not in _STARTS or not ENABLED or first + 1 == len(steps) or not _is_genuine(start):
         return 0
     second = steps[first + 1]
-    if kind in _NORMS:
+    if kind in _BEFORE_RELU:
         return 2 if _is_relu(second) else 0
     if start._extended is not None:
         return 0
@@ -79,7 +85,7 @@ def _has_whole_windows(pool: Any) -> bool:
     Options that are no sizes at all are left to the layer, which says so.
     """
     size = pool.kernel_size
-    if any(type(option) not in (int, tuple) for option in (pool.stride, pool.padding, pool.dilation)):
+    if not _SIZES((type(pool.stride), type(pool.padding), type(pool.dilation))):
         return False
     if pool.return_indices is not False or pool.ceil_mode is not False or pool.padding != 0 or pool.dilation != 1:
         return False
@@ -92,11 +98,14 @@ def _has_whole_windows(pool: Any) -> bool:
 def run(steps: Sequence[Any], first: int, length: int, input: Any, residual: Any = None) -> Any:
     """Run the unit of this length. ``residual``: added to batch norm's output, of its shape."""
     start, last = steps[first], steps[first + length - 1]
-    if type(start) in _NORMS:
+    kind = type(start)
+    if kind is Linear:
+        return linear_relu(input, start.weight, start.bias)
+    if kind in _NORMS:
         return start.run(input, "relu", residual)
-    pool = None if _is_relu(last) else last.kernel_size
-    activation = "relu" if _is_relu(steps[first + 1]) else None
-    op = f"conv{start.rank}d"
+    op = _OPS[kind]
+    pool = last.kernel_size if type(last) is _POOLS[kind] else None
+    activation = None if length == 2 and pool is not None else "relu"
     options = (start.stride, start.padding, start.dilation, start.groups, resolve_exact(op, start.exact), pool)
     return run_unit(op, input, start.weight, start.bias, options, activation)
 

@@ -12,6 +12,8 @@ from ..arguments import number
 from ..errors import ArgumentError, CheckpointError, ShapeError, mismatch
 from ..tensor import Tensor, copy_aligned, empty_aligned
 
+_NOTHING: Mapping[str, Any] = {}  # the state of a parameter that has none
+
 
 class Optimizer:
     """Base: holds ``param_groups`` (dicts with 'params' and options) and ``state`` (a dict for each parameter)."""
@@ -210,7 +212,7 @@ class SGD(Optimizer):
 
     def _phases(self, params: list[Tensor]) -> list[bool]:
         state = self.state
-        return [param not in state or state[param].get("momentum_buffer") is None for param in params]
+        return [state.get(param, _NOTHING).get("momentum_buffer") is None for param in params]
 
     def _update(
         self, backend: backends.Backend, group: dict[str, Any], params: list[Tensor], first: bool, arrays: list[Any],
@@ -249,7 +251,7 @@ class Adam(Optimizer):
 
     def _phases(self, params: list[Tensor]) -> list[int]:
         state = self.state
-        return [state[param].get("step", 0) if param in state else 0 for param in params]
+        return [state.get(param, _NOTHING).get("step", 0) for param in params]
 
     def _update(
         self, backend: backends.Backend, group: dict[str, Any], params: list[Tensor], phase: int, arrays: list[Any],

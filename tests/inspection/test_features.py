@@ -24,7 +24,7 @@ def test_maps_are_what_the_layers_made_one_by_one():
     for name in names:
         assert type(maps[name]) is np.ndarray
         oracle.assert_close(maps[name], expected[name], 1e-6, name)
-    assert nn.units(net) == [("c1", "relu1", "p2"), ("c3", "relu3", "p4")]
+    assert nn.units(net) == [("c1", "relu1", "p2"), ("c3", "relu3", "p4"), ("f5", "relu5")]
     np.testing.assert_array_equal(fastconv.features(net, fastconv.Tensor(x), "f6")["f6"], maps["f6"])
 
 

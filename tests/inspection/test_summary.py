@@ -239,7 +239,7 @@ def test_lists_whose_modules_run_are_not_said_to_be_idle():
 def test_units_are_marked():
     table = fastconv.summary(models.create("tutorial"), (1, 1, 28, 28))
     assert {row.name: row.unit for row in table.rows if row.unit} == {
-        "c1": 1, "relu1": 1, "p2": 1, "c3": 2, "relu3": 2, "p4": 2,
+        "c1": 1, "relu1": 1, "p2": 1, "c3": 2, "relu3": 2, "p4": 2, "f5": 3, "relu5": 3,
     }  # fmt: skip
     assert table.parameters == 317_066
     assert table.multiply_adds == 24**2 * 32 * 25 + 8**2 * 64 * 25 * 32 + 1024 * 256 + 256 * 10

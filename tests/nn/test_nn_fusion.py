@@ -47,6 +47,7 @@ NETWORKS = {
     "no pool": ((3, 2, 9, 9), lambda: [nn.Conv2d(2, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3), nn.ReLU()]),
     "no relu": ((3, 2, 9, 9), lambda: [nn.Conv2d(2, 8, 3), nn.MaxPool2d((3, 2))]),
     "unbatched": ((2, 9, 9), lambda: [nn.Conv2d(2, 8, 3), nn.ReLU(), nn.MaxPool2d(2)]),
+    "linear": ((3, 2, 7), lambda: [nn.Linear(7, 5), nn.ReLU(), nn.Linear(5, 4, bias=False), nn.ReLU()]),
     "same": ((2, 2, 9, 9), lambda: [nn.Conv2d(2, 18, 3, padding="same", groups=2), nn.ReLU(), nn.MaxPool2d(2)]),
 }
 
@@ -65,7 +66,7 @@ def test_results_are_those_of_the_layers_one_by_one(apart, name):
 
 def test_lenet(apart):
     model = models.create("tutorial")
-    assert nn.units(model) == [("c1", "relu1", "p2"), ("c3", "relu3", "p4")]
+    assert nn.units(model) == [("c1", "relu1", "p2"), ("c3", "relu3", "p4"), ("f5", "relu5")]
     x = np.random.default_rng(0).standard_normal((5, 1, 28, 28), dtype=np.float32)
     actual, expected = train_once(model, x), apart(train_once, model, x)
     oracle.assert_same_bits(actual[0], expected[0], "y")

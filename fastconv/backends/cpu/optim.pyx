@@ -73,6 +73,10 @@ cdef bint are_runs(object p, object g, object first, object second):
     return is_dense(p) and all([a is None or same_strides(p, a) for a in (g, first, second)])
 
 
+cdef inline bint is_like(cnp.ndarray a, cnp.ndarray b):
+    return cnp.PyArray_TYPE(a) == cnp.PyArray_TYPE(b) and cnp.PyArray_SAMESHAPE(a, b)
+
+
 cdef inline void* data(object array):
     return NULL if array is None else cnp.PyArray_DATA(<cnp.ndarray> array)
 
@@ -105,7 +109,7 @@ cdef object run(list params, list grads, list firsts, list seconds, const fc_ste
         for i in range(len(params)):
             p, g, first, second = params[i], grads[i], firsts[i], None if seconds is None else seconds[i]
             for state in (first, second):
-                if state is not None and (state.dtype != p.dtype or state.shape != (<object> p).shape):
+                if state is not None and not is_like(<cnp.ndarray?> state, p):
                     expected = f"a state like its parameter, {p.dtype} {(<object> p).shape}"
                     raise ShapeError(mismatch("optimiser step", expected, f"{state.dtype} {state.shape}"))
             if cnp.PyArray_SIZE(p) == 0:

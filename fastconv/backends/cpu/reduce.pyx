@@ -21,14 +21,25 @@ NOTHING.mean = NOTHING.scale = NOTHING.shift = NULL
 
 cdef cnp.ndarray sum_channels(cnp.ndarray a):
     """a (N, C, L) -> (C,)."""
-    cdef cnp.ndarray kept = in_kernel_layout(a), total = empty((a.shape[1],), a.dtype)
+    cdef cnp.ndarray kept = in_kernel_layout(a)
     cdef View x = view(kept)
-    reduce_channels(kernels(x.itemsize).sum_rows, &NOTHING, &x, NULL, <char*> cnp.PyArray_DATA(total), NULL)
+    return sum_view(&x, a.dtype, (x.size[1],))
+
+
+cdef cnp.ndarray sum_view(View* x, object dtype, tuple shape):
+    """x (N, C, L) in the kernels' layout -> (C,), as ``shape``."""
+    cdef cnp.ndarray total = empty(shape, dtype)
+    reduce_channels(kernels(x.itemsize).sum_rows, &NOTHING, x, NULL, <char*> cnp.PyArray_DATA(total), NULL)
     return total
 
 
-def bias_backward(dy):
+def bias_backward(cnp.ndarray dy):
     """dy (N, C, ...) -> db (C,)."""
+    cdef View x
+    if cnp.PyArray_NDIM(dy) == 2 and cnp.PyArray_SIZE(dy) > 0:
+        x = view(dy)
+        x.size[2] = x.stride[2] = 1
+        return sum_view(&x, dy.dtype, (x.size[1],))
     return sum_channels(dy.reshape(dy.shape[0], dy.shape[1], -1) if dy.size else dy.reshape(0, dy.shape[1], 1))
 
 
@@ -44,18 +55,23 @@ cdef cnp.ndarray sum_middle(cnp.ndarray a):
     return total
 
 
-def sum_(a, axis=None, bint keepdims=False):
+def sum_(cnp.ndarray a, axis=None, bint keepdims=False):
     """The sum over ``axis``; the order of the additions is the shape's."""
-    if axis is None and not keepdims and a.ndim and a.size and cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray> a):
-        return sum_channels(a.reshape(1, 1, a.size)).reshape(())
+    cdef View x
+    if axis is None and not keepdims and a.ndim and cnp.PyArray_SIZE(a) > 0 and cnp.PyArray_IS_C_CONTIGUOUS(a):
+        x.data, x.itemsize = <char*> cnp.PyArray_DATA(a), <int> cnp.PyArray_ITEMSIZE(a)
+        x.size[0] = x.size[1] = x.stride[2] = 1
+        x.size[2] = x.stride[0] = x.stride[1] = cnp.PyArray_SIZE(a)
+        return sum_view(&x, a.dtype, ())
+    sizes = (<object> a).shape
     every = tuple(range(a.ndim))
     wanted = every if axis is None else (axis,) if isinstance(axis, int) else axis
     axes = {every[i] for i in wanted}  # an axis that is not there is an IndexError
-    kept = tuple([1 if i in axes else size for i, size in enumerate(a.shape)])
-    shape = kept if keepdims else tuple([size for i, size in enumerate(a.shape) if i not in axes])
+    kept = tuple([1 if i in axes else size for i, size in enumerate(sizes)])
+    shape = kept if keepdims else tuple([size for i, size in enumerate(sizes) if i not in axes])
     if a.size == 0:
         return np.zeros(shape, a.dtype)
-    total = over_axes(np.ascontiguousarray(a).reshape(a.shape), axes, sum_middle).reshape(shape)
+    total = over_axes(np.ascontiguousarray(a).reshape(sizes), axes, sum_middle).reshape(shape)
     return total.copy() if np.shares_memory(total, a) else total
 
 

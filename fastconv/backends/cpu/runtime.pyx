@@ -206,7 +206,7 @@ cdef object _empty(tuple shape, int rank, object dtype, const int* slowest_first
     cdef cnp.npy_intp stride = descr.itemsize
     cdef bint nothing = False
     cdef int k, axis
-    if descr.hasobject:
+    if descr.type_num > cnp.NPY_CLONGDOUBLE and descr.hasobject:  # no number
         raise DTypeError(mismatch("empty", "dtype without objects", descr))
     for k in range(rank - 1, -1, -1):
         axis = slowest_first[k]

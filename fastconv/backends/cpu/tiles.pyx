@@ -319,14 +319,16 @@ cdef const char* gather_pixels(const Reader* reader, const char* data, const int
 cdef int set_forward_axes(Reader* reader, geometry, const int64_t* x_size, const int64_t* w_size,
                           const int64_t* w_stride, int64_t* lists) except -1:
     """The axes of a convolution's forward pass. ``lists`` has room for two numbers a kernel position of each axis."""
+    cdef tuple dilations = geometry.dilation, output = geometry.output
+    cdef tuple padding = geometry.padding, stride = geometry.stride
     cdef TileAxis* axis
     cdef int64_t k, dilation, used = 0
     cdef int i
     for i in range(3):
         axis = &reader.axis[i]
-        dilation = geometry.dilation[i]
-        axis.count, axis.dst_base, axis.dst_step = geometry.output[i], 0, 1
-        axis.src_base, axis.src_step, axis.src_size = -geometry.padding[i], geometry.stride[i], x_size[2 + i]
+        dilation = dilations[i]
+        axis.count, axis.dst_base, axis.dst_step = output[i], 0, 1
+        axis.src_base, axis.src_step, axis.src_size = -<int64_t> padding[i], stride[i], x_size[2 + i]
         axis.taps, axis.shift, axis.weight = w_size[2 + i], lists + used, lists + used + w_size[2 + i]
         for k in range(axis.taps):
             lists[used + k] = k * dilation

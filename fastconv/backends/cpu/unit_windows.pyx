@@ -11,15 +11,17 @@ from fastconv.backends.cpu.tiles cimport Reader
 
 cdef int describe(Windows* windows, geometry, pool_geometry) except -1:
     """Take over a convolution (None: each output is an input) and the max-pool over its outputs."""
+    cdef tuple kernel, stride, padding, dilation, output = pool_geometry.output, axes = pool_geometry.windows
     cdef int i
     windows.places = 1
+    if geometry is not None:
+        kernel, stride, padding, dilation = geometry.kernel, geometry.stride, geometry.padding, geometry.dilation
     for i in range(3):
         windows.kernel[i], windows.stride[i], windows.padding[i], windows.dilation[i] = 1, 1, 0, 1
         if geometry is not None:
-            windows.kernel[i], windows.stride[i] = geometry.kernel[i], geometry.stride[i]
-            windows.padding[i], windows.dilation[i] = geometry.padding[i], geometry.dilation[i]
-        windows.pool[i] = pool_geometry.windows[i].count[0]
-        windows.pooled[i] = pool_geometry.output[i]
+            windows.kernel[i], windows.stride[i] = kernel[i], stride[i]
+            windows.padding[i], windows.dilation[i] = padding[i], dilation[i]
+        windows.pool[i], windows.pooled[i] = axes[i].count[0], output[i]
         windows.places *= windows.pool[i]
     return 0
 
