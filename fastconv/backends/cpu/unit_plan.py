@@ -28,6 +28,7 @@ PRODUCTS = 2304  # of one chunk in conv_tiles.pyx: a sum that is cut there has o
 SOURCE = 1024 * 1024  # bytes that a window may read: tiles.pyx cuts the channels of what is well above
 RUN = 16  # neighbouring taps and channels of a row that are worth a list
 FEW = 4  # input channels whose weight gradient is rather masked than listed
+FEW_TILES = 4  # of a batch, whose live products cost less than Winograd's transforms of a weight gradient
 IMAGE = 256 * 1024  # elements of an input image that may lie in the workspace
 
 
@@ -45,11 +46,23 @@ def _declines(verb: str, geometry: ConvGeometry, itemsize: int) -> str | None:
     name = plan.chosen(verb, geometry, itemsize).name
     if name == "bf16" and verb != "conv_forward":  # fewer products in float32 are the better half
         return None
+    if name == "winograd" and verb == "conv_backward_weight" and _few_tiles(geometry):
+        return None
     return None if name == "tiles" else f"{name} runs the convolution"
 
 
+def _few_tiles(geometry: ConvGeometry) -> bool:
+    """Whether a weight gradient has so few products that they cost less than Winograd's transforms.
+
+    The batch counts here, as it does in the sum.
+    """
+    m = winograd_rule.form_of(geometry).m
+    return 0 < geometry.n * -(-geometry.output[1] // m) * -(-geometry.output[2] // m) <= FEW_TILES
+
+
 def _winograd_declines(verbs: Sequence[str], geometry: ConvGeometry, pool: PoolGeometry, itemsize: int) -> str | None:
-    """Why the unit cannot stay in Winograd's tiles; both gradients share a transform, so both or none."""
+    """Why the unit cannot stay in Winograd's tiles; both gradients share a transform, so both run there, but for
+    the weight gradient of few tiles."""
     if [axis.count[0] for axis in pool.windows] != [1, 2, 2]:
         return "windows other than 2 x 2"
     if geometry.groups != 1 or geometry.input[0] != 1 or geometry.kernel[0] != 1 or geometry.padding[0] != 0:
@@ -111,14 +124,23 @@ def _never(geometry: ConvGeometry, pool: PoolGeometry, itemsize: int) -> str | N
     return None
 
 
+def _winograd_weight_declines(geometry: ConvGeometry, pool: PoolGeometry, itemsize: int) -> str | None:
+    reason = _backward_declines(geometry, pool, itemsize)
+    if reason is None and _few_tiles(geometry) and _live_weight_declines(geometry, pool, itemsize) is None:
+        return f"at most {FEW_TILES} tiles"
+    return reason
+
+
 COMPOSED = Candidate("composed", _never)
 FORWARD = Candidate("winograd", partial(_winograd_declines, ("conv_forward",)))
-BACKWARD = Candidate("winograd", partial(_winograd_declines, ("conv_backward_input", "conv_backward_weight")))
+_backward_declines = partial(_winograd_declines, ("conv_backward_input", "conv_backward_weight"))
+BACKWARD = Candidate("winograd", _backward_declines)
+BACKWARD_WEIGHT = Candidate("winograd", _winograd_weight_declines)
 CANDIDATES = {
     "conv_act_pool_forward": (FORWARD, Candidate("fused", _fused_declines), COMPOSED),
     "conv_act_pool_backward, input": (BACKWARD, Candidate("live", _live_input_declines), COMPOSED),
     "conv_act_pool_backward, weight": (
-        BACKWARD,
+        BACKWARD_WEIGHT,
         Candidate("live", _live_weight_declines),
         Candidate("masked", _masked_declines),
         COMPOSED,
@@ -161,20 +183,24 @@ def conv_act_pool_backward(
     needs: Sequence[bool],
 ) -> tuple[Array | None, Array | None, Array | None]:  # fmt: skip
     dx = dw = db = dz = None
-    if choose("conv_act_pool_backward, input", geometry, pool_geometry, dy.itemsize) == "winograd":
+    way = choose("conv_act_pool_backward, input", geometry, pool_geometry, dy.itemsize)
+    weight = choose("conv_act_pool_backward, weight", geometry, pool_geometry, dy.itemsize)
+    if way == "winograd":
         form = winograd_rule.form_of(geometry).code
-        dx, dw, db = winograd_unit_backward(dy, index, x, w, geometry, needs, form)
-        return dx, dw if needs[1] else None, db if needs[2] else None
-    if needs[0]:
-        if choose("conv_act_pool_backward, input", geometry, pool_geometry, dy.itemsize) == "live":
+        if weight == "winograd":
+            dx, dw, db = winograd_unit_backward(dy, index, x, w, geometry, needs, form)
+            return dx, dw if needs[1] else None, db if needs[2] else None
+        if needs[0]:
+            dx, _, _ = winograd_unit_backward(dy, index, x, w, geometry, (True, False, False), form)
+    elif needs[0]:
+        if way == "live":
             dx = live_backward_input(dy, index, w, geometry, pool_geometry)
         else:
             dz = unpool_backward(dy, index, geometry, pool_geometry)
             dx = plan.choose("conv_backward_input", geometry, dz.itemsize)(dz, w, None, geometry)
     if needs[1] or needs[2]:
-        way = choose("conv_act_pool_backward, weight", geometry, pool_geometry, dy.itemsize)
-        if way != "composed":
-            dw, db = live_backward_weight(dy, index, x, geometry, pool_geometry, way == "masked")
+        if weight != "composed":
+            dw, db = live_backward_weight(dy, index, x, geometry, pool_geometry, weight == "masked")
         else:
             dz = unpool_backward(dy, index, geometry, pool_geometry) if dz is None else dz
             dw = plan.choose("conv_backward_weight", geometry, dz.itemsize)(dz, x, geometry) if needs[1] else None

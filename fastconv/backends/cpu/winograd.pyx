@@ -3,8 +3,9 @@
 The planes of a chunk of tiles are matrices: tiles by input channels, times transformed weights, gives tiles by output
 channels, and the micro-kernel of the direct convolution multiplies them, a panel of output channels at a time, whose
 tiles are transformed back at once. Where the transformed weights are small, a task is a chunk that stays in a
-second-level cache; where they are large, all threads share a larger chunk and a task is a panel, so that weights are
-read seldom: if one chunk is all there is, they are transformed by the task that uses them, unless they are kept.
+second-level cache; where they are large, or tiles few, all threads share a larger chunk and a task is a panel, so that
+weights are read seldom: if one chunk is all there is, they are transformed by the task that uses them, unless they are
+kept.
 Nothing about an element's sum depends on chunks and tasks, so neither do bits.
 
 An input gradient is a convolution of the gradient with the turned kernel. Where that has more tiles than the forward
@@ -33,6 +34,7 @@ from fastconv.backends.cpu.winograd_tiles cimport (
 cnp.import_array()
 
 cdef int64_t SMALL_WEIGHTS = 1024 * 1024        # bytes: up to here a thread works on chunks of its own
+cdef int64_t FEW_TILES = 16                    # whose products cost less than to share out transformed weights
 cdef int64_t SMALL_CHUNK = 416 * 1024           # bytes: these chunks stay in a second-level cache, beside the weights
 cdef int64_t LARGE_CHUNK = 3072 * 1024          # bytes a thread of chunks that all threads share
 cdef int64_t PRODUCT_BYTES = 768 * 1024         # of a panel's products for the tiles of one task
@@ -341,7 +343,7 @@ cdef int winograd_correlate(Correlation* problem, int form, bint adjoint, uint8_
     cdef Plan plan
     cdef Reader* x = &plan.x
     cdef int64_t bytes, weights = 0, tiles, bytes_of_all
-    cdef bint small
+    cdef bint small, few
     cdef char* memory
     cdef int64_t reversed_taps[10]
     cdef fc_copy2d copy
@@ -352,13 +354,16 @@ cdef int winograd_correlate(Correlation* problem, int form, bint adjoint, uint8_
     bytes = x.groups * problem.columns * x.itemsize
     if problem.packed == NULL:
         weights = weight_bytes(&plan)
-    small = adjoint or plan.blocks * panel_bytes(&plan) <= SMALL_WEIGHTS
+    tiles = plan.grid.count[0] * plan.grid.count[1] * plan.grid.count[2] * plan.grid.count[3]
+    few = weights > 0 and tiles <= FEW_TILES and plan.blocks % num_threads() == 0
+    small = adjoint or (plan.blocks * panel_bytes(&plan) <= SMALL_WEIGHTS and not few)
     plan.parts = 1
     if not small:
         choose_box(&plan.grid, &plan.source, 0, LARGE_CHUNK * min(MOST_THREADS, num_threads()))
         tiles = plan.grid.box[0] * plan.grid.box[1] * plan.grid.box[2] * plan.grid.box[3]
         bytes_of_all = product_bytes(&plan, tiles) + panel_bytes(&plan) + packing_bytes(&plan)
-        if count_chunks(&plan.grid) == 1 and plan.blocks >= 2 * num_threads() and bytes_of_all <= LARGE_CHUNK:
+        few = few or plan.blocks >= 2 * num_threads()
+        if count_chunks(&plan.grid) == 1 and few and bytes_of_all <= LARGE_CHUNK:
             weights = 0
         else:
             plan.parts = ceil_div(TASKS_PER_THREAD * num_threads(), plan.blocks)

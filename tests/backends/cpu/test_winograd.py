@@ -11,11 +11,11 @@ from oracle import relative_error
 import fastconv
 from fastconv import functional as F
 from fastconv import nn
-from fastconv.backends.cpu import plan, runtime, winograd_rule
+from fastconv.backends.cpu import plan, runtime, unit_plan, winograd_rule
 from fastconv.backends.reference import conv as reference
 from fastconv.errors import ArgumentError
 from fastconv.functional.explain import explain
-from fastconv.geometry import conv_geometry
+from fastconv.geometry import conv_geometry, pool_geometry
 
 hypothesis = pytest.importorskip("hypothesis")
 st = pytest.importorskip("hypothesis.strategies")
@@ -160,6 +160,15 @@ def test_the_rule_sees_neither_batch_nor_threads():
     for n in (0, 1, 7, 512):
         geometry = geometry_of((n, 64, 1, 28, 28), (64, 64, 1, 3, 3), padding=(0, 1, 1))
         assert winograd_rule.declines("conv_forward", geometry, 4) is None
+
+
+@pytest.mark.parametrize("n, weight", [(1, "live"), (2, "winograd"), (64, "winograd")])
+def test_few_tiles_of_a_unit_change_its_weight_gradient_alone(n, weight):
+    geometry = conv_geometry("conv2d", 2, (n, 32, 12, 12), (64, 32, 5, 5))
+    verbs = {"forward": "winograd", "backward, input": "winograd", "backward, weight": weight}
+    pool = pool_geometry("pool", 2, (n, 64, 8, 8), 2)
+    for verb, way in verbs.items():
+        assert unit_plan.choose(f"conv_act_pool_{verb}", geometry, pool, 4) == way
 
 
 @pytest.mark.parametrize(
