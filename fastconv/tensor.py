@@ -110,6 +110,17 @@ def operand(op: str, name: str, value: Any) -> tuple[backends.Backend, Array]:
     return backend, value
 
 
+def layer_operands(op: str, input: Any, weight: Any, bias: Any) -> list[Any]:
+    """Return what ``operands`` does for a layer's input, weight and optional bias, sooner."""
+    x = input.data if isinstance(input, Tensor) else input
+    w = weight.data if isinstance(weight, Tensor) else weight
+    b = bias.data if isinstance(bias, Tensor) else bias
+    backend = backends.for_numpy()
+    if x is not None and w is not None and backend.usable((x, w, b)):
+        return [backend, x, w, b]
+    return _examined(op, ("bias",), {"input": x, "weight": w, "bias": b})
+
+
 def _examined(op: str, optional: tuple[str, ...], named: dict[str, Any]) -> list[Any]:
     """``operands``, one by one: what is not usable as it is, is brought into form or refused."""
     arrays: list[Any] = [None]

@@ -14,7 +14,7 @@ from ..arguments import flag
 from ..backends.base import Array, Backend
 from ..geometry import ConvGeometry, conv_geometry, conv_transpose_geometry
 from ..precision import compute_mode
-from ..tensor import operands, record
+from ..tensor import layer_operands, operands, record
 from ._common import RANKS, batched, check_gradient, check_needs, is_frozen, lowered, named, remembered, sizes_of
 
 _conv_geometry = remembered(conv_geometry, shapes=3)
@@ -44,7 +44,7 @@ def _conv(rank: int) -> Callable:
         input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
         groups: int = 1, exact: bool | None = None,
     ) -> Any:  # fmt: skip
-        backend, x, w, b = operands(op, ("bias",), input=input, weight=weight, bias=bias)
+        backend, x, w, b = layer_operands(op, input, weight, bias)
         exact = resolve_exact(op, exact)
         x_shape, w_shape = x.shape, w.shape
         options = stride, padding, dilation, groups, exact, compute_mode()
@@ -148,7 +148,7 @@ def _conv_transpose(rank: int) -> Callable:
         input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0, output_padding: Any = 0,
         groups: int = 1, dilation: Any = 1, exact: bool | None = None,
     ) -> Any:  # fmt: skip
-        backend, x, w, b = operands(op, ("bias",), input=input, weight=weight, bias=bias)
+        backend, x, w, b = layer_operands(op, input, weight, bias)
         geometry = _conv_transpose_geometry(
             op, rank, batched(x.shape, rank), w.shape, _shape(b), stride, padding, output_padding, groups, dilation,
             resolve_exact(op, exact), compute_mode(),

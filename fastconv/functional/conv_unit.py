@@ -14,7 +14,7 @@ from ..backends.base import Array, Backend
 from ..errors import ArgumentError, ShapeError, mismatch
 from ..geometry import ConvGeometry, PoolGeometry, conv_geometry, pool_geometry
 from ..precision import compute_mode
-from ..tensor import operands, record
+from ..tensor import layer_operands, operands, record
 from ._common import batched, check_gradient, check_needs, is_frozen, lowered, remembered
 from .conv import resolve_exact
 
@@ -82,7 +82,7 @@ def conv_unit(
 
 def run_unit(op: str, input: Any, weight: Any, bias: Any, options: tuple, activation: str | None) -> Any:
     """``conv_unit`` under another name in messages; options: stride, padding, dilation, groups, exact and pool."""
-    backend, x, w, b = operands(op, ("bias",), input=input, weight=weight, bias=bias)
+    backend, x, w, b = layer_operands(op, input, weight, bias)
     x_shape, w_shape = x.shape, w.shape
     shapes = x_shape, w_shape, None if b is None else b.shape
     conv, pooling, y_shape = _unit_geometries(op, len(w_shape) - 2, *shapes, *options, compute_mode())

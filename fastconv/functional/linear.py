@@ -8,7 +8,7 @@ from typing import Any
 from ..backends.base import Array, Backend
 from ..geometry import check_linear
 from ..precision import compute_mode
-from ..tensor import operands, record
+from ..tensor import layer_operands, operands, record
 from ._common import check_gradient, check_needs, is_frozen
 
 
@@ -36,7 +36,7 @@ def linear_relu(input: Any, weight: Any, bias: Any = None) -> Any:
 
 
 def _linear(input: Any, weight: Any, bias: Any, relu: bool) -> Any:
-    backend, x, w, b = operands("linear", ("bias",), input=input, weight=weight, bias=bias)
+    backend, x, w, b = layer_operands("linear", input, weight, bias)
     x_shape, w_shape = x.shape, w.shape
     check_linear("linear", x_shape, w_shape, None if b is None else b.shape)
     x = _rows(backend, x)

@@ -71,7 +71,7 @@ def _labels(backend: Backend, op: str, input_shape: Sequence[int], target: Any, 
     if labels.shape != expected:
         raise ShapeError(mismatch(op, f"target {expected} for input {tuple(input_shape)}", f"shape {labels.shape}"))
     n = labels.shape[0] if labels.ndim else 1
-    if labels.dtype == np.uint64:
+    if labels.dtype.kind == "u" and labels.dtype.itemsize == 8:
         labels = np.minimum(labels, np.uint64(2**63 - 1))  # which no class has, while some above it wrap to any
     rows = np.array(labels, np.int64, order="C").reshape(n, labels.size // n if n else prod(expected[1:]))
     if not backends.for_numpy().all_within(rows, 0, channels):  # here, where a device need not be waited for

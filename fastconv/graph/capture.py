@@ -43,10 +43,9 @@ def trace(model: Callable, *inputs: Any, dynamic: bool = True) -> Graph:
     >>> from fastconv import nn
     >>> print(trace(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), np.zeros((1, 1, 4), np.float32)))
     Sequential(%input float32 (N, 1, 4)):
-      %0 = reshape(a=%input, shape=(N, 4)) -> float32 (N, 4)                                              # 0
-      %1 = linear_forward(x=%0, w=1.weight, b=1.bias, frozen=True, compute='float32') -> float32 (N, 2)   # 1
-      %2 = reshape(a=%1, shape=(N, 2)) -> float32 (N, 2)                                                  # 1
-      return %2
+      %0 = reshape(a=%input, shape=(N, 4)) -> float32 (N, 4)                                             # 0
+      %1 = linear_forward(x=%0, w=1.weight, b=1.bias, frozen=True, compute='float32') -> float32 (N, 2)  # 1
+      return %1
     """
     if not inputs:
         raise ArgumentError(mismatch("trace", "at least one input", "none"))

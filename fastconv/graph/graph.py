@@ -206,7 +206,7 @@ class Graph:
         >>> from fastconv import nn, trace
         >>> x = np.zeros((1, 8), np.float32)
         >>> [(node.verb, seconds > 0) for node, seconds in trace(nn.Linear(8, 2), x).profile(x)]
-        [('linear_forward', True), ('reshape', True)]
+        [('linear_forward', True)]
         """
         from .program import profile
 
