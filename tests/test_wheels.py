@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import io
+import subprocess
 import sys
+import tarfile
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -42,6 +45,24 @@ def loaded(name: str) -> ModuleType:
 )  # fmt: skip
 def test_what_a_wheel_needs(system, found, wanted):
     assert loaded(".ci/wheel.py").problem(system, found) == wanted
+
+
+@needs_tree
+def test_an_sdist_is_the_same_whenever_and_by_whomever_it_is_built(tmp_path):
+    built = []
+    for number, (names, clock, mode) in enumerate(((("a", "b"), 1.7e9, 0o600), (("b", "a"), 1.8e9, 0o644))):
+        sdist = tmp_path / f"{number}.tar.gz"
+        with tarfile.open(sdist, "w:gz") as file:
+            for name in names:
+                member = tarfile.TarInfo(f"x-1/{name}")
+                member.size, member.mtime, member.mode, member.uname = len(name), clock, mode, f"user {number}"
+                file.addfile(member, io.BytesIO(name.encode()))
+        loaded(".ci/wheel.py").dated(sdist, 1_600_000_000)
+        built.append(sdist.read_bytes())
+    assert built[0] == built[1]
+    with tarfile.open(sdist) as file:
+        found = {member.name: (file.extractfile(member).read(), member.mtime, member.mode) for member in file}
+    assert found == {f"x-1/{name}": (name.encode(), 1_600_000_000, 0o644) for name in ("a", "b")}
 
 
 @needs_tree
@@ -87,6 +108,28 @@ def test_kernels_are_compiled_for_every_architecture():
     assert all(kernel_cache.unpacked(content)[1][:4] == b"\x7fELF" for content in files.values())
     launched, _ = prebuild.KERNELS[number]
     assert name == kernel_cache.digest(kernel_cache.identity(launched.name, launched.key), launched.types)
+
+
+@needs_tree
+@needs_numba
+def test_machine_code_is_the_same_whatever_was_compiled_before():
+    """A build spreads kernels over processes as it comes."""
+    program = f"""
+import sys
+sys.path.insert(0, {str(TREE / ".ci")!r})
+import prebuild
+prebuild.KERNELS.extend(prebuild.record(["tutorial"]).kernels.items())
+names = [launched.name for launched, _ in prebuild.KERNELS]
+for factory in sys.argv[1:]:
+    name, files = prebuild.build(names.index(factory))
+    print(factory, name, *(prebuild.kernel_cache.unpacked(content) for content in files.values()))
+"""
+    factories, said = ["product.product", "loss.nll", "reduce.reduction"], []
+    for order in (factories, factories[::-1]):
+        run = subprocess.run([sys.executable, "-c", program, *order], capture_output=True, text=True, check=True)
+        said.append(sorted(run.stdout.splitlines()))
+    assert len(said[0]) == 3
+    assert said[0] == said[1]
 
 
 @needs_tree

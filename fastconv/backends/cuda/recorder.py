@@ -177,9 +177,24 @@ def machine_code(
     recorded: Launch, kernel: Callable, capability: tuple[int, int], architectures: Sequence[str]
 ) -> tuple[str, list[bytes]]:
     """Compile a kernel for a compute capability; return its entry's name, and machine code for each architecture."""
-    ptx = _ptx(recorded, kernel, capability)
-    entry = re.search(r"\.entry\s+([\w$]+)", ptx)[1]
+    entry = "kernel"
+    ptx = _renamed(_ptx(recorded, kernel, capability), entry)
     return entry, [_assembled(recorded.name, ptx, architecture)[0] for architecture in architectures]
+
+
+def _renamed(ptx: str, entry: str) -> str:
+    """Give a kernel and its shared memory other names, and take out what no instruction uses: numba's names count the
+    functions that a process has compiled, while machine code shall be the same whatever was compiled before.
+
+    >>> _renamed(".common .global NumbaEnv_f_v7;\\n.shared _cudapy_smem_9[4];\\n.entry f_v7(.param f_v7_param_0)", "k")
+    '.shared k_memory0[4];\\n.entry k(.param k_param_0)'
+    """
+    ptx = re.sub(r"^\.common \.global .*NumbaEnv.*\n", "", ptx, flags=re.MULTILINE)
+    names = {re.search(r"\.entry\s+([\w$]+)", ptx)[1]: entry}
+    for i, name in enumerate(dict.fromkeys(re.findall(r"\b_cudapy_\w+", ptx))):
+        names[name] = f"{entry}_memory{i}"
+    known = "|".join(map(re.escape, names))
+    return re.sub(rf"\b({known})(?=\b|_)", lambda match: names[match[1]], ptx)
 
 
 def _ptx(recorded: Launch, kernel: Callable, capability: tuple[int, int]) -> str:
