@@ -8,22 +8,20 @@ float32 with TF32 off on both sides; --compute tf32 or bf16 lets both sides' con
 replayed from a graph, against PyTorch's eager one and its graph in channels-last. Each result is verified against
 PyTorch's before it is timed; sides take turns, the best of the rounds counts. Prints geometric means of the ratio
 (above 1: faster than PyTorch), and of the share of the bandwidth of a copy where memory is the limit; all figures go to
-bench/results/gpu.json, a line for each case to gpu.md, after each group.
+bench/results/gpu.json, a line for each case to gpu.md, after each case.
 
 It wants a GPU, numba-cuda, PyTorch and this source, and no network; where the tree is not built the installed package
-is measured. ``--minutes`` are shared out: a third to the tests, the rest to groups, each of which takes its layers in
-a shuffled order until its time is up. A case that fails is noted; after one that leaves the device unusable the groups
-that are left run in a new process. ``--torch cpu`` under NUMBA_ENABLE_CUDASIM=1 tries the script itself, with little
-``--work``.
+is measured. First the kernels of convolutions and of LeNet are compiled on all processors. ``--minutes`` are shared
+out: of what that leaves a third to the tests, the rest to groups, each of which takes its layers in a shuffled order
+until its time is up. Each group is measured by a process of its own (gpu_measure.py). One that is silent for
+``--patience`` seconds is killed, one may die or leave the device unusable: that is noted, and a new one goes on with
+the next layer. ``--torch cpu`` under NUMBA_ENABLE_CUDASIM=1 tries the script itself, with little ``--work``.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -33,15 +31,13 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
-import torch
-
 import fastconv
+from fastconv import config
 
-from . import TREE, gpu_cases, machine
-from .gpu_cases import BOUNDS, Bench, Case
+from . import TREE, machine
+from .gpu_watch import Work, run_for, watched
 
 SHARES = {"lenet": 1, "conv": 6, "pool": 2, "norm": 1, "elements": 1, "optimiser": 1}  # of the time; in this order
-GROUPS = {name: getattr(gpu_cases, name) for name in SHARES}
 
 
 # ----------------------------------------------------------------------------------------------------- tests
@@ -63,91 +59,14 @@ def tests(sanitizer: bool, seconds: float, folder: Path) -> dict[str, Any]:
         runs["compute-sanitizer"] = ["compute-sanitizer", "--error-exitcode", "9", *pytest, small]
     found = {}
     for name, command in runs.items():
-        code, said = _run_for(command, seconds / len(runs))
+        code, said = run_for(command, seconds / len(runs))
         (folder / f"gpu_{name}.txt").write_text(said, encoding="utf-8")
         found[name] = {"code": code, "end": said.splitlines()[-12:]}
         print(f"{name}: exit code {code}", *found[name]["end"][-3:], sep="\n  ", flush=True)
     return found
 
 
-def _run_for(command: list[str], seconds: float) -> tuple[int | str, str]:
-    """Run a command; return its exit code, or that it was stopped, and what it said. It is interrupted as by a user,
-    so that pytest sums up."""
-    try:
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=TREE, start_new_session=True
-        )
-    except OSError as error:
-        return "not started", str(error)
-    try:
-        return _code(process, seconds)
-    except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)
-    try:
-        return f"stopped after {seconds:.0f} s", _code(process, 20)[1]
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # a session of its own: its workers with it
-        return f"killed after {seconds + 20:.0f} s", process.communicate()[0]
-
-
-def _code(process: subprocess.Popen, seconds: float) -> tuple[int, str]:
-    said, _ = process.communicate(timeout=seconds)
-    return process.returncode, said
-
-
-# -------------------------------------------------------------------------------------------------- measuring
-
-
-def measured(bench: Bench, case: Case, least: float, rounds: int) -> dict[str, Any]:
-    """Verify a case, then time both sides in turn."""
-    entry = {"group": case.group, "name": case.name, "amount": case.amount}
-    try:
-        entry["error"] = bench.error(case.ours(), case.theirs())
-        if not entry["error"] <= bench.bound:
-            return {**entry, "wrong": f"wrong by {entry['error']:.3g}"}
-        times: dict[str, list[float]] = {"ours": [], "theirs": []}
-        for _ in range(rounds):
-            for side in times:
-                times[side].append(bench.seconds(getattr(case, side), least))
-    except Exception as error:  # one case shall not cost the others
-        return {**entry, "wrong": told(error)}
-    best = {side: min(samples) for side, samples in times.items()}
-    return {**entry, **times, "ratio": best["theirs"] / best["ours"], "rate": case.amount / best["ours"],
-            "bytes_bound": case.bytes_bound}  # fmt: skip
-
-
-def group_measured(bench: Bench, name: str, least: float, rounds: int, until: float) -> tuple[list[dict], str | None]:
-    """Return a group's entries, and why it ended before its last case: the time, an error, or nothing."""
-    entries = []
-    try:
-        for cases in GROUPS[name](bench):
-            try:
-                for case in cases():
-                    entries.append(measured(bench, case, least, rounds))
-                    if time.monotonic() > until:
-                        return entries, "time is up"
-            except Exception as error:  # while arrays are made
-                entries.append({"group": name, "name": "arrays", "amount": 0, "wrong": told(error)})
-            if any("wrong" in entry for entry in entries):
-                bench.wait()  # fails where the device is unusable
-    except Exception as error:
-        return entries, told(error)
-    return entries, None
-
-
-def told(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
-
-
-def usable(bench: Bench) -> bool:
-    """Whether the device still answers."""
-    try:
-        bench.wait()
-        bench.pair(1)
-        bench.wait()
-    except Exception:  # whatever it is, nothing can be measured any more
-        return False
-    return True
+# -------------------------------------------------------------------------------------------------- reporting
 
 
 def summary(name: str, own: list[dict[str, Any]], copied: float, ended: str | None) -> Iterator[str]:
@@ -167,7 +86,7 @@ def summary(name: str, own: list[dict[str, Any]], copied: float, ended: str | No
 
 def lines(device: str, entries: list[dict[str, Any]]) -> Iterator[str]:
     """Yield a table of all cases."""
-    yield f"On {device}, best of the rounds; above 1: faster than PyTorch."
+    yield f"On {device or 'an unknown device'}, best of the rounds; above 1: faster than PyTorch."
     yield ""
     yield "| group | case | ours, us | PyTorch, us | ratio |"
     yield "|---|---|--:|--:|--:|"
@@ -191,75 +110,85 @@ def writable(folder: Path) -> Path:
         return other
 
 
-def ready(where: str, work: float, compute: str) -> Bench:
-    """Return the bench after it has compiled and run one kernel; else say what is missing, and end."""
-    try:
-        bench = Bench(where, work, compute)
-        theirs, ours = bench.pair(9)
-        error = bench.error(bench.backend.scale(ours, 2.0), theirs * 2.0)
-    except Exception as error:  # of the driver, the compiler, PyTorch
-        sys.exit(f"bench.gpu: expected a GPU that compiles and runs a kernel, got {told(error)}")
-    if not error <= bench.bound:
-        sys.exit(f"bench.gpu: expected a GPU that doubles nine numbers, got a relative error of {error:.3g}")
-    return bench
+# -------------------------------------------------------------------------------------------------- measuring
+
+
+class Results:
+    """What is known so far; on disk after each step, as a whole or as it was before."""
+
+    def __init__(self, folder: Path, compute: str) -> None:
+        self.folder, self.name = folder, "gpu" if compute == "float32" else f"gpu_{compute}"
+        self.known: dict[str, Any] = {
+            "device": None, "copy": None, "kernels": None, "tests": None, "ended": {}, "cases": []
+        }  # fmt: skip
+
+    def save(self) -> Path:
+        table = "\n".join(lines(self.known["device"], self.known["cases"])) + "\n"
+        machine.write(self.folder / f"{self.name}.md", table)
+        return machine.save(self.name, self.known, self.folder)
+
+    def of(self, group: str) -> list[dict[str, Any]]:
+        return [entry for entry in self.known["cases"] if entry["group"] == group]
+
+
+def measure(work: Work, patience: float, end: float, results: Results) -> None:
+    """Measure a group, and save each case as it comes."""
+    known = results.known
+    for kind, value in watched(work, patience, end):
+        if kind == "device":
+            known |= {key: value[key] for key in value if known[key] is None}  # of the first process
+        elif kind == "entry":
+            known["cases"].append(value)
+        elif kind == "unfit" and not known["cases"]:
+            sys.exit(f"bench.gpu: {value}")
+        else:
+            known["ended"][work.group] = value
+        results.save()
 
 
 def main() -> None:
     began = time.monotonic()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of {', '.join(GROUPS)}; default: all")
+    parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of {', '.join(SHARES)}; default: all")
     parser.add_argument("--no-tests", action="store_true", help="only measure")
     parser.add_argument("--compute-sanitizer", action="store_true", help="run some tests under it too")
     parser.add_argument(
         "--work", type=float, default=2e10, help="FLOPs of a convolution; others have 1/100 as many elements"
     )
-    parser.add_argument("--compute", default="float32", choices=BOUNDS, help="what both sides' convolutions multiply")
+    parser.add_argument(
+        "--compute", default="float32", choices=("float32", "tf32", "bf16"), help="what convolutions multiply"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--least", type=float, default=0.01, help="seconds of a sample")
     parser.add_argument("--minutes", type=float, default=9.0, help="for all of it, tests included")
+    parser.add_argument("--patience", type=float, default=60.0, help="seconds without a result")
     parser.add_argument("--torch", default="cuda", choices=("cuda", "cpu"), help="where PyTorch works")
-    parser.add_argument("--resume", action="store_true", help="add to the results that are there")
     machine.add_results_option(parser)
     options = parser.parse_args()
-    if unknown := [name for name in options.groups if name not in GROUPS]:
-        parser.error(f"GROUP: expected one of {', '.join(GROUPS)}, got {', '.join(unknown)}")
-    end = began + 60 * options.minutes - 10  # to write results in
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = options.compute == "tf32"
-    torch.backends.cudnn.benchmark = True
-    if machine.describe()["isa"] is None:  # not compiled here: what is on the host runs by NumPy
-        os.environ.setdefault("FASTCONV_BACKEND", "reference")
-    bench, folder = ready(options.torch, options.work, options.compute), writable(options.results)
-    name = "gpu" if options.compute == "float32" else f"gpu_{options.compute}"
-    device = torch.cuda.get_device_name() if options.torch == "cuda" else "numba's simulator"
-    result: dict[str, Any] = {"device": device, "copy": None, "tests": None, "ended": {}, "cases": []}
-    if options.resume:
-        kept = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-        result |= {key: kept[key] for key in result}
+    if unknown := [name for name in options.groups if name not in SHARES]:
+        parser.error(f"GROUP: expected one of {', '.join(SHARES)}, got {', '.join(unknown)}")
+    if find_spec("torch") is None:
+        sys.exit("bench.gpu: expected PyTorch to compare with, got no such package")
+    end = began + 60 * options.minutes - 15  # to kill what hangs, and to write results in
+    results = Results(writable(options.results), options.compute)
+    if not config.cuda_simulated():
+        ahead = [sys.executable, "-m", "bench.gpu_kernels", "--work", str(options.work), "--compute", options.compute]
+        code, said = run_for(ahead, (end - time.monotonic()) / 5)
+        results.known["kernels"] = {"code": code, "end": said.splitlines()[-3:]}
+        print(*said.splitlines()[-3:], f"kernels: exit code {code}", sep="\n", flush=True)
     if not options.no_tests:
-        result["tests"] = tests(options.compute_sanitizer, (end - time.monotonic()) / 3, folder)
-        machine.save(name, result, folder)
-    values = bench.pair(max(1, int(options.work / 100)))[0]
-    copied = 8 * values.numel() / min(bench.seconds(values.clone, options.least) for _ in range(options.rounds))
-    result["copy"], left = copied, [group for group in GROUPS if group in (options.groups or GROUPS)]
-    del values
-    while left:
-        group, *rest = left
-        share = SHARES[group] / sum(SHARES[each] for each in left)
+        seconds = (end - time.monotonic()) / 3
+        results.known["tests"] = tests(options.compute_sanitizer, seconds, results.folder)
+        results.save()
+    left = [group for group in SHARES if group in (options.groups or SHARES)]
+    for i, group in enumerate(left):
+        share = SHARES[group] / sum(SHARES[each] for each in left[i:])
         until = time.monotonic() + share * (end - time.monotonic())
-        own, ended = group_measured(bench, group, options.least, options.rounds, until)
-        result["cases"] += own
-        result["ended"][group] = ended
-        print(*summary(group, own, copied, ended), sep="\n", flush=True)
-        path = machine.save(name, result, folder)
-        path.with_suffix(".md").write_text("\n".join(lines(device, result["cases"])) + "\n", encoding="utf-8")
-        if rest and not usable(bench):
-            print("the device is unusable: a new process goes on", flush=True)
-            again = ["--no-tests", "--resume", "--results", str(folder), "--work", str(options.work), "--rounds",
-                     str(options.rounds), "--least", str(options.least), "--compute", options.compute,
-                     "--minutes", str(max(0.5, (end - time.monotonic()) / 60))]  # fmt: skip
-            os.execv(sys.executable, [sys.executable, "-m", "bench.gpu", *again, *rest])
-        left = rest
-    print(path)
+        work = Work(group, 0, until, options.torch, options.work, options.compute, options.least, options.rounds)
+        measure(work, options.patience, end, results)
+        known = results.known
+        print(*summary(group, results.of(group), known["copy"], known["ended"][group]), sep="\n", flush=True)
+    print(results.save())
 
 
 if __name__ == "__main__":

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from math import prod
-from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
 import torch
 
 import fastconv
-from fastconv import backends, nn, optim
-from fastconv.geometry import conv_geometry, pool_geometry
+from fastconv import backends, optim
+from fastconv.geometry import pool_geometry
 
-SHAPES = Path(__file__).parent / "shapes"
+from . import gpu_layers
+
 BOUNDS = {"float32": 1e-4, "tf32": 2e-3, "bf16": 2e-2}  # relative norm error
 
 
@@ -48,7 +47,7 @@ class Bench:
     def layers(self, file: str) -> Iterator[dict[str, Any]]:
         """Yield what a file of bench/shapes lists, shuffled, so that a part of it is a sample of it; small where the
         script itself is tried, and only a few."""
-        found = json.loads((SHAPES / file).read_text(encoding="utf-8"))
+        found = gpu_layers.listed(file)
         for layer in Random(0).sample(found, len(found)) if self.where == "cuda" else found[::40]:
             self.empty_caches()
             if self.where != "cuda":
@@ -107,17 +106,11 @@ def _conv_gradient(which: int, dy: Any, x: Any, w: Any, *options: Any) -> torch.
 
 @for_each(lambda bench: bench.layers("conv.json"))
 def conv(bench: Bench, layer: dict[str, Any]) -> Iterator[Case]:
-    b = bench.backend
-    rank, (ic, oc), groups = len(layer["input"]), layer["channels"], layer["groups"]
-    options = {name: layer[name] for name in ("stride", "padding", "groups")}
-    ours = {**options, "compute": bench.compute}
-    w_shape = oc, ic // groups, *layer["kernel"]
-    one = conv_geometry("conv", rank, (1, ic, *layer["input"]), w_shape, **ours)
-    if one.flops > 8 * bench.work:
+    b, rank, (ic, oc), groups = bench.backend, len(layer["input"]), layer["channels"], layer["groups"]
+    if (g := gpu_layers.convolution(layer, bench.work, bench.compute)) is None:
         return
-    n = max(1, round(bench.work / one.flops))
-    g = conv_geometry("conv", rank, (n, ic, *layer["input"]), w_shape, **ours)
-    (x, our_x), (w, our_w) = bench.pair(n, ic, *layer["input"]), bench.pair(*w_shape)
+    options, n = {name: layer[name] for name in ("stride", "padding", "groups")}, g.n
+    (x, our_x), (w, our_w) = bench.pair(n, ic, *layer["input"]), bench.pair(oc, ic // groups, *layer["kernel"])
     dy, our_dy = bench.pair(n, oc, *g.output[3 - rank :])
     our_x, our_w = our_x.reshape(g.input_shape), our_w.reshape(g.weight_shape)
     our_dy, name = our_dy.reshape(g.output_shape), f"{layer['net']} {layer['layer']}"
@@ -213,7 +206,7 @@ def elements(bench: Bench, layer: tuple[str, tuple[int, ...]]) -> Iterator[Case]
 
 
 def _parameters(bench: Bench) -> Iterator[dict[str, Any]]:
-    for entry in json.loads((SHAPES / "elementwise.json").read_text()):
+    for entry in gpu_layers.listed("elementwise.json"):
         if entry.get("parameters"):
             yield entry
 
@@ -239,41 +232,20 @@ def optimiser(bench: Bench, entry: dict[str, Any]) -> Iterator[Case]:
         )  # fmt: skip
 
 
-@for_each(lambda bench: (64, 512, 4096) if bench.where == "cuda" else (1,))
+@for_each(lambda bench: gpu_layers.LENET_BATCHES if bench.where == "cuda" else (1,))
 def lenet(bench: Bench, batch: int) -> Iterator[Case]:
-    maps, units, edge = (32, 256, 28) if bench.where == "cuda" else (2, 4, 16)
-    flat = 2 * maps * ((edge - 4) // 2 - 4) // 2 * (((edge - 4) // 2 - 4) // 2)
-    layers = (("Conv2d", 1, maps, 5), ("ReLU",), ("MaxPool2d", 2), ("Conv2d", maps, 2 * maps, 5), ("ReLU",),
-              ("MaxPool2d", 2), ("Flatten",), ("Linear", flat, units), ("ReLU",), ("Linear", units, 10))  # fmt: skip
+    sizes = gpu_layers.LENET if bench.where == "cuda" else gpu_layers.SMALL_LENET
+    layers, edge = gpu_layers.lenet_layers(*sizes), sizes[2]
     x, our_x = bench.pair(batch, 1, edge, edge)
     labels = torch.randint(0, 10, (batch,), device=bench.where, generator=bench.generator)
     theirs = torch.nn.Sequential(*(getattr(torch.nn, kind)(*rest) for kind, *rest in layers)).to(bench.where)
-    ours = nn.Sequential(*(getattr(nn, kind)(*rest) for kind, *rest in layers))
+    ours = gpu_layers.lenet(*sizes)
     ours.load_state_dict({key: value.cpu().numpy() for key, value in theirs.state_dict().items()})
     ours.to("cuda")
-    name, us = f"training step, batch {batch}", _replayed(bench, ours, our_x, labels.cpu().numpy())
+    name, us = f"training step, batch {batch}", gpu_layers.replayed(bench.backend, ours, our_x, labels.cpu().numpy())
     yield Case("lenet", f"{name}, eager", batch, False, us, _their_step(theirs, x, labels))
     if bench.where == "cuda":
         yield Case("lenet", f"{name}, graph", batch, False, us, _their_graph(theirs, x, labels))
-
-
-def _replayed(bench: Bench, model: Any, x: Any, labels: Any) -> Callable[[], Any]:
-    """Return our step as the trainer makes it: labels from the host, the rest replayed."""
-    stepper, rows = optim.SGD(model.parameters(), lr=0.0), labels.reshape(-1, 1)
-
-    def step() -> Any:
-        loss = fastconv.functional.cross_entropy(model(fastconv.Tensor(x)), labels)
-        stepper.zero_grad()
-        loss.backward()
-        stepper.step()
-        return loss.data
-
-    for _ in range(2):  # kernels are compiled, tables made
-        step()
-    graph = bench.backend.captured(step, [rows])
-    if graph is None:
-        raise RuntimeError("the training step of LeNet was not captured")
-    return lambda: graph([rows], [], stepper.step)
 
 
 def _their_step(model: Any, x: torch.Tensor, labels: torch.Tensor) -> Callable[[], Any]:

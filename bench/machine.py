@@ -40,10 +40,17 @@ def describe() -> dict[str, Any]:
 
 def save(name: str, result: dict[str, Any], folder: Path = RESULTS) -> Path:
     """Write ``result`` and the machine to NAME.json and return the path."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
-    path.write_text(json.dumps({"machine": describe(), **result}, indent=1) + "\n", encoding="utf-8")
+    write(path, json.dumps({"machine": describe(), **result}, indent=1) + "\n")
     return path
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file as a whole or not at all, for scripts that may be stopped at any time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
 
 
 def add_results_option(parser: argparse.ArgumentParser) -> None:
