@@ -92,6 +92,7 @@ def test_only_wheels_are_for_gpus(monkeypatch, variable, command, tag):
         assert {"numba-cuda", "cuda-toolkit", "safetensors"} <= {
             name.partition("[")[0].partition(">")[0].partition("=")[0] for name in options["setup_requires"]
         }
+        assert any(name.startswith("cuda-toolkit[nvcc]") for name in options["setup_requires"])  # ptxas
 
 
 @needs_tree
