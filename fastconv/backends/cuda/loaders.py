@@ -3,7 +3,8 @@
 An operand is seen as ``(r, k)``: r its rows (of a) or columns (of b), k the depth that is summed over. Threads lie
 *along the depth* where neighbours in memory are neighbours in k, else *along r*. ``hoist`` works out once what a thread
 needs of its rows, ``fetch`` reads a slice of the depth into registers, and ``put`` writes these to shared memory, as
-``[k, r]``. What lies beyond the depth is 0, and so is padding; rows beyond the last repeat it and are not stored.
+``[k, r]``, or as words of several k (operands.py). What lies beyond the depth is 0, and so is padding; rows beyond the
+last repeat it and are not stored.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import launch
+from .operands import Words
 from .problem import Tile
 from .scalars import I, U, W, memory, quotient
 
@@ -38,10 +40,19 @@ class Loader(NamedTuple):
     state: int
 
 
-def loader(kind: tuple, extent: int, tile: Tile, dtype: type) -> Loader:
-    """Return the loader of ``kind``, a name and its options, for ``extent`` rows of a tile."""
+class Extent(NamedTuple):
+    """What a loader brings: so many rows of a tile, as words of numbers of a dtype."""
+
+    rows: int
+    tile: Tile
+    dtype: type
+    words: Words
+
+
+def loader(kind: tuple, extent: Extent) -> Loader:
+    """Return the loader of ``kind``, a name and its options."""
     name, *options = kind
-    return _LOADERS[name](extent, tile, dtype, *options)
+    return _LOADERS[name](extent, *options)
 
 
 # ---------------------------------------------------------------------------------- which thread loads what
@@ -62,27 +73,46 @@ def _lanes(along: int, across: int, tile: Tile, width: int) -> _Lanes:
     return _Lanes(lanes, step, -(-across // step), across % step == 0)
 
 
-def _along_depth(extent: int, tile: Tile, dtype: type, width: int) -> tuple[_Lanes, Callable, Callable]:
-    """Return how threads lie, ``slot`` and ``put``: ``width`` neighbours in k go to as many rows of shared memory."""
-    lanes, step, passes, exact = layout = _lanes(tile.depth, extent, tile, width)
-    pitch, store = extent + tile.pad, memory(dtype, 1).store
+class _Way(NamedTuple):
+    """How threads lie, the numbers that one reads side by side in k, its ``slot`` and ``put``."""
+
+    lanes: _Lanes
+    span: int
+    slot: Callable
+    put: Callable
+
+
+def _along_depth(extent: Extent, width: int) -> _Way:
+    """``width`` neighbours in k, or those of a word, go to as many rows of shared memory as they make words."""
+    rows, tile, _, (kept, each, pack) = extent
+    span, apart = max(width, each), each - 1
+    lanes, step, passes, exact = layout = _lanes(tile.depth, rows, tile, span)
+    pitch, store = rows + tile.pad, memory(kept, 1).store
 
     def slot(t):
-        return U(U(t % U(lanes)) * U(width * pitch) + t // U(lanes))
+        return U(U(t % U(lanes)) * U(span // each * pitch) + t // U(lanes))
 
     def put(shared, place, t, held):
         for j in range(passes):
-            if exact or U(t // U(lanes) + U(j * step)) < U(extent):
-                for i in range(width):
-                    store(shared, place, U(i * pitch + j * step), held[j * width + i])
+            if exact or U(t // U(lanes) + U(j * step)) < U(rows):
+                for i in range(0, span, each):
+                    value = pack(held[j * span + i], held[j * span + i + apart])
+                    store(shared, place, U(i // each * pitch + j * step), value)
 
-    return layout, launch.inline(slot), launch.inline(put)
+    return _Way(layout, span, launch.inline(slot), launch.inline(put))
 
 
-def _along_rows(extent: int, tile: Tile, dtype: type, width: int) -> tuple[_Lanes, Callable, Callable]:
-    """Return how threads lie, ``slot`` and ``put``: ``width`` neighbours in r stay together."""
-    lanes, step, passes, exact = layout = _lanes(extent, tile.depth, tile, width)
-    pitch, depth, store = extent + tile.pad, tile.depth, memory(dtype, width).store
+def _along_rows(extent: Extent, width: int) -> _Way:
+    """``width`` neighbours in r stay together; a thread reads the numbers of a word one after the other."""
+    rows, tile, _, (kept, each, pack) = extent
+    depth, apart, span = tile.depth // each, (each - 1) * width, each * width
+    lanes, step, passes, exact = layout = _lanes(rows, depth, tile, width)
+    pitch, store = rows + tile.pad, memory(kept, width).store
+
+    def word(held, at):
+        return pack(held[at], held[at + apart])
+
+    word = launch.inline(word)
 
     def slot(t):
         return U(U(t // U(lanes)) * U(pitch) + U(t % U(lanes)) * U(width))
@@ -90,15 +120,16 @@ def _along_rows(extent: int, tile: Tile, dtype: type, width: int) -> tuple[_Lane
     def put(shared, place, t, held):
         for j in range(passes):
             if exact or U(t // U(lanes) + U(j * step)) < U(depth):
-                at = U(j * step * pitch)
+                at, to = j * span, U(j * step * pitch)
                 if width == 4:
-                    store(shared, place, at, (held[4 * j], held[4 * j + 1], held[4 * j + 2], held[4 * j + 3]))
+                    values = word(held, at), word(held, at + 1), word(held, at + 2), word(held, at + 3)
+                    store(shared, place, to, values)
                 elif width == 2:
-                    store(shared, place, at, (held[2 * j], held[2 * j + 1]))
+                    store(shared, place, to, (word(held, at), word(held, at + 1)))
                 else:
-                    store(shared, place, at, held[j])
+                    store(shared, place, to, word(held, at))
 
-    return layout, launch.inline(slot), launch.inline(put)
+    return _Way(layout, each, launch.inline(slot), launch.inline(put))
 
 
 def _reader(dtype: type, width: int) -> Callable:
@@ -119,9 +150,10 @@ def _reader(dtype: type, width: int) -> Callable:
 # ---------------------------------------------------------------------------------------------- matrices
 
 
-def _rows(extent: int, tile: Tile, dtype: type, width: int, images: bool) -> Loader:
+def _rows(extent: Extent, width: int, images: bool) -> Loader:
     """``array[r * stride + k]``; where k counts pixels of all images, ``array[image(k) + r * stride + pixel(k)]``."""
-    (lanes, step, passes, exact), slot, put = _along_depth(extent, tile, dtype, width)
+    (lanes, step, passes, exact), span, slot, put = _along_depth(extent, width)
+    rows, dtype = extent.rows, extent.dtype
     read, quotient_of = _reader(dtype, width), launch.inline(quotient)
     origin, unit = memory(dtype, 1).origin, memory(dtype, 1).unit
 
@@ -131,23 +163,25 @@ def _rows(extent: int, tile: Tile, dtype: type, width: int, images: bool) -> Loa
             origins[j] = origin(array, W(base + W(row) * W(stride)))
 
     def fetch(array, stride, image, table, p, start, end, t, origins, state, held):
-        k = U(start + U(t % U(lanes)) * U(width))
-        if images:
-            n = quotient_of(k, p.image_magic, p.image_shift)
-            before, place = W(W(n) * W(image)) * W(unit), U(k - U(n * p.image_size))
-        else:
-            before, place = W(0), k
-        for j in range(passes):
-            there = (k < end) & (exact or U(t // U(lanes) + U(j * step)) < U(extent))
-            read(array, W(origins[j] + before), place, there, held, j * width)
+        for i in range(0, span, width):
+            k = U(start + U(U(t % U(lanes)) * U(span) + U(i)))
+            if images:
+                n = quotient_of(k, p.image_magic, p.image_shift)
+                before, place = W(W(n) * W(image)) * W(unit), U(k - U(n * p.image_size))
+            else:
+                before, place = W(0), k
+            for j in range(passes):
+                there = (k < end) & (exact or U(t // U(lanes) + U(j * step)) < U(rows))
+                read(array, W(origins[j] + before), place, there, held, j * span + i)
 
-    return Loader(launch.inline(hoist), launch.inline(fetch), slot, put, passes * width, passes, 1)
+    return Loader(launch.inline(hoist), launch.inline(fetch), slot, put, passes * span, passes, 1)
 
 
-def _columns(extent: int, tile: Tile, dtype: type, width: int, images: bool) -> Loader:
+def _columns(extent: Extent, width: int, images: bool) -> Loader:
     """``array[k * stride + r]``; where r counts pixels of all images, ``array[image(r) + k * stride + pixel(r)]``."""
-    (lanes, step, passes, exact), slot, put = _along_rows(extent, tile, dtype, width)
-    read, quotient_of, depth = _reader(dtype, width), launch.inline(quotient), tile.depth
+    (lanes, step, passes, exact), each, slot, put = _along_rows(extent, width)
+    dtype, depth = extent.dtype, extent.tile.depth
+    read, quotient_of = _reader(dtype, width), launch.inline(quotient)
     origin, unit = memory(dtype, 1).origin, memory(dtype, 1).unit
 
     def hoist(array, base, stride, image, table, p, first, count, t, origins, state):
@@ -157,12 +191,14 @@ def _columns(extent: int, tile: Tile, dtype: type, width: int, images: bool) -> 
 
     def fetch(array, stride, image, table, p, start, end, t, origins, state, held):
         for j in range(passes):
-            slice_ = U(t // U(lanes) + U(j * step))
-            k = U(start + slice_)
-            there = (k < end) & (exact or slice_ < U(depth))
-            read(array, W(origins[0] + W(k) * W(stride) * W(unit)), U(0), there, held, j * width)
+            for i in range(each):
+                slice_ = U(U(t // U(lanes) + U(j * step)) * U(each) + U(i))
+                k = U(start + slice_)
+                there = (k < end) & (exact or slice_ < U(depth))
+                at = W(origins[0] + W(k) * W(stride) * W(unit))
+                read(array, at, U(0), there, held, (j * each + i) * width)
 
-    return Loader(launch.inline(hoist), launch.inline(fetch), slot, put, passes * width, 1, 1)
+    return Loader(launch.inline(hoist), launch.inline(fetch), slot, put, passes * each * width, 1, 1)
 
 
 # ----------------------------------------------------------------------------------- windows of a convolution
@@ -204,10 +240,11 @@ def pixel_place() -> Callable:
     return launch.inline(place)
 
 
-def _pixels(extent: int, tile: Tile, dtype: type, axes: int) -> Loader:
+def _pixels(extent: Extent, axes: int) -> Loader:
     """r counts pixels, k taps: the windows of a convolution. The table is padded to whole slices of the depth."""
-    (lanes, step, passes, exact), slot, put = _along_rows(extent, tile, dtype, 1)
-    read, inside, place, depth = _reader(dtype, 1), window_test(axes), pixel_place(), tile.depth
+    (lanes, step, passes, exact), each, slot, put = _along_rows(extent, 1)
+    dtype, depth = extent.dtype, extent.tile.depth
+    read, inside, place = _reader(dtype, 1), window_test(axes), pixel_place()
     tap, origin, settle = memory(np.int32, 4).load, memory(dtype, 1).origin, memory(dtype, 1).settle
 
     def hoist(array, base, stride, image, table, p, first, count, t, origins, state):
@@ -216,22 +253,25 @@ def _pixels(extent: int, tile: Tile, dtype: type, axes: int) -> Loader:
         state[0], state[1], state[2], state[3] = settle(at), settle(z), settle(y), settle(x)
 
     def fetch(array, stride, image, table, p, start, end, t, origins, state, held):
-        first = U(start + U(t // U(lanes)))
+        first = U(start + U(U(t // U(lanes)) * U(each)))
         for j in range(passes):
-            if exact or U(t // U(lanes) + U(j * step)) < U(depth):
-                offset, dz, dy, dx = tap(table, U(first * U(4)), U(4 * j * step))
-                if axes == 0:
-                    there = U(first + U(j * step)) < end
-                else:
-                    there = inside(p, I(state[1] + dz), I(state[2] + dy), I(state[3] + dx))
-                read(array, origins[0], U(I(state[0] + offset)), there, held, j)
+            if exact or U(U(t // U(lanes) + U(j * step)) * U(each)) < U(depth):
+                for i in range(each):
+                    ahead = j * step * each + i
+                    offset, dz, dy, dx = tap(table, U(first * U(4)), U(4 * ahead))
+                    if axes == 0:
+                        there = U(first + U(ahead)) < end
+                    else:
+                        there = inside(p, I(state[1] + dz), I(state[2] + dy), I(state[3] + dx))
+                    read(array, origins[0], U(I(state[0] + offset)), there, held, j * each + i)
 
-    return Loader(launch.inline(hoist), launch.inline(fetch), slot, put, passes, 1, 4)
+    return Loader(launch.inline(hoist), launch.inline(fetch), slot, put, passes * each, 1, 4)
 
 
-def _taps(extent: int, tile: Tile, dtype: type, axes: int) -> Loader:
+def _taps(extent: Extent, axes: int) -> Loader:
     """r counts taps, k pixels: the same windows, turned."""
-    (lanes, step, passes, exact), slot, put = _along_depth(extent, tile, dtype, 1)
+    (lanes, step, passes, exact), span, slot, put = _along_depth(extent, 1)
+    rows, dtype = extent.rows, extent.dtype
     read, inside, place = _reader(dtype, 1), window_test(axes), pixel_place()
     origin, settle, tap = memory(dtype, 1).origin, memory(dtype, 1).settle, memory(np.int32, 4).load
     unit = memory(dtype, 1).unit
@@ -247,19 +287,20 @@ def _taps(extent: int, tile: Tile, dtype: type, axes: int) -> Loader:
                 state[3 * j], state[3 * j + 1], state[3 * j + 2] = settle(offset), settle(dy), settle(dx)
 
     def fetch(array, stride, image, table, p, start, end, t, origins, state, held):
-        k = U(start + U(t % U(lanes)))
-        n, at, z, y, x = place(p, k)
-        first = W(origins[0] + W(n) * W(image) * W(unit))
-        for j in range(passes):
-            if axes == 3:  # registers are few: the taps are read again
-                offset, dz, dy, dx = tap(table, U(state[0]), U(4 * j * step))
-            else:
-                offset, dz, dy, dx = state[3 * j], I(0), state[3 * j + 1], state[3 * j + 2]
-            there = inside(p, I(z + dz), I(y + dy), I(x + dx))
-            there = there & (k < end) & (exact or U(t // U(lanes) + U(j * step)) < U(extent))
-            read(array, first, U(I(at + offset)), there, held, j)
+        for i in range(span):
+            k = U(start + U(U(t % U(lanes)) * U(span) + U(i)))
+            n, at, z, y, x = place(p, k)
+            first = W(origins[0] + W(n) * W(image) * W(unit))
+            for j in range(passes):
+                if axes == 3:  # registers are few: the taps are read again
+                    offset, dz, dy, dx = tap(table, U(state[0]), U(4 * j * step))
+                else:
+                    offset, dz, dy, dx = state[3 * j], I(0), state[3 * j + 1], state[3 * j + 2]
+                there = inside(p, I(z + dz), I(y + dy), I(x + dx))
+                there = there & (k < end) & (exact or U(t // U(lanes) + U(j * step)) < U(rows))
+                read(array, first, U(I(at + offset)), there, held, j * span + i)
 
-    return Loader(launch.inline(hoist), launch.inline(fetch), slot, put, passes, 1, 3 * passes)
+    return Loader(launch.inline(hoist), launch.inline(fetch), slot, put, passes * span, 1, 3 * passes)
 
 
 _LOADERS = {"rows": _rows, "columns": _columns, "pixels": _pixels, "taps": _taps}

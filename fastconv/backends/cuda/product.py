@@ -17,7 +17,8 @@ import numpy as np
 from . import launch
 from .array import DeviceArray
 from .layouts import Layout, layout
-from .loaders import loader
+from .loaders import Extent, loader
+from .operands import words
 from .problem import Problem, Tile
 from .scalars import U, W, memory, quotient
 
@@ -125,12 +126,14 @@ def _store(form: Form, where: Layout) -> Callable:
 def product(form: Form) -> Callable:
     """Return the kernel ``(a, b, bias, c, table, problem)``; grid: tiles (rows side by side), groups, parts."""
     tile, dtype = form.tile, np.dtype(form.dtype).type
-    hoist_a, fetch_a, slot_a, put_a, held_a, origins_a, state_a = loader(form.a, tile.rows, tile, dtype)
-    hoist_b, fetch_b, slot_b, put_b, held_b, origins_b, state_b = loader(form.b, tile.columns, tile, dtype)
+    kept = words(dtype, form.compute, form.cores)
+    of_a, of_b = (Extent(size, tile, dtype, kept) for size in (tile.rows, tile.columns))
+    hoist_a, fetch_a, slot_a, put_a, held_a, origins_a, state_a = loader(form.a, of_a)
+    hoist_b, fetch_b, slot_b, put_b, held_b, origins_b, state_b = loader(form.b, of_b)
     rows, columns, depth, thread_rows, thread_columns, pad = tile
     pitch_a, pitch_b = rows + pad, columns + pad
-    size_a, size_b = depth * pitch_a, depth * pitch_b
-    both_a, both_b = 2 * size_a, 2 * size_b
+    size_a, size_b = depth // kept.each * pitch_a, depth // kept.each * pitch_b
+    both_a, both_b, element = 2 * size_a, 2 * size_b, kept.dtype
     alignment = None if launch.machine().simulated else 16
     whole, zero = np.int32, dtype(0)
     quotient_of, settle = launch.inline(quotient), memory(dtype, 1).settle
@@ -146,8 +149,8 @@ def product(form: Form) -> Callable:
     corner = launch.inline(corner)
 
     def kernel(a, b, bias, c, table, p):
-        slices_a = cuda.shared.array(both_a, dtype, alignment)
-        slices_b = cuda.shared.array(both_b, dtype, alignment)
+        slices_a = cuda.shared.array(both_a, element, alignment)
+        slices_b = cuda.shared.array(both_b, element, alignment)
         held_of_a = cuda.local.array(held_a, dtype)
         held_of_b = cuda.local.array(held_b, dtype)
         from_a = cuda.local.array(origins_a, W)

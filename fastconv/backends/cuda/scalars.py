@@ -100,7 +100,8 @@ def _compiled(dtype: str, lanes: int) -> Memory:
 
     word, wide, scalar = ir.IntType(32), ir.IntType(64), getattr(types, dtype)
     size = np.dtype(dtype).itemsize
-    register, suffix = {"float32": ("f", "f32"), "float64": ("d", "f64"), "int32": ("r", "s32")}[dtype]
+    kinds = {"float32": ("f", "f32"), "float64": ("d", "f64"), "int32": ("r", "s32"), "uint32": ("r", "u32")}
+    register, suffix = kinds[dtype]
     together = scalar if lanes == 1 else types.UniTuple(scalar, lanes)
 
     def element(context: Any, builder: Any, kind: Any, array: Any, *indices: Any) -> Any:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastconv.backends.cuda import launch, layouts, scalars, tiles
-from fastconv.backends.cuda.problem import Tile
+from fastconv.backends.cuda import launch, layouts, loaders, operands, scalars, tiles, windows
+from fastconv.backends.cuda.problem import Tile, problem
+from fastconv.geometry import conv_geometry
 
 LANES = [tile for entries in tiles._TILES.values() for tile, _ in entries] + [tile for tile, _ in tiles._SIMULATED]
 FRAGMENTS = [(compute, tile) for compute, entries in tiles._CORES.items() for tile, _ in entries]
@@ -26,7 +27,8 @@ class Device:
 def plain_python(monkeypatch):
     monkeypatch.setattr(launch, "machine", Device)
     monkeypatch.setattr(launch, "inline", lambda function: function)
-    monkeypatch.setattr(layouts, "memory", scalars._simulated)
+    for module in (layouts, loaders):
+        monkeypatch.setattr(module, "memory", scalars._simulated)
 
 
 def covered(layout: layouts.Layout, tile: Tile) -> np.ndarray:
@@ -48,7 +50,6 @@ def test_lanes_have_each_element_of_a_tile_once(tile):
 @pytest.mark.parametrize("compute, tile", FRAGMENTS, ids=str)
 def test_fragments_have_each_element_of_a_tile_once(monkeypatch, compute, tile):
     monkeypatch.setattr(layouts, "_multiply_add", lambda pairs: None)
-    monkeypatch.setattr(layouts, "_pack", lambda pairs: None)
     assert (covered(layouts.layout(np.float32, tile, compute, True), tile) == 1).all()
 
 
@@ -65,17 +66,27 @@ def b_place(pairs: bool, lane: int, register: int, half: int) -> tuple[int, int]
     return (2 * in_group + half + 8 * register, group) if pairs else (in_group + 4 * register, group)
 
 
+def as_words(slices: np.ndarray, each: int) -> np.ndarray:
+    """Slices (k, r) as flat words, of which one holds so many neighbours in k, the first one first."""
+    depth, pitch = slices.shape
+    words = np.empty((depth // each, pitch), object)
+    for k, r in np.ndindex(words.shape):
+        words[k, r] = tuple(slices[k * each : (k + 1) * each, r])
+    return words.reshape(-1)
+
+
 @pytest.mark.parametrize("compute, tile", FRAGMENTS, ids=str)
 def test_fragments_are_those_of_the_ptx_isa(monkeypatch, compute, tile):
     """Each lane's registers are put together to the matrices of an instruction; its product must be the lane's sums."""
     pairs, calls = compute == "bf16", []
-    monkeypatch.setattr(layouts, "_pack", lambda _: lambda low, high: (low, high))
     monkeypatch.setattr(layouts, "_multiply_add", lambda _: lambda *registers: calls.append(registers) or (0, 0, 0, 0))
     layout = layouts.layout(np.float32, tile, compute, True)
     rng = np.random.default_rng(0)
     a = rng.integers(-9, 9, (tile.depth, tile.rows + tile.pad)).astype(np.float32)
     b = rng.integers(-9, 9, (tile.depth, tile.columns + tile.pad)).astype(np.float32)
-    terms, halves = layout.terms, 2 if pairs else 1
+    halves = 2 if pairs else 1
+    terms = halves * layout.terms
+    words_a, words_b = (as_words(slices, halves) for slices in (a, b))
     for warp in {0, 1, tile.threads // 32 - 1}:
         recorded = []
         for lane in range(32):
@@ -83,7 +94,7 @@ def test_fragments_are_those_of_the_ptx_isa(monkeypatch, compute, tile):
             at_a, at_b = layout.start(np.uint32(32 * warp + lane))
             left, right = np.empty(tile.thread_rows, object), np.empty(tile.thread_columns, object)
             sums = np.zeros((tile.thread_rows, tile.thread_columns))
-            layout.multiply(a.reshape(-1), b.reshape(-1), at_a, at_b, left, right, sums)
+            layout.multiply(words_a, words_b, at_a, at_b, left, right, sums)
             recorded.append(list(calls))
         for number in range(tile.thread_rows * tile.thread_columns // 4):
             i, j = 2 * (number // (tile.thread_columns // 2)), 2 * (number % (tile.thread_columns // 2))
@@ -108,5 +119,56 @@ def test_numbers_are_rounded_to_bfloat16_as_in_the_reference():
 
     values = np.random.default_rng(1).standard_normal(200).astype(np.float32)
     values = np.concatenate([values, np.float32([0, -0.0, np.inf, -np.inf, np.nan, 1 + 2**-8, 1 + 3 * 2**-8])])
-    rounded = np.array([layouts._to_bfloat16(value) for value in values], np.float32)
+    rounded = np.array([operands.to_bfloat16(value) for value in values], np.float32)
     np.testing.assert_array_equal(rounded, operand(values, "bf16"))
+
+
+GEOMETRY = conv_geometry("conv2d", 2, (2, 5, 6, 7), (4, 5, 3, 3), padding=1)
+KINDS = [
+    ("rows", 4, False), ("rows", 1, False), ("rows", 4, True), ("rows", 1, True),
+    ("columns", 4, False), ("columns", 1, False), ("columns", 4, True), ("columns", 1, True),
+    ("pixels", 2), ("pixels", 0), ("taps", 2), ("taps", 3),
+]  # fmt: skip
+
+
+def brought(kind: tuple, extent: loaders.Extent, start: int, end: int) -> np.ndarray:
+    """A slice of the depth as all threads of a block leave it in shared memory: elements by rows."""
+    tile, each, axes = extent.tile, extent.words.each, windows.forward_axes(GEOMETRY)
+    array = np.random.default_rng(0).standard_normal(1 << 15).astype(np.float32)
+    table = loaders.tap_table(*windows.taps(axes, 5), 256).reshape(-1)
+    image = {"image": 40} if kind[0] in ("rows", "columns") else {}
+    p = problem(**windows.numbers(axes) | image)
+    load = loaders.loader(kind, extent)
+    shared = np.full(tile.depth // each * (extent.rows + tile.pad), None, object)
+    stride, between, count = np.uint32(48), np.uint32(5 * 42), np.uint32(76)
+    for t in map(np.uint32, range(tile.threads)):
+        held, origins = np.zeros(load.held, np.float32), np.zeros(load.origins, np.uint64)
+        state, first = np.zeros(load.state, np.int32), np.uint32(4)
+        load.hoist(array, np.uint64(0), stride, between, table, p, first, count, t, origins, state)
+        load.fetch(array, stride, between, table, p, np.uint32(start), np.uint32(end), t, origins, state, held)
+        load.put(shared, load.slot(t), t, held)
+    return shared.reshape(tile.depth // each, -1)[:, : extent.rows]
+
+
+@pytest.mark.parametrize("tile", [tile for compute, tile in FRAGMENTS if compute == "bf16"], ids=str)
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_a_word_of_bfloat16_has_two_neighbours_of_the_depth(kind, tile):
+    """Against the same loader without words, which products in the simulator try. An odd end cuts a word in two."""
+    one = operands.Words(np.float32, 1, lambda low, high: low)
+    pairs = operands.Words(np.uint32, 2, lambda low, high: (low, high))
+    with np.errstate(over="ignore"):
+        for rows in {tile.rows, tile.columns}:
+            numbers = brought(kind, loaders.Extent(rows, tile, np.float32, one), 16, 27)
+            words = brought(kind, loaders.Extent(rows, tile, np.float32, pairs), 16, 27)
+            assert not any(value is None for value in words.reshape(-1))
+            assert any(high for _, high in words.reshape(-1))
+            for k, r in np.ndindex(words.shape):
+                assert words[k, r] == (numbers[2 * k, r], numbers[2 * k + 1, r])
+
+
+@pytest.mark.parametrize("tile", [tile for _, tile in FRAGMENTS], ids=str)
+def test_fragments_are_read_from_32_banks(tile):
+    """The lanes of a warp that read one register of an operand: four elements of the depth by eight rows."""
+    for extent in (tile.rows, tile.columns):
+        pitch = extent + tile.pad
+        assert len({(k * pitch + row) % 32 for k in range(4) for row in range(8)}) == 32

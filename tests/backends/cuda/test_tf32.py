@@ -12,7 +12,7 @@ from layouts import normal
 import fastconv
 from fastconv import backends, explain
 from fastconv import functional as F
-from fastconv.backends.cuda import launch, layouts, plan, tiles
+from fastconv.backends.cuda import launch, operands, plan, tiles
 from fastconv.geometry import conv_geometry
 
 VERBS = ("conv_forward", "conv_backward_input", "conv_backward_weight")
@@ -32,9 +32,9 @@ def test_numbers_are_rounded_to_tf32():
     values = np.concatenate(
         [normal("tf32", 200, "float32"), np.float32([0, -0.0, 1 + 2**-11, -1 - 2**-11, 2 - 2**-23])]
     )
-    found = np.array([layouts._to_tf32(value) for value in values])
+    found = np.array([operands.to_tf32(value) for value in values])
     np.testing.assert_array_equal(found, rounded(values))
-    infinite = [layouts._to_tf32(np.float32(value)) for value in (np.inf, -np.inf, np.nan)]
+    infinite = [operands.to_tf32(np.float32(value)) for value in (np.inf, -np.inf, np.nan)]
     np.testing.assert_array_equal(infinite, [np.inf, -np.inf, np.nan])
 
 

@@ -1,0 +1,128 @@
+"""What slices of a product hold of its operands: numbers as they are, or rounded, or the words of tensor cores.
+
+Numbers are rounded on their way to shared memory, once a block: to bfloat16, ties to even, of which a word holds two
+neighbours in k; or to TF32, ties away from zero. Where there are no such cores bfloat16 is rounded in software and kept
+as float32; in the simulator TF32 too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import launch
+from .scalars import U
+
+
+class Words(NamedTuple):
+    """``each`` neighbours in k are one element of ``dtype``: ``pack(low, high)``, where one is given twice."""
+
+    dtype: type
+    each: int
+    pack: Callable
+
+
+def words(dtype: type, compute: str, cores: bool) -> Words:
+    """Return what operands become; ``cores``: on tensor cores."""
+    if cores:
+        pairs = compute == "bf16"
+        return Words(np.uint32, 2 if pairs else 1, _packed(pairs))
+    return Words(dtype, 1, _rounded(compute))
+
+
+@cache
+def _rounded(compute: str) -> Callable:
+    """Return the function that rounds a float32 as the compute mode wants."""
+    if compute == "float32":
+        return launch.inline(_itself)
+    if launch.machine().simulated:
+        return {"bf16": _as_bfloat16, "tf32": _as_tf32}[compute]
+    bits, number = _bits()
+
+    def rounded(low, high):
+        word = bits(low)
+        even = U(U(word + U(0x7FFF)) + U(U(word >> U(16)) & U(1)))
+        return low if low != low else number(U(even & U(0xFFFF0000)))
+
+    return launch.inline(rounded)
+
+
+def _itself(low: Any, high: Any) -> Any:
+    return low
+
+
+def _as_bfloat16(low: Any, high: Any) -> Any:
+    return to_bfloat16(low)
+
+
+def _as_tf32(low: Any, high: Any) -> Any:
+    return to_tf32(low)
+
+
+def to_bfloat16(x: Any) -> Any:
+    """To nearest, ties to even; for the simulator."""
+    word = int(np.float32(x).view(np.uint32))
+    even = (word + 0x7FFF + (word >> 16 & 1)) & 0xFFFF0000
+    return x if x != x else np.uint32(even).view(np.float32)
+
+
+def to_tf32(x: Any) -> Any:
+    """To nearest, ties away from zero, as the instruction does; for the simulator."""
+    word = int(np.float32(x).view(np.uint32))
+    return x if x != x or np.isinf(x) else np.uint32((word + 0x1000) & 0xFFFFE000).view(np.float32)
+
+
+def line(text: str, result: Any, constraints: str, effects: bool = False) -> Callable:
+    """Return what generates the code of an intrinsic that is one line of PTX; ``result`` is a type of numba's."""
+    from llvmlite import ir
+    from numba.core import types
+    from numba.cuda import cgutils
+
+    count = result.count if isinstance(result, types.UniTuple) else 0
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        kinds = [context.get_data_type(kind) for kind in signature.args]
+        one = context.get_data_type(result.dtype if count else result)
+        gives = ir.LiteralStructType([one] * count) if count else one
+        found = builder.asm(ir.FunctionType(gives, kinds), text, constraints, list(values), effects)
+        return cgutils.pack_array(builder, [builder.extract_value(found, i) for i in range(count)]) if count else found
+
+    return codegen
+
+
+@cache
+def _packed(pairs: bool) -> Callable:
+    """Two float32 as a word of bfloat16, the first one low; or the first as TF32."""
+    from numba.core.types import float32, uint32
+    from numba.extending import intrinsic
+
+    text = "cvt.rn.bf16x2.f32 $0, $2, $1;" if pairs else "cvt.rna.tf32.f32 $0, $1;"
+    codegen = line(text, uint32, "=r,f,f")
+
+    @intrinsic
+    def pack(typingctx, low, high):
+        return uint32(float32, float32), codegen
+
+    return pack
+
+
+@cache
+def _bits() -> tuple[Callable, Callable]:
+    """A float32 as a word, and a word as a float32."""
+    from numba.core.types import float32, uint32
+    from numba.extending import intrinsic
+
+    to_word, to_number = line("mov.b32 $0, $1;", uint32, "=r,f"), line("mov.b32 $0, $1;", float32, "=f,r")
+
+    @intrinsic
+    def bits(typingctx, x):
+        return uint32(float32), to_word
+
+    @intrinsic
+    def number(typingctx, word):
+        return float32(uint32), to_number
+
+    return bits, number
