@@ -1,0 +1,132 @@
+"""What the tiles of the CUDA products can reach at most on an H100 or H200, by counting; nothing is run or compiled.
+
+    python -m bench.cuda_limits
+
+A block multiplies a slice of the depth. That takes a multiprocessor so many cycles of arithmetic, and so many of its
+shared memory, which moves 32 words a cycle; what takes longer is the limit. Left out is what would make it less:
+waiting at barriers, addresses, memory outside. Counted are forward convolutions whose rows are read 16 bytes at a time
+and whose pixels one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from fastconv.backends.cuda import layouts, tiles
+from fastconv.backends.cuda.problem import Tile
+
+from . import gpu_layers
+
+# Multiplications and additions a cycle of a multiprocessor, from the data sheet of the H100 SXM: dense FLOP/s over
+# 132 multiprocessors, 1.83 GHz (tensor cores) or 1.98 GHz, and 2.
+PEAK = {"float32": 128, "float64": 64, "tf32": 1024, "bf16": 2048}
+OF_MMA_SYNC = 0.63  # of the tensor cores' peak: Luo et al., Benchmarking and dissecting the Hopper GPU (2024)
+BANKS = 32
+
+
+class Cycles(NamedTuple):
+    """What a slice takes of a multiprocessor: arithmetic at its peak and as it is issued, shared memory."""
+
+    peak: float
+    arithmetic: float
+    reads: float
+    writes: float
+
+    @property
+    def share(self) -> float:
+        """Of the peak of arithmetic, at most."""
+        return self.peak / max(self.arithmetic, self.reads + self.writes)
+
+    @property
+    def limit(self) -> str:
+        return "shared memory" if self.reads + self.writes > self.arithmetic else "arithmetic"
+
+
+def conflicts(addresses: list[int]) -> int:
+    """Return the cycles in which a warp's lanes read or write a word each.
+
+    >>> conflicts(list(range(32))), conflicts([0] * 32), conflicts([32 * i for i in range(32)])
+    (1, 1, 32)
+    """
+    banks: dict[int, set[int]] = {}
+    for address in addresses:
+        banks.setdefault(address % BANKS, set()).add(address)
+    return max(map(len, banks.values()))
+
+
+def writes(tile: Tile, each: int, words: int) -> float:
+    """Return the cycles in which a slice is written: rows along the depth, pixels side by side. A number has ``words``
+    words, or a word ``each`` numbers."""
+    lanes, step = tile.depth // 4, (4 // each) * (tile.rows + tile.pad)
+    stored = [t % lanes * step + t // lanes for t in range(32)]
+    rows, columns = (size * tile.depth / each * words / BANKS for size in (tile.rows, tile.columns))
+    return rows * conflicts(stored) + columns
+
+
+def cycles(compute: str, tile: Tile) -> Cycles:
+    """Return what a slice of a tile takes.
+
+    >>> cycles("float32", Tile(128, 128, 8, 8, 8)).arithmetic
+    1024.0
+    """
+    peak = tile.rows * tile.columns * tile.depth / PEAK[compute]
+    warps = tile.threads / 32
+    if compute in tiles._CORES:
+        each = 2 if compute == "bf16" else 1
+        steps = tile.depth / each / layouts._WORDS
+        reads = steps * warps * (2 * tile.thread_rows + tile.thread_columns)  # registers of a warp: a word of each lane
+        return Cycles(peak, peak / OF_MMA_SYNC, reads, writes(tile, each, 1))
+    vector = min(4 if compute == "float32" else 2, tile.thread_rows, tile.thread_columns)
+    reads = tile.depth * warps * (tile.thread_rows + tile.thread_columns) / vector  # 128 bytes or less that differ
+    return Cycles(peak, peak, reads, writes(tile, 1, 1 if compute == "float32" else 2))
+
+
+def warpgroups(compute: str, columns: int = 128) -> Cycles:
+    """Return what a slice of 128 rows would take by wgmma, which is not there: two instructions of 64 rows a step, each
+    reading both operands from shared memory."""
+    number, depth, rows = (2 if compute == "bf16" else 4), 16, 128
+    peak = rows * columns * depth / PEAK[compute]
+    reads = 2 * (64 + columns) * depth * number / (4 * BANKS)
+    return Cycles(peak, peak, reads, (rows + columns) * depth * number / (4 * BANKS))
+
+
+def lines() -> Iterator[str]:
+    yield "| compute | tile | arithmetic | as issued | shared reads | writes | of the peak, at most | limit |"
+    yield "|---|---|--:|--:|--:|--:|--:|---|"
+    listed = {"float32": tiles._TILES[4], "float64": tiles._TILES[8], **tiles._CORES}
+    rows = [(compute, f"{t.rows} x {t.columns} x {t.depth}", cycles(compute, t)) for compute in listed
+            for t, _ in listed[compute]]  # fmt: skip
+    rows += [
+        (compute, f"wgmma, 128 x {columns} x 16: not there", warpgroups(compute, columns))
+        for compute in tiles._CORES for columns in (128, 256)
+    ]  # fmt: skip
+    for compute, name, c in rows:
+        yield (
+            f"| {compute} | {name} | {c.peak:.0f} | {c.arithmetic:.0f} | {c.reads:.0f} | {c.writes:.0f} "
+            f"| {100 * c.share:.0f} % | {c.limit} |"
+        )
+
+
+def winograd() -> tuple[int, int]:
+    """Return how many layers of shapes/conv.json another library may run by Winograd's algorithm: 3 x 3 (x 3) without
+    stride, at least 16 channels a group; and how many there are."""
+    layers = gpu_layers.listed("conv.json")
+    found = [
+        layer for layer in layers
+        if set(layer["kernel"]) == {3} and set(layer["stride"]) == {1}
+        and min(layer["channels"]) // layer["groups"] >= 16 and len(layer["kernel"]) > 1
+    ]  # fmt: skip
+    return len(found), len(layers)
+
+
+def main() -> None:
+    print("\n".join(lines()))
+    some, every = winograd()
+    print(
+        f"\n{some} of {every} layers are 3 x 3 without stride: Winograd's algorithm multiplies 2.25 times less there."
+    )
+
+
+if __name__ == "__main__":
+    main()
