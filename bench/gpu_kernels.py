@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.backends.cuda import driver, kernel_cache, launch, recorder
+from fastconv.backends.cuda import kernel_cache, launch, recorder
 from fastconv.backends.cuda.backend import CudaBackend
+from fastconv.errors import DeviceError
 
 from . import gpu_layers
 
@@ -59,7 +60,8 @@ def build(number: int, capability: tuple[int, int]) -> bool:
 
 
 def device() -> tuple[tuple[int, int], int]:
-    """Return the compute capability and the multiprocessors; to be called in a process that is not forked later."""
+    """Return the compute capability and the multiprocessors, in a process apart: one that has asked the driver must not
+    be forked."""
     here = launch.machine()
     return here.capability, here.processors
 
@@ -69,11 +71,13 @@ def main() -> None:
     parser.add_argument("--work", type=float, default=2e10)
     parser.add_argument("--compute", default="float32", choices=("float32", "tf32", "bf16"))
     options = parser.parse_args()
-    driver.require()
     if recorder.ptxas() is None:
         sys.exit("bench.gpu_kernels: expected ptxas (nvidia-cuda-nvcc), got none: kernels are compiled as they come")
     with ProcessPoolExecutor(1, get_context("spawn")) as apart:
-        capability, processors = apart.submit(device).result()
+        try:
+            capability, processors = apart.submit(device).result()
+        except DeviceError as error:
+            sys.exit(f"bench.gpu_kernels: {error}")
     machine = recorder.Recorder()
     machine.capability, machine.processors = capability, processors
     layers = gpu_layers.listed("conv.json")

@@ -105,7 +105,9 @@ def watched(work: Work, patience: float, end: float) -> Iterator[tuple[str, Any]
                     late = time.monotonic() >= end
                     why = "killed: time was up" if late else f"killed: silent for {patience:.0f} s"
                 elif kind == "gone":
-                    why = f"the process ended with code {process.wait(10)}"
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(10)
+                    why = f"the process ended with code {process.poll()}"
                 else:  # "broken"
                     why = value
                     break
