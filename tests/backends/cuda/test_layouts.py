@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -172,3 +175,33 @@ def test_fragments_are_read_from_32_banks(tile):
     for extent in (tile.rows, tile.columns):
         pitch = extent + tile.pad
         assert len({(k * pitch + row) % 32 for k in range(4) for row in range(8)}) == 32
+
+
+@pytest.mark.parametrize("compute, tile", FRAGMENTS, ids=str)
+def test_the_limits_of_the_guide_count_what_kernels_read_and_write(monkeypatch, compute, tile):
+    tree = Path(__file__).parents[3]
+    if not (tree / "bench" / "cuda_limits.py").is_file():
+        pytest.skip("the source tree is not here")
+    monkeypatch.syspath_prepend(str(tree))
+    limits = importlib.import_module("bench.cuda_limits")
+    each, read = 2 if compute == "bf16" else 1, []
+    counted = scalars._simulated(np.uint32, 1)._replace(load=lambda *_: read.append(1) or 0)
+    monkeypatch.setattr(layouts, "memory", lambda *_: counted)
+    monkeypatch.setattr(layouts, "_multiply_add", lambda _: lambda *registers: (0, 0, 0, 0))
+    layout = layouts.layout(np.float32, tile, compute, True)
+    left, right = np.empty(tile.thread_rows, object), np.empty(tile.thread_columns, object)
+    sums = np.zeros((tile.thread_rows, tile.thread_columns))
+    layout.multiply(None, None, np.uint32(0), np.uint32(0), left, right, sums)
+    slices = tile.depth // each // layout.terms
+    assert limits.cycles(compute, tile).reads == len(read) * slices * tile.threads / 32
+    words = operands.Words(np.uint32, each, lambda low, high: low)
+    written = 0
+    for rows, kind in ((tile.rows, ("rows", 4, False)), (tile.columns, ("pixels", 2))):
+        load, stores = loaders.loader(kind, loaders.Extent(rows, tile, np.float32, words)), []
+        for t in range(tile.threads):
+            shared = {}
+            load.put(shared, load.slot(np.uint32(t)), np.uint32(t), np.zeros(load.held, np.float32))
+            stores.append(list(shared))
+        for warp in range(0, tile.threads, 32):
+            written += sum(map(limits.conflicts, zip(*stores[warp : warp + 32], strict=True)))
+    assert limits.cycles(compute, tile).writes == written
