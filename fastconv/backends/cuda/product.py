@@ -79,23 +79,38 @@ def finisher(form: Any) -> Callable:
     return launch.inline(finish)
 
 
-def _store(form: Form, where: Layout) -> Callable:
-    """Return the function that writes a thread's sums to c, from its first row and column on."""
+def _storing(form: Form, where: Layout) -> tuple[Callable, Callable]:
+    """Return ``carry``, which adds to a thread's sums what the parts before have left in c, and ``store``, which writes
+    them to c, both from its first row and column on. (Apart: together they are too much for the compiler to unroll, and
+    sums would lie in local memory.)"""
     tile, width, dtype = form.tile, form.width, np.dtype(form.dtype).type
     offset, end, access = column_offset(form.c), finisher(form), memory(dtype, width)
     in_turn, read, write = form.in_turn, access.load, access.store
-    zero, zeros = dtype(0), (dtype(0),) * width
     row_step, column_step, bias_rows = where.row_step, where.column_step, form.bias == "rows"
 
-    def finish(value, before, bias, place, column, begins, ends):
-        """The value of c: a part's sum, and what the parts before it have left there."""
-        if in_turn and not begins:
-            value += before
+    def carry(c, p, base, first_row, first_column, sums):
+        for j in range(0, tile.thread_columns, width):
+            column = U(first_column + column_step(j))
+            if column < p.columns:
+                at = W(base + offset(p, column))
+                for i in range(tile.thread_rows):
+                    row = U(first_row + row_step(i))
+                    if row < p.rows:
+                        index = W(at + W(row) * W(p.c_stride))
+                        if width == 1:
+                            sums[i, j] += c[index]
+                        else:
+                            before = read(c, index, U(0))
+                            for v in range(width):
+                                sums[i, j + v] += before[v]
+
+    def finish(value, bias, place, column, ends):
+        """The value of c: a part's sum, and of the last part what follows a sum."""
         return end(value, bias, place, column) if not in_turn or ends else value
 
     finish = launch.inline(finish)
 
-    def store(c, bias, p, base, group, first_row, first_column, sums, begins, ends):
+    def store(c, bias, p, base, group, first_row, first_column, sums, ends):
         ready = cuda.local.array(width, dtype)
         for j in range(0, tile.thread_columns, width):
             column = U(first_column + column_step(j))
@@ -107,19 +122,16 @@ def _store(form: Form, where: Layout) -> Callable:
                         index = W(at + W(row) * W(p.c_stride))
                         place = W(group * p.rows + row) if bias_rows else W(row)
                         if width == 1:
-                            before = c[index] if in_turn and not begins else zero
-                            c[index] = finish(sums[i, j], before, bias, place, column, begins, ends)
+                            c[index] = finish(sums[i, j], bias, place, column, ends)
                         else:
-                            those = read(c, index, U(0)) if in_turn and not begins else zeros
                             for v in range(width):
-                                at_v = U(column + U(v))
-                                ready[v] = finish(sums[i, j + v], those[v], bias, place, at_v, begins, ends)
+                                ready[v] = finish(sums[i, j + v], bias, place, U(column + U(v)), ends)
                             if width == 4:
                                 write(c, index, U(0), (ready[0], ready[1], ready[2], ready[3]))
                             else:
                                 write(c, index, U(0), (ready[0], ready[1]))
 
-    return launch.inline(store)
+    return launch.inline(carry), launch.inline(store)
 
 
 @launch.factory
@@ -139,7 +151,7 @@ def product(form: Form) -> Callable:
     quotient_of, settle = launch.inline(quotient), memory(dtype, 1).settle
     where = layout(dtype, tile, form.compute, form.cores)
     place, start, multiply, terms, operand = where.place, where.start, where.multiply, where.terms, where.operand
-    store, in_turn = _store(form, where), form.in_turn
+    (carry, store), in_turn = _storing(form, where), form.in_turn
 
     def corner(p, block):
         """The first row and column of a block's tile."""
@@ -201,7 +213,10 @@ def product(form: Form) -> Callable:
             row_, column_ = corner(p, settle(U(cuda.blockIdx.x)))
             group_ = settle(U(cuda.blockIdx.y))
             to = W(W(group_) * W(p.c_group) + W(part) * W(p.c_part))
-            store(c, bias, p, to, group_, U(row_ + first_row), U(column_ + first_column), sums, end <= p.part, ends)
+            first_row, first_column = U(row_ + first_row), U(column_ + first_column)
+            if in_turn and end > p.part:
+                carry(c, p, to, first_row, first_column, sums)
+            store(c, bias, p, to, group_, first_row, first_column, sums, ends)
 
     kernel.options = {"launch_bounds": (tile.threads, max(1, 512 // tile.threads))}
     return kernel

@@ -69,3 +69,4 @@ def test_kernels_compile_without_spills(name, request):
             assert used.registers > 0, what
             assert used.shared <= 48 << 10, what
             assert launched.name in MAY_SPILL or not used.spills, what
+            assert launched.name != "product.product" or not used.stack, what  # sums would lie in memory
