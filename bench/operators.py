@@ -1,4 +1,4 @@
-"""Functions of one variable, interpolation, local responses, extremes and copies against PyTorch, as bench.elementwise.
+"""Functions, interpolation, local responses, extremes, copies and products against PyTorch, as bench.elementwise.
 
     python -m bench.operators
     python -m bench.operators --operations gelu interpolate --nets u_net
@@ -25,7 +25,9 @@ SHAPES = Path(__file__).parent / "shapes" / "operators.json"
 FUNCTIONS = ("gelu", "silu", "mish", "hardswish", "elu", "softplus", "exp", "erf", "abs")
 MODES = {"nearest": {"scale_factor": 2, "mode": "nearest"}, "bilinear": {"scale_factor": 2, "mode": "bilinear"},
          "bilinear to half": {"scale_factor": 0.5, "mode": "bilinear"}}  # fmt: skip
-OPERATIONS = (*FUNCTIONS, "interpolate", "local_response_norm", "amax", "cat", "pad", "group_norm", "max_unpool")
+OPERATIONS = (
+    *FUNCTIONS, "pow", "interpolate", "local_response_norm", "amax", "cat", "pad", "group_norm", "max_unpool", "matmul",
+)  # fmt: skip
 
 
 Call = Callable[[Any], Any]
@@ -86,6 +88,12 @@ def operation(name: str, arrays: Arrays) -> Iterator[Case]:
         yield from both.cases(name, 2, ours, theirs)
         if name in ("gelu", "silu", "hardswish"):
             yield from both.gradients(name, 5, ours, theirs)
+    elif name == "pow":
+        both.values = np.abs(both.values) + np.float32(0.1)
+        ours, theirs = (lambda a, f=f: f.pow(a, 1.7) for f in (functional, torch))
+        yield from both.cases("pow 1.7", 2, ours, theirs)
+        yield from both.gradients("pow 1.7", 5, ours, theirs)
+        yield from both.cases("pow of arrays", 2, lambda a: functional.pow(a, a), lambda t: torch.pow(t, t))
     elif name == "interpolate":
         for mode, options in MODES.items():
             passes = 1 + options["scale_factor"] ** 2
@@ -113,6 +121,15 @@ def operation(name: str, arrays: Arrays) -> Iterator[Case]:
         ours, theirs = (lambda a, f=f: unpooling(f, a) for f in (functional, peer))
         yield from both.cases(name, 7, ours, theirs)
         yield from both.gradients(name, 14, ours, theirs)
+    elif name == "matmul":  # of channels with channels, a matrix a sample
+        ours, theirs = (lambda a, f=f: gram(f, a) for f in (functional, torch))
+        yield from both.cases(name, 1, ours, theirs)
+        yield from both.gradients(name, 3, ours, theirs)
+
+
+def gram(module: Any, x: Any) -> Any:
+    rows = module.flatten(x, 2)
+    return module.matmul(rows, module.transpose(rows, 1, 2))
 
 
 class Unpooling:

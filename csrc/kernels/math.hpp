@@ -1,6 +1,7 @@
 // Exponentials and logarithms on vectors: argument reduction and a Taylor series, its remainder below half an ulp on
 // the reduced range. Results that would be subnormal are 0 where the caller flushes them.
 #pragma once
+#include <cmath>
 #include <limits>
 
 #include "simd/unroll.hpp"
@@ -42,6 +43,16 @@ static inline typename V::Reg polynomial(const typename V::T (&coefficients)[N],
     return p;
 }
 
+// a b - p, which is exact where p is the rounded product.
+template <class V>
+static inline typename V::Reg product_rest(typename V::Reg a, typename V::Reg b, typename V::Reg p) {
+    if constexpr (V::width == 1) {
+        return std::fma(a, b, -p);
+    } else {
+        return V::fma(a, b, V::sub(V::zero(), p));
+    }
+}
+
 // exp(r) - 1 for |r| <= ln 2 / 2, accurate relative to itself.
 template <class V>
 static inline typename V::Reg expm1_series(typename V::Reg r) {
@@ -57,6 +68,13 @@ static inline typename V::Reg reduced_expm1(typename V::Reg x, typename V::Reg& 
     return expm1_series<V>(V::fma(n, V::set1(-C::ln2_low), V::fma(n, V::set1(-C::ln2_high), x)));
 }
 
+// a * 2^n, where 2^n alone may not be a normal number.
+template <class V>
+static inline typename V::Reg ldexp_far(typename V::Reg a, typename V::Reg n) {
+    const typename V::Reg half = V::round(V::mul(n, V::set1(typename V::T(0.5))));
+    return V::ldexp(V::ldexp(a, half), V::sub(n, half));
+}
+
 template <class V>
 static inline typename V::Reg exp(typename V::Reg x) {
     using T = typename V::T;
@@ -64,8 +82,7 @@ static inline typename V::Reg exp(typename V::Reg x) {
     typename V::Reg n;
     x = V::min(V::set1(C::highest), V::max(V::set1(C::lowest), x));  // NaN stays
     const typename V::Reg power = V::add(V::set1(T(1)), reduced_expm1<V>(x, n));
-    const typename V::Reg half = V::round(V::mul(n, V::set1(T(0.5))));  // 2^n alone may not be a normal number
-    return V::ldexp(V::ldexp(power, half), V::sub(n, half));
+    return ldexp_far<V>(power, n);
 }
 
 // exp(x) for x <= 80; 0 where that is not a normal number.
@@ -112,6 +129,20 @@ static inline typename V::Reg log1p(typename V::Reg u) {
     return V::fma(V::mul(twice, z), p, twice);
 }
 
+// m 2^e with m within sqrt(2) of 1.
+template <class V>
+struct Binary {
+    typename V::Reg m, e;
+};
+
+template <class V>
+static inline Binary<V> binary(typename V::Reg a) {
+    using T = typename V::T;
+    const typename V::Reg e = V::exponent(a), m = ldexp_far<V>(a, V::sub(V::zero(), e));
+    const typename V::Mask large = V::greater(m, V::set1(T(1.41421356237309504880)));
+    return {V::select(large, V::mul(m, V::set1(T(0.5))), m), V::select(large, V::add(e, V::set1(T(1))), e)};
+}
+
 // log(a): NaN below 0, minus infinity of 0. With a = 2^e (1 + f), 1 + f within sqrt(2) of 1, and s = f / (2 + f), it is
 // e ln 2 + f - f^2 / 2 + s (f^2 / 2 + 2/3 s^2 + 2/5 s^4 + ...), whose largest terms are exact.
 template <class V>
@@ -120,19 +151,14 @@ static inline typename V::Reg log(typename V::Reg a) {
     using Reg = typename V::Reg;
     using C = MathConstants<T>;
     const Reg zero = V::zero(), half = V::set1(T(0.5)), infinity = V::set1(std::numeric_limits<T>::infinity());
-    Reg e = V::exponent(a);
-    const Reg some = V::round(V::mul(e, half));  // 2^-e alone may not be a normal number
-    Reg m = V::ldexp(V::ldexp(a, V::sub(zero, some)), V::sub(some, e));
-    const typename V::Mask large = V::greater(m, V::set1(T(1.41421356237309504880)));
-    m = V::select(large, V::mul(m, half), m);
-    e = V::select(large, V::add(e, V::set1(T(1))), e);
-    const Reg f = V::sub(m, V::set1(T(1))), s = V::div(f, V::add(V::set1(T(2)), f)), z = V::mul(s, s);
+    const Binary<V> parts = binary<V>(a);
+    const Reg f = V::sub(parts.m, V::set1(T(1))), s = V::div(f, V::add(V::set1(T(2)), f)), z = V::mul(s, s);
     Reg p = V::set1(T(2) / T(2 * C::log_terms + 1));
     FC_UNROLL
     for (int k = C::log_terms - 1; k >= 1; --k) p = V::fma(p, z, V::set1(T(2) / T(2 * k + 1)));
     const Reg square = V::mul(half, V::mul(f, f));
-    const Reg rest = V::fma(e, V::set1(C::ln2_low), V::mul(s, V::fma(p, z, square)));
-    const Reg y = V::fma(e, V::set1(C::ln2_high), V::sub(f, V::sub(square, rest)));
+    const Reg rest = V::fma(parts.e, V::set1(C::ln2_low), V::mul(s, V::fma(p, z, square)));
+    const Reg y = V::fma(parts.e, V::set1(C::ln2_high), V::sub(f, V::sub(square, rest)));
     const Reg outside = V::select(V::equal(a, zero), V::sub(zero, infinity), V::set1(std::numeric_limits<T>::quiet_NaN()));
     return V::select(V::greater(a, zero), V::select(V::equal(a, infinity), a, y), outside);
 }

@@ -9,6 +9,7 @@
 #include "kernels/elementwise.hpp"
 #include "kernels/erf.hpp"
 #include "kernels/math.hpp"
+#include "kernels/power.hpp"
 
 namespace fastconv {
 namespace pointwise {
@@ -229,17 +230,21 @@ struct erf {
     }
 };
 
-// x^b for a whole b or one that ends in a half, by products; the slope is a x^b.
+// x^b; for a whole b or one that ends in a half, by products, where they are few.
 template <class V>
 struct power {
     FC_NAMES
-    static Reg raised(Reg x, double exponent) {
+    static bool few(double exponent) {
+        return std::fabs(exponent) <= 9 && 2 * exponent == std::nearbyint(2 * exponent);
+    }
+    static Reg multiplied(Reg x, double exponent) {
         const Reg base = exponent < 0 ? V::div(number(1), x) : x;
         const int twice = static_cast<int>(std::fabs(2 * exponent));
         Reg y = twice % 2 ? V::sqrt(base) : number(1);
         for (int k = 0; k < twice / 2; ++k) y = V::mul(y, base);
         return y;
     }
+    static Sum<V> exact(double exponent) { return {number(exponent), number(exponent - static_cast<T>(exponent))}; }
 };
 
 #undef FC_NAMES
@@ -299,7 +304,12 @@ void pointwise_forward(const fc_map* a) {
 #undef FC_POINTWISE_CASE
         default: {
             const double exponent = a->scalar[1];
-            pointwise::staged_map<V, 1>(a, [=](const typename V::Reg* r) { return pointwise::power<V>::raised(r[0], exponent); });
+            using Power = pointwise::power<V>;
+            if (Power::few(exponent)) {
+                return pointwise::staged_map<V, 1>(a, [=](const typename V::Reg* r) { return Power::multiplied(r[0], exponent); });
+            }
+            const Sum<V> b = Power::exact(exponent);
+            pointwise::staged_map<V, 1>(a, [=](const typename V::Reg* r) { return raise<V>(r[0], b); });
         }
     }
 }
@@ -316,11 +326,45 @@ void pointwise_backward(const fc_map* a) {
         default: {
             const double exponent = a->scalar[1];
             const typename V::Reg factor = V::set1(static_cast<typename V::T>(a->scalar[0]));
+            using Power = pointwise::power<V>;
+            if (Power::few(exponent)) {
+                return pointwise::staged_map<V, 2>(a, [=](const typename V::Reg* r) {
+                    return V::mul(r[0], V::mul(factor, Power::multiplied(r[1], exponent)));
+                });
+            }
+            const Sum<V> b = Power::exact(exponent);
             pointwise::staged_map<V, 2>(a, [=](const typename V::Reg* r) {
-                return V::mul(r[0], V::mul(factor, pointwise::power<V>::raised(r[1], exponent)));
+                return V::mul(r[0], V::mul(factor, raise<V>(r[1], b)));
             });
         }
     }
+}
+
+// r[0]^r[1], and its slopes in either.
+template <class V>
+void power(const fc_map* a) {
+    pointwise::staged_map<V, 2>(a, [](const typename V::Reg* r) { return raise<V>(r[0], {r[1], V::zero()}); });
+}
+
+template <class V>
+void power_slope(const fc_map* a) {
+    using Reg = typename V::Reg;
+    const Reg zero = V::zero(), one = V::set1(typename V::T(1));
+    pointwise::staged_map<V, 2>(a, [=](const Reg* r) {
+        const Reg less = V::sub(r[1], one), rest = V::sub(r[1], V::add(less, one));
+        const Reg low = V::select(V::ordered(rest), rest, zero);  // infinities have none
+        return V::select(V::equal(r[1], zero), zero, V::mul(r[1], raise<V>(r[0], {less, low})));
+    });
+}
+
+template <class V>
+void power_exponent_slope(const fc_map* a) {
+    using Reg = typename V::Reg;
+    const Reg zero = V::zero();
+    pointwise::staged_map<V, 2>(a, [=](const Reg* r) {
+        const Reg slope = V::mul(raise<V>(r[0], {r[1], zero}), log<V>(r[0]));
+        return V::select(V::equal(r[0], zero), V::select(V::greater(zero, r[1]), slope, zero), slope);
+    });
 }
 
 }  // namespace fastconv

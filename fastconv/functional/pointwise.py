@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any
 
-import numpy as np
-
 from ..arguments import number
 from ..backends.base import Array
 from ..errors import ArgumentError, mismatch
@@ -74,25 +72,16 @@ def pow(input: Any, exponent: Any) -> Any:
 
 
 def _power(input: Any, exponent: Any) -> Any:
-    """Powers of one array by another, by NumPy in float64 whatever the device."""
     backend, a, b = broadcast_pair("pow", input, exponent)
-    base, power = (backend.to_numpy(array).astype(np.float64) for array in (a, b))
-    with np.errstate(all="ignore"):
-        y = np.asarray(base**power)
 
     def backward(dy: Array, needs: Sequence[bool]) -> tuple:
-        with np.errstate(all="ignore"):
-            slopes = (
-                np.where(power == 0, 0.0, power * base ** (power - 1)),
-                np.where((base == 0) & (power >= 0), 0.0, y * np.log(base)),
-            )
+        slopes = backend.power_slope, backend.power_exponent_slope
         return tuple(
-            summed_to(backend, backend.multiply(dy, backend.from_numpy(slope.astype(dy.dtype))), array.shape)
-            if need else None
+            summed_to(backend, backend.multiply(dy, slope(a, b)), array.shape) if need else None
             for slope, array, need in zip(slopes, (a, b), needs, strict=True)
-        )  # fmt: skip
+        )
 
-    return record(backend.from_numpy(y.astype(a.dtype)), (input, exponent), backward)
+    return record(backend.power(a, b), (input, exponent), backward)
 
 
 def pow_backward(dy: Any, x: Any, exponent: float) -> Array:

@@ -115,37 +115,28 @@ def matmul(input: Any, other: Any) -> Any:
         raise ShapeError(mismatch(op, expected, f"shape {b.shape}")) from None
     if a.ndim > 1 and b.ndim == 2:  # all rows at once
         return linear(input, permute(other, (1, 0)))
-    (m, k), p = left[-2:], right[-1]
-    rows, columns = _stack(backend, a, left, lead), _stack(backend, b, right, lead)
-    y = _products(backend, rows, columns, (m, p))
-    out = (*lead, *([m] if a.ndim > 1 else []), *([p] if b.ndim > 1 else []))
+    rows, columns = backend.reshape(a, left), backend.reshape(b, right)
+    full = *lead, left[-2], right[-1]
+    out = (*lead, *([full[-2]] if a.ndim > 1 else []), *([full[-1]] if b.ndim > 1 else []))
 
     def backward(dy: Array, needs: Sequence[bool]) -> tuple:
-        dy = backend.reshape(dy, (len(rows), m, p))
+        dy = backend.reshape(dy, full)
         da = db = None
         if needs[0]:
-            da = _products(backend, dy, backend.permute(columns, (0, 2, 1)), (m, k))
-            da = backend.reshape(summed_to(backend, backend.reshape(da, (*lead, m, k)), left), a.shape)
+            da = backend.matmul(dy, _turned(backend, columns))
+            da = backend.reshape(summed_to(backend, da, left), a.shape)
         if needs[1]:
-            db = _products(backend, backend.permute(rows, (0, 2, 1)), dy, (k, p))
-            db = backend.reshape(summed_to(backend, backend.reshape(db, (*lead, k, p)), right), b.shape)
+            db = backend.matmul(_turned(backend, rows), dy)
+            db = backend.reshape(summed_to(backend, db, right), b.shape)
         return da, db
 
-    return record(backend.reshape(y, out), (input, other), backward)
+    return record(backend.reshape(backend.matmul(rows, columns), out), (input, other), backward)
 
 
-def _stack(backend: Backend, array: Array, shape: Sequence[int], lead: Sequence[int]) -> Array:
-    """Return matrices (number, rows, columns)."""
-    full = backend.broadcast_to(backend.reshape(array, shape), (*lead, *shape[-2:]))
-    return backend.reshape(full, (size_of(lead), *shape[-2:]))
-
-
-def _products(backend: Backend, a: Array, b: Array, shape: Sequence[int]) -> Array:
-    """a (B, M, K), b (B, K, P) -> (B, M, P)."""
-    each = [backend.linear_forward(a[i], backend.permute(b[i], (1, 0)), None) for i in range(len(a))]
-    if not each:
-        return backend.from_numpy(np.zeros((0, *shape), a.dtype))
-    return backend.reshape(backend.cat(each, 0), (len(each), *shape))
+def _turned(backend: Backend, matrices: Array) -> Array:
+    """(..., M, K) -> (..., K, M)"""
+    last = matrices.ndim - 1
+    return backend.permute(matrices, (*range(last - 1), last, last - 1))
 
 
 def prod(input: Any, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Any:

@@ -99,6 +99,11 @@ def _broadcast(a: Mapping[str, Any]) -> tuple[int, ...]:
     return np.broadcast_shapes(a["a"].shape, a["b"].shape)
 
 
+def _product(a: Mapping[str, Any]) -> tuple[int, ...]:
+    x, y = a["a"].shape, a["b"].shape
+    return (*np.broadcast_shapes(x[:-2], y[:-2]), x[-2], y[-1])
+
+
 def _reduced(a: Mapping[str, Any]) -> tuple[int, ...]:
     shape = a["a"].shape
     axes = range(len(shape)) if a["axis"] is None else np.atleast_1d(a["axis"]) % len(shape)
@@ -131,7 +136,9 @@ _SHAPES: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "local_response_norm_forward": lambda a: [a["x"].shape] * 2,
     "batch_norm_statistics": lambda a: [a["x"].shape[1:2]] * 2,
     "group_norm_forward": lambda a: [a["x"].shape, *[(len(a["x"]), a["groups"])] * 2],
-    **dict.fromkeys(("add", "subtract", "multiply", "divide", "maximum"), _broadcast),
+    **dict.fromkeys(
+        ("add", "subtract", "multiply", "divide", "maximum", "power", "power_slope", "power_exponent_slope"), _broadcast
+    ),
     "sum": _reduced,
     "extremes": lambda a: _reduced({**a, "keepdims": True}),
     "broadcast_to": lambda a: a["shape"],
@@ -149,4 +156,5 @@ _SHAPES: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "avg_pool_forward": lambda a: a["geometry"].output_shape,
     "resample_forward": _resampled,
     "linear_forward": lambda a: (len(a["x"]), len(a["w"])),
+    "matmul": _product,
 }  # fmt: skip

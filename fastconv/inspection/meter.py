@@ -39,6 +39,12 @@ class _Meter:
         self.count(len(x) * w.size)
         return np.zeros((len(x), len(w)), x.dtype)
 
+    def matmul(self, a: Any, b: Any) -> np.ndarray:
+        lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        y = np.zeros((*lead, a.shape[-2], b.shape[-1]), a.dtype)
+        self.count(y.size * a.shape[-1])
+        return y
+
 
 def metered(backend: Backend, count: Callable[[int], None]) -> Backend:
     """Return ``backend`` with ``count(multiply_adds)`` called in place of every convolution and matrix product."""

@@ -158,7 +158,7 @@ def _pointwise(b: Builder, node: Node) -> None:
 
 # --------------------------------------------------------------------------------------------------- two values
 
-_BINARY = {"add": "Add", "subtract": "Sub", "multiply": "Mul", "divide": "Div", "maximum": "Max"}
+_BINARY = {"add": "Add", "subtract": "Sub", "multiply": "Mul", "divide": "Div", "maximum": "Max", "power": "Pow"}
 
 
 @writes(*_BINARY)

@@ -81,6 +81,11 @@ def _linear(b: Builder, node: Node) -> None:
     b.put(node.result, b.emit("Gemm", inputs, transB=transposed))
 
 
+@writes("matmul")
+def _matmul(b: Builder, node: Node) -> None:
+    b.put(node.result, b.emit("MatMul", [b.exact(node["a"]), b.exact(node["b"])]))
+
+
 # -------------------------------------------------------------------------------------------------- resampling
 
 

@@ -58,6 +58,8 @@ FUNCTIONS = {
     "softmax": lambda x: F.log_softmax(F.softmax(x, 1), -1),
     "extremes": lambda x: F.maximum(F.amax(x, 1), F.amin(x, (1,))),
     "matmul": lambda x: F.matmul(x, values(6, 5)),
+    "products": lambda x: F.matmul(x, F.transpose(x, 2, 3)),
+    "powers": lambda x: F.pow(F.exp(x), F.relu(x)),
     "lrn": lambda x: F.local_response_norm(x, 3),
     "unbatched": lambda x: F.relu(F.transpose(x, 0, 1)),
     "variance": lambda x: F.variance(x, (1, 2)),

@@ -17,7 +17,7 @@ typedef struct fc_map {
 } fc_map;
 
 /* The kinds of pointwise_forward and pointwise_backward; scalar[0] and scalar[1] are the parameters a and b of
- * backends/base. Beside them stands the power, x^b times a in the gradient, for a whole b or one that ends in a half. */
+ * backends/base. Beside them stands the power, x^b, times a in the gradient. */
 #define FC_POINTWISE_KINDS(K)                                                                                  \
     K(elu) K(gelu) K(gelu_tanh) K(silu) K(mish) K(hardswish) K(hardsigmoid) K(softplus) K(softsign) K(clip)    \
     K(hardtanh) K(exp) K(log) K(sqrt) K(abs) K(reciprocal) K(erf)

@@ -148,6 +148,18 @@ class Elements(Arrays):
         """a / b with NumPy broadcasting."""
         raise self._missing("divide")
 
+    def power(self, a: Array, b: Array) -> Array:
+        """a ** b with NumPy's broadcasting, by the rules of IEEE 754: NaN where a is below 0, unless b is whole."""
+        raise self._missing("power")
+
+    def power_slope(self, a: Array, b: Array) -> Array:
+        """The derivative of a ** b by a: b * a ** (b - 1), 0 where b is 0."""
+        raise self._missing("power_slope")
+
+    def power_exponent_slope(self, a: Array, b: Array) -> Array:
+        """The derivative of a ** b by b: a ** b * log(a), 0 where a is 0 and b is not below it."""
+        raise self._missing("power_exponent_slope")
+
     def scale(self, a: Array, factor: float) -> Array:
         """a * factor, the factor rounded to a's dtype first."""
         raise self._missing("scale")

@@ -131,6 +131,11 @@ class Layers(Arrays):
         """dy (N, O), x (N, I) -> dw (O, I), summed over N. (``bias_backward`` gives db.)"""
         raise self._missing("linear_backward_weight")
 
+    def matmul(self, a: Array, b: Array) -> Array:
+        """a (..., M, K), b (..., K, P) -> (..., M, P), the leading axes with NumPy's broadcasting. A product does not
+        depend on the others."""
+        raise self._missing("matmul")
+
     # ----------------------------------------------------------------------------------- normalisation
 
     def batch_norm_statistics(self, x: Array) -> tuple[Array, Array]:

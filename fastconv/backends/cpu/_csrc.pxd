@@ -43,6 +43,9 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*add_relu)(const fc_map*) noexcept nogil
         void (*maximum)(const fc_map*) noexcept nogil
         void (*matches)(const fc_map*) noexcept nogil
+        void (*power)(const fc_map*) noexcept nogil
+        void (*power_slope)(const fc_map*) noexcept nogil
+        void (*power_exponent_slope)(const fc_map*) noexcept nogil
         void (*pointwise_forward)(const fc_map*) noexcept nogil
         void (*pointwise_backward)(const fc_map*) noexcept nogil
         void (*relu_forward)(const fc_map*) noexcept nogil

@@ -58,6 +58,21 @@ def maximum(a, b):
     return binary(table(a).maximum, a, b)
 
 
+def power(a, b):
+    """a ** b."""
+    return binary(table(a).power, a, b)
+
+
+def power_slope(a, b):
+    """See ``Backend.power_slope``."""
+    return binary(table(a).power_slope, a, b)
+
+
+def power_exponent_slope(a, b):
+    """See ``Backend.power_exponent_slope``."""
+    return binary(table(a).power_exponent_slope, a, b)
+
+
 def scale(a, double factor):
     """a * factor."""
     return run_map(table(a).scale, (a,), 0, factor)

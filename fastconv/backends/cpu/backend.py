@@ -34,6 +34,7 @@ from . import (
     unpool,
 )  # fmt: skip
 from .linear import linear_backward_input, linear_backward_weight, linear_forward
+from .matmul import matmul
 
 
 class CpuBackend(ReferenceBackend):
@@ -83,12 +84,10 @@ class CpuBackend(ReferenceBackend):
         return runtime.empty(tuple(shape), dtype, "channels_last")
 
     def pointwise_forward(self, kind: str, x: Array, a: float = 0.0, b: float = 0.0) -> Array:
-        known = pointwise.has_kernel(kind, a)
-        return (pointwise if known else super()).pointwise_forward(kind, x, a, b)
+        return (pointwise if pointwise.has_kernel(kind) else super()).pointwise_forward(kind, x, a, b)
 
     def pointwise_backward(self, kind: str, dy: Array, x: Array, a: float = 0.0, b: float = 0.0) -> Array:
-        known = pointwise.has_kernel(kind, a)
-        return (pointwise if known else super()).pointwise_backward(kind, dy, x, a, b)
+        return (pointwise if pointwise.has_kernel(kind) else super()).pointwise_backward(kind, dy, x, a, b)
 
     broadcast_to = staticmethod(arrays.broadcast_to)
     usable = staticmethod(arrays.usable)
@@ -102,6 +101,10 @@ class CpuBackend(ReferenceBackend):
     divide = staticmethod(arithmetic.divide)
     scale = staticmethod(arithmetic.scale)
     maximum = staticmethod(arithmetic.maximum)
+    power = staticmethod(arithmetic.power)
+    power_slope = staticmethod(arithmetic.power_slope)
+    power_exponent_slope = staticmethod(arithmetic.power_exponent_slope)
+    matmul = staticmethod(matmul)
     accumulate = staticmethod(arithmetic.accumulate)
 
     best_splits = staticmethod(stumps.best_splits)

@@ -1,7 +1,5 @@
 """Functions of one variable and their gradients, in the memory order of x."""
 
-from libc.math cimport fabs
-
 from fastconv.backends.cpu._csrc cimport (
     FC_POINTWISE_elu, FC_POINTWISE_gelu, FC_POINTWISE_gelu_tanh, FC_POINTWISE_silu, FC_POINTWISE_mish,
     FC_POINTWISE_hardswish, FC_POINTWISE_hardsigmoid, FC_POINTWISE_softplus, FC_POINTWISE_softsign,
@@ -18,13 +16,11 @@ cdef dict KINDS = {
     "sqrt": FC_POINTWISE_sqrt, "abs": FC_POINTWISE_abs, "reciprocal": FC_POINTWISE_reciprocal,
     "erf": FC_POINTWISE_erf, "power": FC_POINTWISE_power,
 }
-cdef enum:
-    MOST_FACTORS = 8    # of a power
 
 
-def has_kernel(str kind, double a):
-    """Whether ``kind`` runs here: powers do where they are a few products and a square root at most."""
-    return kind in KINDS and (kind != "power" or (fabs(a) <= MOST_FACTORS and 2 * a == <int> (2 * a)))
+def has_kernel(str kind):
+    """Whether ``kind`` runs here."""
+    return kind in KINDS
 
 
 def pointwise_forward(str kind, x, double a=0.0, double b=0.0):

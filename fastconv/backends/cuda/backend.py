@@ -72,6 +72,7 @@ class CudaBackend(Backend):
     linear_forward = staticmethod(linear.linear_forward)
     linear_backward_input = staticmethod(linear.linear_backward_input)
     linear_backward_weight = staticmethod(linear.linear_backward_weight)
+    matmul = staticmethod(linear.matmul)
 
     batch_norm_statistics = staticmethod(norm.batch_norm_statistics)
     reciprocal_root = staticmethod(norm.reciprocal_root)
@@ -122,6 +123,9 @@ class CudaBackend(Backend):
     reshape = staticmethod(shape.reshape)
     permute = staticmethod(shape.permute)
     maximum = staticmethod(shape.maximum)
+    power = staticmethod(shape.power)
+    power_slope = staticmethod(shape.power_slope)
+    power_exponent_slope = staticmethod(shape.power_exponent_slope)
     extremes = staticmethod(shape.extremes)
     matches = staticmethod(shape.matches)
     cat = staticmethod(shape.cat)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
-from . import tiles, windows
+import numpy as np
+
+from . import shape, tiles, windows
 from .array import DeviceArray, empty
 from .conv_backward_weight import add_parts
 from .parts import planned, run_planned
@@ -42,6 +45,19 @@ def linear_backward_weight(dy: DeviceArray, x: DeviceArray, compute: str = "floa
     form, p = _product(tile, part, sizes, (a, b), strides, None, sums, compute)
     run("linear_backward_weight", form, p, 1, dy, x, None, sums, windows.no_table(), parts)
     return add_parts("linear_backward_weight", [sums], (outputs, inputs))
+
+
+def matmul(a: DeviceArray, b: DeviceArray) -> DeviceArray:
+    """One product after the other."""
+    lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    rows, columns = (
+        shape.reshape(shape.broadcast_to(x, (*lead, *x.shape[-2:])), (prod(lead), *x.shape[-2:])) for x in (a, b)
+    )
+    full = *lead, a.shape[-2], b.shape[-1]
+    if not prod(lead):
+        return empty(full, a.dtype)
+    each = [linear_forward(rows[i], shape.permute(columns[i], (1, 0)), None) for i in range(len(rows))]
+    return shape.reshape(shape.cat(each, 0), full)
 
 
 def _width(neighbours: int, array: DeviceArray) -> int:

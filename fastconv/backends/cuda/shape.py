@@ -42,6 +42,28 @@ def _maximum(number: type) -> Callable:
     return f
 
 
+def _power(number: type) -> Callable:
+    return lambda x, z, a, b: math.pow(x, z)
+
+
+def _power_slope(number: type) -> Callable:
+    zero, one = number(0), number(1)
+
+    def f(x, z, a, b):
+        return zero if z == zero else z * math.pow(x, z - one)
+
+    return f
+
+
+def _power_exponent_slope(number: type) -> Callable:
+    zero = number(0)
+
+    def f(x, z, a, b):
+        return zero if x == zero and z >= zero else math.pow(x, z) * math.log(x)
+
+    return f
+
+
 def add(a: DeviceArray, b: DeviceArray) -> DeviceArray:
     return elementwise.map_binary("add", _add, a, b)
 
@@ -60,6 +82,18 @@ def divide(a: DeviceArray, b: DeviceArray) -> DeviceArray:
 
 def maximum(a: DeviceArray, b: DeviceArray) -> DeviceArray:
     return elementwise.map_binary("maximum", _maximum, a, b)
+
+
+def power(a: DeviceArray, b: DeviceArray) -> DeviceArray:
+    return elementwise.map_binary("power", _power, a, b)
+
+
+def power_slope(a: DeviceArray, b: DeviceArray) -> DeviceArray:
+    return elementwise.map_binary("power_slope", _power_slope, a, b)
+
+
+def power_exponent_slope(a: DeviceArray, b: DeviceArray) -> DeviceArray:
+    return elementwise.map_binary("power_exponent_slope", _power_exponent_slope, a, b)
 
 
 def scale(a: DeviceArray, factor: float) -> DeviceArray:

@@ -70,6 +70,7 @@ class ReferenceBackend(Backend):
     linear_forward = _ieee(linear.linear_forward)
     linear_backward_input = _ieee(linear.linear_backward_input)
     linear_backward_weight = _ieee(linear.linear_backward_weight)
+    matmul = _ieee(linear.matmul)
 
     batch_norm_statistics = _ieee(norm.batch_norm_statistics)
     reciprocal_root = _ieee(norm.reciprocal_root)
@@ -118,6 +119,9 @@ class ReferenceBackend(Backend):
     broadcast_to = _ieee(shape.broadcast_to)
     reshape = _ieee(shape.reshape)
     permute = _ieee(shape.permute)
+    power = _ieee(shape.power)
+    power_slope = _ieee(shape.power_slope)
+    power_exponent_slope = _ieee(shape.power_exponent_slope)
     maximum = _ieee(shape.maximum)
     extremes = _ieee(shape.extremes)
     matches = _ieee(shape.matches)

@@ -1,4 +1,4 @@
-"""The fully connected layer. A product for each sample apart, so a sample's result does not know the batch."""
+"""Products of matrices, the fully connected layer first: one for each sample, whose result does not know the batch."""
 
 from __future__ import annotations
 
@@ -25,3 +25,7 @@ def linear_backward_input(dy: np.ndarray, w: np.ndarray, compute: str = "float32
 
 def linear_backward_weight(dy: np.ndarray, x: np.ndarray, compute: str = "float32") -> np.ndarray:
     return narrow(widen(operand(dy, compute)).T @ widen(operand(x, compute)), dy)
+
+
+def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return narrow(np.matmul(widen(a), widen(b)), a)

@@ -26,6 +26,20 @@ def divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.asarray(np.divide(a, b))
 
 
+def power(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return narrow(widen(a) ** widen(b), a)
+
+
+def power_slope(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    base, exponent = widen(a), widen(b)
+    return narrow(np.where(exponent == 0, 0.0, exponent * base ** (exponent - 1)), a)
+
+
+def power_exponent_slope(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    base, exponent = widen(a), widen(b)
+    return narrow(np.where((base == 0) & (exponent >= 0), 0.0, base**exponent * np.log(base)), a)
+
+
 def scale(a: np.ndarray, factor: float) -> np.ndarray:
     return np.asarray(a * a.dtype.type(factor))
 

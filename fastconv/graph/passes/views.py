@@ -11,7 +11,7 @@ from .edit import Editor
 
 UNARY = {"relu_forward", "leaky_relu_forward", "sigmoid_forward", "tanh_forward", "pointwise_forward", "scale"}
 LIFTED = 5  # axes of convolution and pooling
-BINARY = {"add", "subtract", "multiply", "divide", "maximum"}
+BINARY = {"add", "subtract", "multiply", "divide", "maximum", "power"}
 
 
 def lower_late(edit: Editor) -> None:

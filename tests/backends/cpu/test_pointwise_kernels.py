@@ -93,3 +93,33 @@ def test_float32_everywhere(cpu, kind):
     print(kind, "float32", round(forward, 2), round(backward, 2))
     assert forward <= forward_bound
     assert backward <= slope_bound
+
+
+@pytest.mark.parametrize("exponent", [0.3, -1.7, 2.7, 11.0, -12.0, 100.3, 1e-3])
+def test_general_powers_of_float32_everywhere(cpu, exponent):
+    x = floats(40)
+    with np.errstate(all="ignore"):
+        exact, slope = x.astype(np.float64) ** exponent, exponent * x.astype(np.float64) ** (exponent - 1)
+    y, dx = (f("power", *arrays, exponent) for f, arrays in (
+        (cpu.pointwise_forward, (x,)), (cpu.pointwise_backward, (np.ones_like(x), x))
+    ))  # fmt: skip
+    forward, backward = largest_error(y, exact, np.ones_like(exact)), largest_error(dx, slope, np.ones_like(exact))
+    print(exponent, round(forward, 2), round(backward, 2))
+    assert forward <= 2.0
+    assert backward <= 3.0
+    np.testing.assert_array_equal(np.isnan(y), np.isnan(exact))
+
+
+def test_powers_of_arrays_in_both_precisions(cpu):
+    rng = np.random.default_rng(4)
+    for dtype in (np.float32, np.float64):
+        info = np.finfo(dtype)
+        a = np.exp(rng.uniform(np.log(info.tiny), np.log(info.max), 100_000)).astype(dtype)
+        most = np.log(info.max) / np.maximum(np.abs(np.log(a.astype(np.float64))), 1e-3)
+        b = (rng.uniform(-0.99, 0.99, a.size) * np.minimum(most, 1e6)).astype(dtype)
+        exact = a.astype(np.longdouble) ** b.astype(np.longdouble)
+        known = (exact > 1024 * info.tiny) & (exact < info.max)
+        y = cpu.power(a, b)
+        error = np.abs(y[known] - exact[known]) / np.spacing(exact[known].astype(dtype))
+        print(dtype.__name__, float(error.max()))
+        assert error.max() <= 3.0
