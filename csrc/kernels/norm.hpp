@@ -173,16 +173,25 @@ void moment_rows(const fc_moments* a) {
     });
 }
 
-// The constants of a vector of columns.
+// The constants of a vector of columns, or of a row.
 template <class V>
-struct ColumnConstants {
+struct Constants {
     using Reg = typename V::Reg;
     Reg mean, scale, shift, slope, bias;
 
-    ColumnConstants(const fc_normalise* a, int64_t c, int n)
+    Constants(const fc_normalise* a, int64_t c, int n)
         : mean(load_some<V>(a->mean, c, n)), scale(load_some<V>(a->scale, c, n)), shift(load_some<V>(a->shift, c, n)),
           slope(a->slope ? load_some<V>(a->slope, c, n) : V::zero()),
           bias(a->bias ? load_some<V>(a->bias, c, n) : V::zero()) {}
+
+    Constants(const fc_normalise* a, int64_t r)
+        : mean(of(a->mean, r)), scale(of(a->scale, r)), shift(of(a->shift, r)), slope(of(a->slope, r)),
+          bias(of(a->bias, r)) {}
+
+  private:
+    static Reg of(const void* values, int64_t r) {
+        return values ? V::set1(static_cast<const typename V::T*>(values)[r]) : V::zero();
+    }
 };
 
 // y = f(x, dy, constants) for G rows and columns [c0, c1)
@@ -194,7 +203,7 @@ static inline void normalise_group(const fc_normalise* a, int64_t r, int64_t c0,
     T* y = static_cast<T*>(a->y) + r * a->ldy;
     for (int64_t c = c0; c < c1; c += V::width) {
         const int n = c1 - c < V::width ? static_cast<int>(c1 - c) : V::width;
-        const ColumnConstants<V> constants(a, c, n);
+        const Constants<V> constants(a, c, n);
         FC_UNROLL
         for (int k = 0; k < G; ++k) {
             const typename V::Reg slope = Gradient ? load_some<V>(dy, k * a->lddy + c, n) : V::zero();
@@ -215,8 +224,32 @@ static inline void normalise_block(const fc_normalise* a, int64_t c0, int64_t c1
     for (; r < a->rows; ++r) normalise_group<V, 1, Gradient, Stream>(a, r, c0, c1, f);
 }
 
+// A row after the other, each with constants of its own.
+template <class V, bool Gradient, bool Stream, class F>
+static inline void normalise_lines(const fc_normalise* a, F f) {
+    using T = typename V::T;
+    for (int64_t r = 0; r < a->rows; ++r) {
+        const T* x = static_cast<const T*>(a->x) + r * a->ldx;
+        const T* dy = Gradient ? static_cast<const T*>(a->dy) + r * a->lddy : nullptr;
+        T* y = static_cast<T*>(a->y) + r * a->ldy;
+        const Constants<V> constants(a, r);
+        int64_t c = 0;
+        for (; c + V::width <= a->columns; c += V::width) {
+            const typename V::Reg value = f(V::load(x + c), Gradient ? V::load(dy + c) : V::zero(), constants);
+            if (Stream) {
+                V::stream(y + c, value);
+            } else {
+                V::store(y + c, value);
+            }
+        }
+        const int n = static_cast<int>(a->columns - c);
+        if (n) V::store_n(y + c, f(V::load_n(x + c, n), Gradient ? V::load_n(dy + c, n) : V::zero(), constants), n);
+    }
+}
+
 template <class V, bool Gradient, bool Stream, class F>
 static inline void normalise_blocks(const fc_normalise* a, F f) {
+    if (a->by_row) return normalise_lines<V, Gradient, Stream>(a, f);
     if (a->columns * static_cast<int64_t>(sizeof(typename V::T)) <= (Stream ? kStreamedRow : kShortRow)) {
         normalise_block<V, kRowGroup, Gradient, Stream>(a, 0, a->columns, f);
         return;
@@ -245,11 +278,11 @@ void normalise_rows(const fc_normalise* a) {
     using Reg = typename V::Reg;
     const bool relu = a->relu;
     if (a->dy) {
-        normalise<V, true>(a, [relu](Reg x, Reg residual, const ColumnConstants<V>& k) {
+        normalise<V, true>(a, [relu](Reg x, Reg residual, const Constants<V>& k) {
             return activated<V>(V::add(normalised<V>(x, k.mean, k.scale, k.shift), residual), relu);
         });
     } else {
-        normalise<V, false>(a, [relu](Reg x, Reg, const ColumnConstants<V>& k) {
+        normalise<V, false>(a, [relu](Reg x, Reg, const Constants<V>& k) {
             return activated<V>(normalised<V>(x, k.mean, k.scale, k.shift), relu);
         });
     }
@@ -259,7 +292,7 @@ template <class V>
 void normalise_gradient_rows(const fc_normalise* a) {
     using Reg = typename V::Reg;
     const bool masks = a->bias;
-    normalise<V, true>(a, [masks](Reg x, Reg dy, const ColumnConstants<V>& k) {
+    normalise<V, true>(a, [masks](Reg x, Reg dy, const Constants<V>& k) {
         if (masks) dy = masked<V>(dy, normalised<V>(x, k.mean, k.scale, k.bias));
         return V::sub(V::mul(dy, k.scale), V::fma(V::sub(x, k.mean), k.slope, k.shift));
     });

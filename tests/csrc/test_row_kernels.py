@@ -41,7 +41,7 @@ Moments = struct(
 )
 Normalise = struct(
     y=POINTER, x=POINTER, dy=POINTER, mean=POINTER, scale=POINTER, shift=POINTER, slope=POINTER, rows=SIZE,
-    columns=SIZE, ldy=SIZE, ldx=SIZE, lddy=SIZE, stream=FLAG, relu=FLAG, bias=POINTER,
+    columns=SIZE, ldy=SIZE, ldx=SIZE, lddy=SIZE, stream=FLAG, relu=FLAG, bias=POINTER, by_row=FLAG,
 )  # fmt: skip
 Step = struct(
     p=POINTER, g=POINTER, first=POINTER, second=POINTER, count=SIZE, lr=REAL, weight_decay=REAL, momentum=REAL,

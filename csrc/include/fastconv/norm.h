@@ -5,7 +5,8 @@
 
 /* first[c] += sum over rows of f(x, dy), second[c] += sum over rows of g(x, dy); which f and g: kernels/norm.hpp.
  * With `scale`, dy counts as 0 where a ReLU behind normalise_rows with these constants let nothing through.
- * max_columns and min_columns set first[r] for each row instead, of one column or more. */
+ * max_columns and min_columns set first[r] for each row instead, of one column or more; gradient_lines first[r], the sum of
+ * dy over a row, and second[r], that of dy * (x - mean[r]). */
 typedef struct fc_reduce {
     const void* x;
     const void* dy;
@@ -18,7 +19,8 @@ typedef struct fc_reduce {
 } fc_reduce;
 
 /* The mean of each column, start + offset, and the sum of squared distances from it. `count` rows are in them already,
- * and the matrix' rows are taken in; with none (then they need not be set), start becomes a value near the mean. */
+ * and the matrix' rows are taken in; with none (then they need not be set), start becomes a value near the mean.
+ * moment_lines sets the same of each row; `count` does not matter. */
 typedef struct fc_moments {
     const void* x;
     double* start;
@@ -30,7 +32,8 @@ typedef struct fc_moments {
 /* y[r, c] = f(x[r, c], dy[r, c], column c's constants); `stream` asks for stores past the caches.
  * normalise_rows           (x - mean) * scale + shift, + dy unless NULL, then max(0, .) with `relu`
  * normalise_gradient_rows  dy * scale - ((x - mean) * slope + shift); with `bias`, dy counts as 0 where a ReLU behind
- *                          (x - mean) * scale + bias let nothing through */
+ *                          (x - mean) * scale + bias let nothing through
+ * With `by_row` the constants are those of rows, one value a row. */
 typedef struct fc_normalise {
     void* y;
     const void* x;
@@ -42,6 +45,7 @@ typedef struct fc_normalise {
     int64_t rows, columns, ldy, ldx, lddy;
     int32_t stream, relu;
     const void* bias; /* or NULL */
+    int32_t by_row;
 } fc_normalise;
 
 /* Local response normalisation: scale = k + alpha * (the sum of x^2 over channels c - before to c - before + size - 1,

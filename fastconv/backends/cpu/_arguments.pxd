@@ -209,6 +209,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         int64_t rows, columns, ldy, ldx, lddy
         int32_t stream, relu
         const void* bias
+        int32_t by_row
 
     ctypedef struct fc_pool_axis:
         const int64_t* first

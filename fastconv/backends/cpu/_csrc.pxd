@@ -79,6 +79,8 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*sum_rows)(const fc_reduce*) noexcept nogil
         void (*moment_rows)(const fc_moments*) noexcept nogil
         void (*gradient_rows)(const fc_reduce*) noexcept nogil
+        void (*moment_lines)(const fc_moments*) noexcept nogil
+        void (*gradient_lines)(const fc_reduce*) noexcept nogil
         void (*normalise_rows)(const fc_normalise*) noexcept nogil
         void (*normalise_gradient_rows)(const fc_normalise*) noexcept nogil
         void (*max_rows)(const fc_reduce*) noexcept nogil

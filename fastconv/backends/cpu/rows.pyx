@@ -12,10 +12,9 @@ cimport numpy as cnp
 from libc.stdint cimport int64_t
 from libc.string cimport memcpy, memset
 
-import numpy as np
-
 from fastconv.backends.cpu._csrc cimport fc_accumulate, fc_kernels, fc_normalise, fc_reduce
 from fastconv.backends.cpu.arrays cimport View, view
+from fastconv.backends.cpu.copies cimport copy_into
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport allocate, empty, parallel_for, release
 from fastconv.backends.cpu.tiles cimport ceil_div
@@ -74,7 +73,7 @@ cdef cnp.ndarray in_kernel_layout(cnp.ndarray array, cnp.ndarray like=None):
     if lies_as(array, model):
         return array
     copy = empty((<object> array).shape, array.dtype, "channels_last" if columns else "C")
-    np.copyto(copy, array)
+    copy_into(copy, array)
     return copy
 
 
@@ -296,29 +295,22 @@ cdef void walk_pixels(void* context, int64_t index) noexcept nogil:
 
 
 cdef void walk_positions(void* context, int64_t index) noexcept nogil:
-    """Positions as columns: rows (n, c) [index * share, ...)."""
+    """Positions as columns: rows (n, c) [index * share, ...), those of a sample at once."""
     cdef Walk* walk = <Walk*> context
-    cdef int64_t channels = walk.x.size[1], length = walk.x.size[2], row, n, c
-    cdef int64_t lanes = min(length, <int64_t> LANES)
-    cdef char[LANE_BYTES] mean, scale, shift, slope, bias
-    cdef int size = walk.x.itemsize
-    cdef fc_normalise call = walk.call
-    call.ldy = call.ldx = call.lddy = LANES
-    for row in range(index * walk.share, min((index + 1) * walk.share, walk.x.size[0] * channels)):
-        n, c = row // channels, row % channels
-        call.mean = spread(walk.call.mean, c, size, mean, lanes)
-        call.scale = spread(walk.call.scale, c, size, scale, lanes)
-        call.shift = spread(walk.call.shift, c, size, shift, lanes)
-        call.slope = spread(walk.call.slope, c, size, slope, lanes)
-        call.bias = spread(walk.call.bias, c, size, bias, lanes)
-        if length >= LANES:
-            call.rows, call.columns = length // LANES, LANES
-            place(walk, &call, n, c, 0)
-            walk.kernel(&call)
-        if length % LANES:
-            call.rows, call.columns = 1, length % LANES
-            place(walk, &call, n, c, length - length % LANES)
-            walk.kernel(&call)
+    cdef int64_t channels = walk.x.size[1], row = index * walk.share, c
+    cdef int64_t last = min(row + walk.share, walk.x.size[0] * channels)
+    cdef fc_normalise call
+    while row < last:
+        c = row % channels
+        call = walk.call
+        call.by_row, call.rows, call.columns = 1, min(last - row, channels - c), walk.x.size[2]
+        call.ldy, call.ldx = walk.y.stride[1], walk.x.stride[1]
+        if walk.dy != NULL:
+            call.lddy = walk.dy.stride[1]
+        place(walk, &call, row // channels, c, 0)
+        move_constants(&call, c * walk.x.itemsize)
+        walk.kernel(&call)
+        row += call.rows
 
 
 cdef inline const void* lay_beside(char** memory, const void* values, size_t bytes) noexcept nogil:
@@ -340,7 +332,7 @@ cdef int normalise_channels(normalise_kernel kernel, const fc_normalise* call, c
     if n * channels * length == 0:
         return 0
     walk.kernel, walk.call, walk.y, walk.x, walk.dy = kernel, call[0], y, x, dy
-    walk.call.dy, walk.apart = NULL, bytes if apart else 0
+    walk.call.dy, walk.call.by_row, walk.apart = NULL, 0, bytes if apart else 0
     walk.call.stream = n * channels * length * x.itemsize * (2 if dy == NULL else 3) >= STREAM_BYTES
     if channels_are_columns(x):
         if not apart:  # constants at the starts of cache lines: each row reads them
