@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
-from .. import backends
 from ..arguments import integer
 from ..backends.base import Array
 from ..errors import DataError, ShapeError, mismatch
@@ -173,13 +172,14 @@ def _unpool(rank: int) -> Callable:
         where = integers(op, "indices", indices)
         check_same_shape(op, "input", x.shape, "indices", where.shape)
         geometry, full = _unpool_geometry(op, rank, x.shape, kernel_size, stride, padding, output_size)
-        plane = prod(full[2:])
-        if not backends.for_numpy().all_within(where, 0, plane):
-            raise DataError(mismatch(op, f"indices in [0, {plane})", f"{where.min()} to {where.max()}"))
         at = backend.from_numpy(where)
         shape, lifted = x.shape, lift_shape(op, x.shape, rank)
         at = backend.reshape(at, lifted)
-        y = backend.max_pool_backward(backend.reshape(x, lifted), at, geometry)
+        try:
+            y = backend.max_pool_backward(backend.reshape(x, lifted), at, geometry)
+        except IndexError:
+            expected = f"indices in [0, {prod(full[2:])})"
+            raise DataError(mismatch(op, expected, f"{where.min()} to {where.max()}")) from None
 
         def backward(dy: Array, needs: Sequence[bool]) -> tuple:
             dy = backend.reshape(dy, lift_shape(op, dy.shape, rank))

@@ -1,11 +1,13 @@
-"""The gradient of max pooling, added up output by output. Results are channels-last.
+"""The gradient of max pooling, added up output by output. Results are channels-last, or planes in C order where dy and
+indices are.
 
-From indices: sample by sample and block of channels by block, so that tasks never meet. From places: where channels are
+From indices: sample by sample and block of channels by block, or plane by plane, or parts of a few planes, so that
+tasks never meet. From places: where channels are
 few, by groups of samples; each sum runs as in the walk over boxes, so both ways give the same bits.
 """
 
 cimport numpy as cnp
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
@@ -20,6 +22,9 @@ from fastconv.backends.cpu.tiles cimport ceil_div
 cnp.import_array()
 
 cdef int64_t CHANNELS = 16              # a block
+cdef enum:
+    LINE = 64                           # bytes
+    TASKS_PER_THREAD = 4                # where planes are cut: each part reads all indices
 cdef int64_t TASK_BYTES = 128 * 1024    # gradients of a task
 
 
@@ -31,15 +36,99 @@ cdef struct Scatter:
     int32_t outside         # only ever set
 
 
+ctypedef fused number:
+    float
+    double
+
+
+cdef struct Planes:
+    View dx, dy, index
+    int64_t plane, outputs          # pixels of a plane of dx, and of dy
+    int64_t planes, share           # in all; a task
+    int64_t parts, part             # of a plane, where planes are few; pixels of a part
+    bint outside                    # only ever set
+
+
+cdef inline void add_to_part(Planes* p, number* dx, const number* dy, const int64_t* index, int64_t first,
+                             int64_t count) noexcept nogil:
+    """Add what goes to pixels [first, first + count) of one plane."""
+    cdef int64_t i
+    cdef uint64_t place
+    memset(dx + first, 0, count * sizeof(number))
+    for i in range(p.outputs):
+        place = <uint64_t> index[i]
+        if place - <uint64_t> first < <uint64_t> count:
+            dx[place] += dy[i]
+        elif place >= <uint64_t> p.plane:
+            p.outside = True
+
+
+cdef void scatter_planes(void* context, int64_t task) noexcept nogil:
+    """task = planes * parts + part"""
+    cdef Planes* p = <Planes*> context
+    cdef int64_t k, n, c, first = task % p.parts * p.part, count = min(p.part, p.plane - first)
+    cdef char* dx
+    cdef const char* dy
+    cdef const int64_t* index
+    for k in range(task // p.parts * p.share, min(p.planes, (task // p.parts + 1) * p.share)):
+        n, c = k // p.dx.size[1], k % p.dx.size[1]
+        dx = p.dx.data + k * p.plane * p.dx.itemsize
+        dy = p.dy.data + (n * p.dy.stride[0] + c * p.dy.stride[1]) * p.dy.itemsize
+        index = <const int64_t*> p.index.data + n * p.index.stride[0] + c * p.index.stride[1]
+        if p.dx.itemsize == 4:
+            add_to_part[float](p, <float*> dx, <const float*> dy, index, first, count)
+        else:
+            add_to_part[double](p, <double*> dx, <const double*> dy, index, first, count)
+
+
+cdef bint is_plane(const View* a) noexcept nogil:
+    """Whether the pixels of a plane lie side by side."""
+    cdef int64_t count = 1
+    cdef int axis
+    for axis in range(4, 1, -1):
+        if a.size[axis] > 1 and a.stride[axis] != count:
+            return False
+        count *= a.size[axis]
+    return True
+
+
+cdef object scatter_by_plane(cnp.ndarray dy, cnp.ndarray index, geometry):
+    cdef cnp.ndarray dx = empty(geometry.input_shape, dy.dtype, "C")
+    cdef Planes p
+    cdef int64_t wanted = TASKS_PER_THREAD * num_threads() if num_threads() > 1 else 1
+    p.dx, p.dy, p.index, p.outside = view(dx), view(dy), view(index), False
+    p.plane, p.outputs = p.dx.size[2] * p.dx.size[3] * p.dx.size[4], p.dy.size[2] * p.dy.size[3] * p.dy.size[4]
+    p.planes = p.dx.size[0] * p.dx.size[1]
+    if p.planes * p.plane == 0:
+        return dx
+    p.parts = max(<int64_t> 1, min(wanted // p.planes, p.plane * p.dx.itemsize // TASK_BYTES))
+    p.part = ceil_div(p.plane, p.parts)
+    p.parts = ceil_div(p.plane, p.part)
+    p.share = max(<int64_t> 1, TASK_BYTES // (p.plane * p.dx.itemsize))
+    with nogil:
+        parallel_for(ceil_div(p.planes, p.share) * p.parts, scatter_planes, &p)
+    if p.outside:
+        raise IndexError("max pooling: an index outside the plane")
+    return dx
+
+
+cdef inline void clear_pieces(char* at, int64_t pixels, int64_t step, int64_t bytes) noexcept nogil:
+    cdef int64_t p
+    for p in range(pixels):
+        memset(at + p * step, 0, bytes)
+
+
 cdef void clear(const View* dx, int64_t n, int64_t c, int64_t channels) noexcept nogil:
     """Set one sample's channels [c, c + channels) of a channels-last array to zero."""
-    cdef int64_t pixels = dx.size[2] * dx.size[3] * dx.size[4], p
+    cdef int64_t pixels = dx.size[2] * dx.size[3] * dx.size[4], step = dx.size[1] * dx.itemsize
     cdef char* at = dx.data + (n * pixels * dx.size[1] + c) * dx.itemsize
     if channels == dx.size[1]:
         memset(at, 0, pixels * channels * dx.itemsize)
         return
-    for p in range(pixels):
-        memset(at + p * dx.size[1] * dx.itemsize, 0, channels * dx.itemsize)
+    if channels * dx.itemsize == LINE:
+        clear_pieces(at, pixels, step, LINE)  # of a size that the compiler knows
+    else:
+        clear_pieces(at, pixels, step, channels * dx.itemsize)
 
 
 cdef bint evenly_spaced(const View* a) noexcept nogil:
@@ -89,9 +178,12 @@ def scatter(cnp.ndarray dy, indices, geometry):
     """
     cdef Scatter s
     cdef int64_t plane
-    cdef cnp.ndarray dx = empty(geometry.input_shape, dy.dtype, "channels_last")
-    cdef cnp.ndarray index = np.asarray(indices).astype(np.int64, copy=False)
-    s.dx, s.dy, s.index, s.outside = view(dx), view(dy), view(index), 0
+    cdef cnp.ndarray index = np.asarray(indices).astype(np.int64, copy=False), dx
+    s.dy, s.index, s.outside = view(dy), view(index), 0
+    if is_plane(&s.dy) and is_plane(&s.index) and s.dy.size[2] * s.dy.size[3] * s.dy.size[4] > 1:
+        return scatter_by_plane(dy, index, geometry)
+    dx = empty(geometry.input_shape, dy.dtype, "channels_last")
+    s.dx = view(dx)
     s.kernels = kernels(s.dx.itemsize)
     s.whole = evenly_spaced(&s.dy) and evenly_spaced(&s.index)
     if cnp.PyArray_SIZE(dx):

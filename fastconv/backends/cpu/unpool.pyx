@@ -26,7 +26,8 @@ cdef struct Unpool:
     bint last           # channels lie side by side in dx
     int64_t pixels, plane           # of a sample's dx, and of its dy
     bint outside        # an index was beyond the plane
-    int64_t outer, chunk, chunks    # of what is not innermost in a sample: in all, a task, tasks a sample
+    int64_t chunk, pieces           # pixels a piece, and pieces of a channel's pixels
+    int64_t outer, share, tasks     # channels that are walked one by one: in all, and of a task; tasks a sample
 
 
 cdef bint pixel_step(cnp.ndarray array, int64_t* step):
@@ -46,39 +47,49 @@ cdef bint pixel_step(cnp.ndarray array, int64_t* step):
     return True
 
 
-cdef inline number at(Unpool* u, const number* dy, int64_t index) noexcept nogil:
-    """The element of a plane; the indices are the user's, who may have changed them since the forward pass."""
-    if <uint64_t> index >= <uint64_t> u.plane:
-        u.outside = True
-        return 0
-    return dy[index * u.dy_step]
+cdef inline void gather(Unpool* u, number* dx, const number* dy, const int64_t* index, int64_t count, int64_t to,
+                        int64_t step, int64_t dy_next, int64_t dy_step) noexcept nogil:
+    """dx[k * to] = dy[k * dy_next + index[k * step] * dy_step] for k < count. Indices are the user's, who may have
+    changed them since the forward pass."""
+    cdef uint64_t plane = <uint64_t> u.plane, place
+    cdef int64_t k
+    for k in range(count):
+        place = <uint64_t> index[k * step]
+        if place < plane:
+            dx[k * to] = dy[k * dy_next + <int64_t> place * dy_step]
+        else:
+            u.outside = True
 
 
-cdef inline void gather(Unpool* u, number* dx, const number* dy, const int64_t* index, int64_t first,
-                        int64_t last) noexcept nogil:
-    """Of one sample, pixels [first, last) where channels are innermost, else channels."""
-    cdef int64_t channels = u.dx.stride[1], index_channels = u.index.stride[1], dy_channels = u.dy.stride[1], i, k
+cdef inline void gather_runs(Unpool* u, number* dx, const number* dy, const int64_t* index,
+                             int64_t piece) noexcept nogil:
+    """A piece of one sample: pixels with all their channels, or pixels of one channel."""
+    cdef int64_t first, last, i, dy_channel = u.dy.stride[1]
     if u.last:
+        first = piece * u.chunk
+        last = min(u.pixels, first + u.chunk)
         for i in range(first, last):
-            for k in range(u.dx.size[1]):
-                dx[i * u.dx_step + k] = at(u, dy + k * dy_channels, index[i * u.index_step + k * index_channels])
-    else:
-        for i in range(first, last):
-            for k in range(u.pixels):
-                dx[i * channels + k * u.dx_step] = at(
-                    u, dy + i * dy_channels, index[i * index_channels + k * u.index_step])
+            gather(u, dx + i * u.dx_step, dy, index + i * u.index_step, u.dx.size[1], 1, u.index.stride[1], dy_channel,
+                   u.dy_step)
+        return
+    first = piece % u.pieces * u.chunk
+    last = min(u.outer, (piece // u.pieces + 1) * u.share)
+    for i in range(piece // u.pieces * u.share, last):
+        gather(u, dx + i * u.dx.stride[1] + first * u.dx_step, dy + i * dy_channel,
+               index + i * u.index.stride[1] + first * u.index_step, min(u.chunk, u.pixels - first), u.dx_step,
+               u.index_step, 0, u.dy_step)
 
 
 cdef void gather_task(void* context, int64_t task) noexcept nogil:
     cdef Unpool* u = <Unpool*> context
-    cdef int64_t n = task // u.chunks, first = task % u.chunks * u.chunk, last = min(u.outer, first + u.chunk)
+    cdef int64_t n = task // u.tasks
     cdef char* dx = u.dx.data + n * u.dx.stride[0] * u.dx.itemsize
     cdef const char* dy = u.dy.data + n * u.dy.stride[0] * u.dy.itemsize
     cdef const int64_t* index = <const int64_t*> u.index.data + n * u.index.stride[0]
     if u.dx.itemsize == 4:
-        gather[float](u, <float*> dx, <const float*> dy, index, first, last)
+        gather_runs[float](u, <float*> dx, <const float*> dy, index, task % u.tasks)
     else:
-        gather[double](u, <double*> dx, <const double*> dy, index, first, last)
+        gather_runs[double](u, <double*> dx, <const double*> dy, index, task % u.tasks)
 
 
 def max_unpool_backward(cnp.ndarray dy, cnp.ndarray indices):
@@ -103,11 +114,13 @@ def max_unpool_backward(cnp.ndarray dy, cnp.ndarray indices):
     u.dx, u.dy, u.index = view(dx), view(dy), view(indices)
     u.last, u.pixels = u.dx.stride[1] == 1 and u.dx.size[1] > 1, u.dx.size[2] * u.dx.size[3] * u.dx.size[4]
     u.plane, u.outside = u.dy.size[2] * u.dy.size[3] * u.dy.size[4], False
-    u.outer = u.pixels if u.last else u.dx.size[1]
-    u.chunk = max(<int64_t> 1, PIECE // (u.dx.size[1] if u.last else u.pixels))
-    u.chunks = ceil_div(u.outer, u.chunk)
+    u.outer = 1 if u.last else u.dx.size[1]
+    u.chunk = max(<int64_t> 1, PIECE // (u.dx.size[1] if u.last else 1))
+    u.pieces = ceil_div(u.pixels, u.chunk)
+    u.share = 1 if u.last else max(<int64_t> 1, PIECE // u.pixels)
+    u.tasks = u.pieces * ceil_div(u.outer, u.share)
     with nogil:
-        parallel_for(u.dx.size[0] * u.chunks, gather_task, &u)
+        parallel_for(u.dx.size[0] * u.tasks, gather_task, &u)
     if u.outside:
         raise IndexError(f"max_unpool: expected indices in [0, {u.plane}), got others")
     return dx
