@@ -28,6 +28,12 @@ cnp.import_array()
 cdef enum:
     MOST_AXES = 66      # NumPy's own limit, and two of size 1
     PIECE = 16384       # elements a task
+    SHORT_BYTES = 512   # of a run that is copied here
+
+
+ctypedef fused number:
+    float
+    double
 
 
 cdef struct Axis:
@@ -77,6 +83,33 @@ cdef inline int64_t source_of(const Axis* axis, int64_t position) noexcept nogil
     return position if axis.source == NULL else axis.source[position]
 
 
+cdef inline void copy_short(char* y, const char* x, int64_t bytes) noexcept nogil:
+    """``bytes`` bytes, 16 at least, in pieces whose size the compiler knows; the last two overlap."""
+    cdef int64_t i
+    for i in range(0, bytes - 16, 16):
+        memcpy(y + i, x + i, 16)
+    memcpy(y + bytes - 16, x + bytes - 16, 16)
+
+
+cdef inline void pad_elements(const Padding* p, const Axis* row, number* y, const number* x, int64_t first,
+                              int64_t last) noexcept nogil:
+    """Positions [first, last) of a row whose elements lie side by side."""
+    cdef int64_t start = min(max(p.start, first), last), stop = min(max(p.stop, first), last), position
+    cdef int64_t bytes = (stop - start) * sizeof(number)
+    cdef number value = <number> p.value
+    for position in range(first, start):
+        y[position - first] = x[row.source[position]] if row.source[position] >= 0 else value
+    for position in range(stop, last):
+        y[position - first] = x[row.source[position]] if row.source[position] >= 0 else value
+    if start == stop:
+        return
+    x += source_of(row, start)
+    if 16 <= bytes <= SHORT_BYTES:
+        copy_short(<char*> (y + start - first), <const char*> x, bytes)
+    else:
+        memcpy(y + start - first, x, bytes)
+
+
 cdef inline char* border(const Padding* p, char* y, const char* x, int64_t first, int64_t last) noexcept nogil:
     """Write the positions [first, last) of a row one by one; return where the next one goes."""
     cdef const Axis* row = &p.axis[p.axes - 1]
@@ -124,6 +157,10 @@ cdef void pad_pieces(void* context, int64_t index) noexcept nogil:
         source = source_of(line, at)
         if rows == NULL or source < 0:
             fill(p, y, (last - first) * p.inner)
+        elif p.inner == 1 and row.stride == 1 and p.itemsize == 4:
+            pad_elements[float](p, row, <float*> y, <const float*> rows + source * line.stride, first, last)
+        elif p.inner == 1 and row.stride == 1:
+            pad_elements[double](p, row, <double*> y, <const double*> rows + source * line.stride, first, last)
         else:
             x = rows + source * line.stride * p.itemsize
             start, stop = min(max(p.start, first), last), min(max(p.stop, first), last)
