@@ -42,9 +42,10 @@ static inline void best_of_columns(const fc_reduce* a, int64_t c, int n) {
 
 template <class V, class Better>
 static inline void best_over_rows(const fc_reduce* a) {
-    constexpr int group = 8;
     int64_t c = 0;
-    for (; c + group * V::width <= a->columns; c += group * V::width) best_of_columns<V, group, Better>(a, c, V::width);
+    for (; c + 8 * V::width <= a->columns; c += 8 * V::width) best_of_columns<V, 8, Better>(a, c, V::width);
+    for (; c + 4 * V::width <= a->columns; c += 4 * V::width) best_of_columns<V, 4, Better>(a, c, V::width);
+    for (; c + 2 * V::width <= a->columns; c += 2 * V::width) best_of_columns<V, 2, Better>(a, c, V::width);
     for (; c < a->columns; c += V::width) {
         const int n = a->columns - c < V::width ? static_cast<int>(a->columns - c) : V::width;
         best_of_columns<V, 1, Better>(a, c, n);

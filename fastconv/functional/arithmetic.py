@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from math import prod
 from numbers import Real
 from typing import Any
@@ -30,7 +31,8 @@ def broadcast_pair(op: str, a: Any, b: Any) -> tuple[Backend, Array, Array]:
     return backend, a, b
 
 
-def _broadcast(op: str, a: Sequence[int], b: Sequence[int]) -> tuple[int, ...]:
+@lru_cache(maxsize=1024)
+def _broadcast(op: str, a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
     try:
         return np.broadcast_shapes(a, b)
     except ValueError:

@@ -24,6 +24,7 @@ cdef enum:
     MOST = 16384        # at most
     LARGEST = 65536     # where inputs are laid out
     BLOCK = 1024        # elements laid out at a time: they stay in the first-level cache
+    WIDEST = 4096       # a row that no input needs laid out
     STREAM_BYTES = 64 * 1024 * 1024     # results and inputs beyond this do not stay in the caches
     MOST_INPUTS = 5
     MOST_AXES = 64      # NumPy's own limit
@@ -268,10 +269,14 @@ cdef int merge_axes(Run* run, cnp.ndarray y, list inputs) except -1:
 
 
 cdef void cut_blocks(Run* run) noexcept nogil:
+    cdef int64_t widest = WIDEST    # of a block
     cdef int k
+    for k in range(run.inputs):
+        if run.input[k].stride[run.axes - 1] != 1:
+            widest = BLOCK      # laid out
     run.inner = run.size[run.axes - 1]
     run.rows = run.size[run.axes - 2] if run.axes > 1 else 1
-    run.block_columns = min(run.inner, <int64_t> BLOCK)
+    run.block_columns = run.inner if run.inner <= widest else <int64_t> BLOCK
     run.block_rows = min(run.rows, BLOCK // run.inner) if run.inner < BLOCK else 1
     run.across, run.down = ceil_div(run.inner, run.block_columns), ceil_div(run.rows, run.block_rows)
     run.blocks = run.count // (run.rows * run.inner) * run.down * run.across

@@ -7,6 +7,7 @@ import numpy as np
 
 from fastconv.backends.cpu._csrc cimport fc_reduce
 from fastconv.backends.cpu.arrays cimport View, view
+from fastconv.backends.cpu.copies cimport copy_into
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.elementwise cimport run_map, table
 from fastconv.backends.cpu.extremes cimport best_middle
@@ -17,6 +18,16 @@ cnp.import_array()
 
 cdef fc_reduce NOTHING  # no constants
 NOTHING.mean = NOTHING.scale = NOTHING.shift = NULL
+
+
+cdef cnp.ndarray contiguous(cnp.ndarray a):
+    """``a``, or a copy of it, in C order."""
+    cdef cnp.ndarray copy
+    if cnp.PyArray_IS_C_CONTIGUOUS(a):
+        return a
+    copy = empty((<object> a).shape, a.dtype)
+    copy_into(copy, a)
+    return copy
 
 
 cdef cnp.ndarray sum_channels(cnp.ndarray a):
@@ -71,14 +82,14 @@ def sum_(cnp.ndarray a, axis=None, bint keepdims=False):
     shape = kept if keepdims else tuple([size for i, size in enumerate(sizes) if i not in axes])
     if a.size == 0:
         return np.zeros(shape, a.dtype)
-    total = over_axes(np.ascontiguousarray(a).reshape(sizes), axes, sum_middle).reshape(shape)
+    total = over_axes(contiguous(a), axes, sum_middle).reshape(shape)
     return total.copy() if np.shares_memory(total, a) else total
 
 
 def extremes(cnp.ndarray a, axis, bint largest):
     """See ``Backend.extremes``."""
     cdef tuple order = tuple(np.argsort([-abs(stride) for stride in (<object> a).strides], kind="stable").tolist())
-    moved = np.ascontiguousarray(a.transpose(order)).reshape([a.shape[i] for i in order])
+    moved = contiguous(a.transpose(order))
     best = over_axes(moved, {order.index(i) for i in axis}, largest_middle if largest else smallest_middle)
     best = best.transpose([order.index(i) for i in range(a.ndim)])
     return best.copy() if np.shares_memory(best, a) else best
