@@ -207,9 +207,8 @@ cdef extern from "fastconv/kernels.h" nogil:
         const void* shift
         const void* slope
         int64_t rows, columns, ldy, ldx, lddy
-        int32_t stream, relu
+        int32_t stream, relu, by_row
         const void* bias
-        int32_t by_row
 
     ctypedef struct fc_pool_axis:
         const int64_t* first
