@@ -54,3 +54,24 @@ def test_the_way_is_a_matter_of_channels_and_places():
     assert not scatter.few_channels(few, 9, 16)  # too few groups for two threads
     assert not scatter.few_channels(PoolCase("max", 64, 64, (9, 9), 3).geometry, 9, 1)
     assert not scatter.few_channels(PoolCase("max", 64, 32, (9, 9), 2).geometry, 4, 1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(1, 1, 110, 130), (1, 3, 170, 90), (40, 7, 3, 4), (2, 20, 9, 8)], ids=str)
+def test_indices_add_up_alike_on_any_threads_and_in_any_layout(shape, dtype):
+    cpu, (n, c, h, w) = backends.get("cpu"), shape
+    geometry = PoolCase("max", n, c, (2 * h, 2 * w), 2).geometry
+    dy = normal("dy", geometry.output_shape, dtype)
+    index = np.random.default_rng(0).integers(0, 4 * h * w, dy.shape)  # some more than once
+    results = []
+    for threads in (1, 2, 3):
+        runtime.set_num_threads(threads)
+        for lay in (np.ascontiguousarray, LAYOUTS["channels_last"]):
+            results.append(cpu.max_pool_backward(lay(dy), lay(index), geometry))
+    for other in results[1:]:
+        oracle.assert_same_bits(other, results[0])
+    oracle.assert_close(results[0], backends.get("reference").max_pool_backward(dy, index, geometry))
+    index.flat[-1] = 4 * h * w
+    for lay in (np.ascontiguousarray, LAYOUTS["channels_last"]):
+        with pytest.raises(IndexError, match="outside the plane"):
+            cpu.max_pool_backward(lay(dy), lay(index), geometry)
