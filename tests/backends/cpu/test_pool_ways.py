@@ -63,15 +63,14 @@ def test_indices_add_up_alike_on_any_threads_and_in_any_layout(shape, dtype):
     geometry = PoolCase("max", n, c, (2 * h, 2 * w), 2).geometry
     dy = normal("dy", geometry.output_shape, dtype)
     index = np.random.default_rng(0).integers(0, 4 * h * w, dy.shape)  # some more than once
-    results = []
+    layouts, results = (np.ascontiguousarray, LAYOUTS["channels_last"]), []
     for threads in (1, 2, 3):
         runtime.set_num_threads(threads)
-        for lay in (np.ascontiguousarray, LAYOUTS["channels_last"]):
-            results.append(cpu.max_pool_backward(lay(dy), lay(index), geometry))
+        results += [cpu.max_pool_backward(lay(dy), lay(index), geometry) for lay in layouts]
     for other in results[1:]:
         oracle.assert_same_bits(other, results[0])
     oracle.assert_close(results[0], backends.get("reference").max_pool_backward(dy, index, geometry))
     index.flat[-1] = 4 * h * w
-    for lay in (np.ascontiguousarray, LAYOUTS["channels_last"]):
+    for lay in layouts:
         with pytest.raises(IndexError, match="outside the plane"):
             cpu.max_pool_backward(lay(dy), lay(index), geometry)
