@@ -3,10 +3,10 @@
     python -m bench.linear
     python -m bench.linear --nets vgg_19 --batch 1 64
 
-Verified first against float64, then timed in turn. The forward pass is inference: ours finds the weights packed from
-the call before, and PyTorch has, beside its usual product, the two products with packed weights that it compiles models
-to (MKL's and oneDNN's), where its build has them. Its gradients are the products that its autograd makes. The layers
-are in bench/shapes/linear.json.
+Verified first against float64, then timed in turn. The forward pass is a call of the functional beside PyTorch's usual
+product. With weights packed beforehand it is what a model of ``fastconv.freeze`` runs for the layer, beside the two
+products that PyTorch compiles models to (MKL's and oneDNN's), where its build has them. PyTorch's gradients are the
+products that its autograd makes. The layers are in bench/shapes/linear.json.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from tqdm import tqdm
 
 import fastconv
-from fastconv import functional
+from fastconv import backends, functional
 
 from . import isa, machine
 from .paired import spread
@@ -58,11 +58,12 @@ def directions(features: list[int], n: int, peer: type) -> Iterator[tuple[str, S
         for shape in ((n, inside), (outside, inside), (outside,), (n, outside))
     )
     tx, tw, tb, tdy = (torch.from_numpy(a.astype(peer)) for a in (x, w, b, dy))
-    yield "forward", {
-        "fastconv": lambda: functional.linear(x, w, b),
-        "torch": lambda: torch.nn.functional.linear(tx, tw, tb),
-        **(packed(tx, tw, tb) if peer is np.float32 else {}),
-    }  # fmt: skip
+    usual = {"torch": lambda: torch.nn.functional.linear(tx, tw, tb)}
+    yield "forward", {"fastconv": lambda: functional.linear(x, w, b), **usual}
+    kept: dict = {}
+    beforehand = packed(tx, tw, tb) if peer is np.float32 else {}
+    frozen = {"fastconv": lambda: backends.get("cpu").linear_forward(x, w, b, kept)}
+    yield "forward, packed", {**frozen, **usual, **beforehand}
     theirs = {"input gradient": lambda: tdy.mm(tw), "weight gradient": lambda: tdy.t().mm(tx)}
     for which, (name, product) in enumerate(theirs.items()):
         needs = [which == i for i in range(3)]
@@ -88,15 +89,15 @@ def main() -> None:
     layers = json.loads((SHAPES / "linear.json").read_text(encoding="utf-8"))
     cases = [(m, n) for m in layers if not options.nets or m["net"] in options.nets for n in options.batch]
     rows = []
-    for layer, n in tqdm(cases, unit="layer"):
-        timed = directions(layer["features"], n, np.float32)
-        for (_, oracle), (direction, sides) in zip(directions(layer["features"], n, np.float64), timed, strict=True):
-            error = verify(f"{layer['net']} {layer['layer']} batch {n} {direction}", oracle)
+    for case, n in tqdm(cases, unit="layer"):
+        timed = directions(case["features"], n, np.float32)
+        for (_, oracle), (direction, sides) in zip(directions(case["features"], n, np.float64), timed, strict=True):
+            error = verify(f"{case['net']} {case['layer']} batch {n} {direction}", oracle)
             result = measure(sides, options.rounds, options.turn)
             best = result.fastest(*(side for side in sides if side != "fastconv"))
-            flops = 2 * n * layer["features"][0] * layer["features"][1]
+            flops = 2 * n * case["features"][0] * case["features"][1]
             rows.append({
-                **layer, "batch": n, "direction": direction, "error": error, "best_peer": best,
+                **case, "batch": n, "direction": direction, "error": error, "best_peer": best,
                 "giga_per_second": {side: flops / result.median(side) / 1e9 for side in result.samples},
                 "times_as_fast": spread(result.ratios("fastconv", best)),
                 "times_as_fast_as_torch": spread(result.ratios("fastconv", "torch")), "seconds": result.samples,

@@ -10,8 +10,9 @@ PyTorch in its two memory formats, at the same number of threads; the batch is s
 volume that is more work than that by far is cut in depth. fastconv gets channels-last arrays, the form that its own
 layers hand on; as no gradient of plain arrays is taken, its forward pass finds the weights packed from the call before.
 In the compute mode bf16 PyTorch gets arrays of bfloat16, and our side float32 arrays as ever.
-Pooling is timed as training runs it: both sides record the forward pass and keep what the gradient needs. The shapes
-are in bench/shapes. Geometric means by group are printed, all samples go to bench/results.
+Pooling is timed as training runs it: both sides record the forward pass and keep what the gradient needs; in the same
+rounds runs a copy of as many bytes as the layer reads and writes. The shapes are in bench/shapes. Geometric means by
+group are printed, all samples go to bench/results.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ import fastconv
 from fastconv import functional
 
 from . import isa, machine
+from .elementwise import channels_last, copier
 from .paired import Paired, paired, spread
 
 SHAPES = Path(__file__).parent / "shapes"
@@ -40,11 +42,6 @@ BFLOAT16 = 1e-2  # and where operands are rounded
 CORNER = 14  # voxels an axis
 FORMATS = {"NCHW": torch.contiguous_format, "channels-last": None}  # None: of the rank
 Sides = dict[str, Callable[[], Any]]
-
-
-def channels_last(a: np.ndarray) -> np.ndarray:
-    """Return the same values with channels side by side in memory."""
-    return np.moveaxis(np.ascontiguousarray(np.moveaxis(a, 1, -1)), -1, 1)
 
 
 def as_torch(a: np.ndarray, layout: str, dtype: torch.dtype | None = None) -> torch.Tensor:
@@ -197,7 +194,8 @@ def main() -> None:
         timed = directions(options.kind, layer, work, peer)
         for (_, _, oracle), (direction, amount, sides) in zip(exact, timed, strict=True):
             error = verify(f"{layer['net']} {layer['layer']} {direction}", oracle, bound)
-            result = measure(sides, options.rounds, options.turn)
+            copy = {"copy": copier(amount)} if options.kind == "pool" else {}
+            result = measure({**sides, **copy}, options.rounds, options.turn)
             best = result.fastest(*FORMATS)
             rows.append({
                 "net": layer["net"], "layer": layer["layer"], "rank": len(layer["input"]), "direction": direction,
@@ -205,7 +203,9 @@ def main() -> None:
                 "depthwise": layer.get("groups", 1) > 1 and layer["groups"] == layer["channels"][0], "error": error,
                 "giga_per_second": {side: amount / result.median(side) / 1e9 for side in result.samples},
                 "best_peer": best, "times_as_fast": spread(result.ratios("fastconv", best)),
-                "times_as_fast_as_NCHW": spread(result.ratios("fastconv", "NCHW")), "seconds": result.samples,
+                "times_as_fast_as_NCHW": spread(result.ratios("fastconv", "NCHW")),
+                **{f"share_of_{name}": spread(result.ratios("fastconv", name)) for name in copy},
+                "seconds": result.samples,
             })  # fmt: skip
     mode = "" if options.compute == "float32" else f"_{options.compute}"
     name = f"versus_{options.kind}_t{options.threads}{mode}{suffix}"
@@ -215,8 +215,8 @@ def main() -> None:
 
 def report(rows: list[dict[str, Any]]) -> None:
     """Print the geometric means of each group as a Markdown table."""
-    print("| group | direction | layers | fastconv, G/s | against the best | least | against NCHW |")
-    print("|---|---|---|---|---|---|---|")
+    print("| group | direction | layers | fastconv, G/s | against the best | least | against NCHW | of copy | least |")
+    print("|---|---|---|---|---|---|---|---|---|")
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         group = "depthwise" if row["depthwise"] else f"{row['rank']}-D"
@@ -225,7 +225,9 @@ def report(rows: list[dict[str, Any]]) -> None:
         best = [row["times_as_fast"]["median"] for row in members]
         nchw = [row["times_as_fast_as_NCHW"]["median"] for row in members]
         speed = geometric_mean(row["giga_per_second"]["fastconv"] for row in members)
-        cells = (f"{speed:.0f}", f"**{geometric_mean(best):.2f}**", f"{min(best):.2f}", f"{geometric_mean(nchw):.2f}")
+        share = [row["share_of_copy"]["median"] for row in members if "share_of_copy" in row]
+        cells = [f"{speed:.0f}", f"**{geometric_mean(best):.2f}**", f"{min(best):.2f}", f"{geometric_mean(nchw):.2f}"]
+        cells += [f"{geometric_mean(share):.2f}", f"{min(share):.2f}"] if share else ["", ""]
         print(f"| {group} | {direction} | {len(members)} | {' | '.join(cells)} |")
 
 

@@ -57,45 +57,6 @@ struct Average {
         FC_UNROLL
         for (int v = 0; v < count; ++v) volume[v] = plus(volume[v], plane[v], factor);
     }
-
-    // row += `taps` taps of a window's row from number k on, of all channels; the last ones take the row to the plane.
-    template <int taps>
-    void add_taps(const T* at, int64_t k, int64_t channels, Reg row_factor, T* row, T* plane) const {
-        const int64_t step = a->axis[2].step * a->source_step[2];
-        const bool begins = k == 0, ends = k + taps == a->axis[2].count[w];
-        Reg factor[taps];
-        FC_UNROLL
-        for (int t = 0; t < taps; ++t) factor[t] = weight(2, w, k + t);
-        at += k * step;
-        for (int64_t c = 0; c < channels; c += V::width) {
-            Reg sum = begins ? V::zero() : V::load(row + c);
-            FC_UNROLL
-            for (int t = 0; t < taps; ++t) sum = plus(sum, V::load(at + t * step + c), factor[t]);
-            if (ends) {
-                V::store(plane + c, plus(V::load(plane + c), sum, row_factor));
-            } else {
-                V::store(row + c, sum);
-            }
-        }
-    }
-
-    // add_plane for many channels: memory is read in long runs, a few taps at a time.
-    void add_long_plane(const T* from, int64_t i, int64_t channels, T* volume) const {
-        alignas(64) T row[kWaiting], plane[kWaiting] = {};
-        const int64_t taps = a->axis[2].count[w];
-        for (int64_t j = 0; j < a->axis[1].count[h]; ++j) {
-            const T* at = from + j * a->axis[1].step * a->source_step[1];
-            const Reg factor = weight(1, h, j);
-            int64_t k = 0;
-            for (; k + 4 <= taps; k += 4) add_taps<4>(at, k, channels, factor, row, plane);
-            if (k + 2 <= taps) add_taps<2>(at, k, channels, factor, row, plane), k += 2;
-            if (k < taps) add_taps<1>(at, k, channels, factor, row, plane);
-        }
-        const Reg factor = weight(0, a->d, i);
-        for (int64_t c = 0; c < channels; c += V::width) {
-            V::store(volume + c, plus(V::load(volume + c), V::load(plane + c), factor));
-        }
-    }
 };
 
 template <class V, bool Weighted>
@@ -107,35 +68,27 @@ static inline void average(const fc_pool_box* a) {
         const int64_t planes = a->axis[0].count[a->d], step = a->target_step[1];
         const int64_t divisor = divisor_at(a->axis[0], a->d) * divisor_at(a->axis[1], h) * divisor_at(a->axis[2], w);
         const Reg by = V::set1(static_cast<T>(a->divisor * divisor));
-        if (!reads_rows<V>(a, h, w)) {
-            each_block<V>(a->channels, [=](auto vectors, auto n, int64_t c) {
-                constexpr int count = decltype(vectors)::value;
-                Reg volume[count];
-                FC_UNROLL
-                for (int v = 0; v < count; ++v) volume[v] = V::zero();
-                for (int64_t i = 0; i < planes; ++i) sum.add_plane(source + c + i * a->source_step[0], i, n, volume);
-                FC_UNROLL
-                for (int v = 0; v < count; ++v) volume[v] = V::div(volume[v], by);
-                for (int64_t t = w; t < end; ++t) {
-                    FC_UNROLL
-                    for (int v = 0; v < count; ++v) put<V>(a, target + (t - w) * step + c + v * V::width, volume[v], n);
-                }
-            });
-            return;
-        }
-        for (int64_t at = 0; at < a->channels; at += kWaiting) {
-            const int64_t channels = a->channels - at < kWaiting ? a->channels - at : kWaiting;
-            T volume[kWaiting] = {};
-            for (int64_t i = 0; i < planes; ++i) {
-                sum.add_long_plane(source + at + i * a->source_step[0], i, channels, volume);
-            }
+        const auto block = [=](auto vectors, auto n, int64_t c) {
+            constexpr int count = decltype(vectors)::value;
+            Reg volume[count];
+            FC_UNROLL
+            for (int v = 0; v < count; ++v) volume[v] = V::zero();
+            for (int64_t i = 0; i < planes; ++i) sum.add_plane(source + c + i * a->source_step[0], i, n, volume);
+            FC_UNROLL
+            for (int v = 0; v < count; ++v) volume[v] = V::div(volume[v], by);
             for (int64_t t = w; t < end; ++t) {
-                T* out = target + (t - w) * step + at;
-                for (int64_t c = 0; c < channels; c += V::width) {
-                    put<V>(a, out + c, V::div(V::load(volume + c), by), V::width);
-                }
+                FC_UNROLL
+                for (int v = 0; v < count; ++v) put<V>(a, target + (t - w) * step + c + v * V::width, volume[v], n);
             }
+        };
+        // Of many taps many channels at a time, so that memory is read in long runs.
+        constexpr int wide = 16;
+        int64_t first = 0;
+        if (planes * a->axis[1].count[h] * a->axis[2].count[w] > 16) {
+            constexpr Constant<V::width> whole;
+            for (; first + wide * V::width <= a->channels; first += wide * V::width) block(Constant<wide>{}, whole, first);
         }
+        each_block<V>(a->channels - first, [=](auto vectors, auto n, int64_t c) { block(vectors, n, first + c); });
     });
     if (a->stream) V::fence();
 }

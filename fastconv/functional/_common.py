@@ -118,7 +118,8 @@ def shape_of(op: str, name: str, value: Any) -> tuple[int, ...]:
 
 def check_needs(op: str, needs: Any, count: int) -> None:
     """Check that ``needs`` says yes or no to each of ``count`` gradients."""
-    if not isinstance(needs, Sequence) or isinstance(needs, str) or len(needs) != count:
+    sequence = type(needs) in (tuple, list) or (isinstance(needs, Sequence) and not isinstance(needs, str))
+    if not sequence or len(needs) != count:
         raise ArgumentError(mismatch(op, f"needs of {count} booleans", repr(needs)))
 
 

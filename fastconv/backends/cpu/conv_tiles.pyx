@@ -26,6 +26,7 @@ cdef int64_t TILE_BYTES = 256 * 1024
 cdef int64_t TILE_PIXELS = 512
 cdef int64_t PANEL_PRODUCTS = 2304
 cdef int64_t TASKS_PER_THREAD = 8
+cdef int64_t TASK_PRODUCTS = 64 * 1024  # at least; a thread that joins for less comes too late
 cdef int64_t SMALL_TILE = 64            # pixels; smaller tiles read the weights too often
 cdef int64_t PART = 64                  # pixels
 cdef int64_t PANELS_BYTES = 512 * 1024  # panels of weights that stay in a second-level cache
@@ -47,13 +48,20 @@ cdef struct Plan:
     bint failed         # a thread found no memory for its workspace
 
 
+cdef inline int64_t count_pixels(const Reader* x) noexcept nogil:
+    return x.n * x.axis[0].count * x.axis[1].count * x.axis[2].count
+
+
 cdef void share_out(Plan* plan) noexcept nogil:
     """Make tiles smaller, then split their panels, until every thread has tasks to take."""
     cdef Reader* x = &plan.problem.x
     cdef int64_t wanted = TASKS_PER_THREAD * num_threads() if num_threads() > 1 else 1
+    cdef int64_t products = count_pixels(x) * x.taps * x.depth * plan.problem.columns * x.groups
+    cdef bint by_columns = plan.few and plan.blocks >= wanted // 2  # each weight is read by one task
+    wanted = min(wanted, products // TASK_PRODUCTS)
     plan.splits = 1
     while count_tiles(x) * x.groups * plan.splits < wanted:
-        if not plan.few and halve_tile(x, SMALL_TILE):
+        if not by_columns and halve_tile(x, SMALL_TILE):
             continue
         if plan.splits == plan.blocks:
             break
@@ -240,10 +248,6 @@ cdef void run_tile(void* context, int64_t index) noexcept nogil:
             task.block, task.last_block = block, block + 1
             pack_panel(plan, task.group, block, task.chunk, task.panel, task.panel + panels)
             run_boxes(plan, &task, &call)
-
-
-cdef inline int64_t count_pixels(const Reader* x) noexcept nogil:
-    return x.n * x.axis[0].count * x.axis[1].count * x.axis[2].count
 
 
 cdef void make_plan(Plan* plan, Correlation* problem, bint keeps) noexcept nogil:

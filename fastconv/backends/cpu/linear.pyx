@@ -28,6 +28,11 @@ cdef int64_t TASKS_PER_THREAD = 4
 cdef int64_t STAYING_BYTES = 1024 * 1024
 cdef int64_t PIECE = 256
 
+# Of an array of weights: smaller ones are read as they lie sooner than packed ones are looked up.
+cdef int64_t TINY_BYTES = 32 * 1024
+cdef int64_t LEAST_KEPT = 512 * 1024
+cdef int64_t MOST_KEPT = 4 * 1024 * 1024
+
 
 cdef void set_rows(Reader* x, const View* rows) noexcept nogil:
     """Read a matrix (N, channels) as one image of 1 x 1 x N pixels."""
@@ -132,6 +137,17 @@ cdef bint few_rows(const Correlation* problem, const View* x, bint by_rows) noex
     return True
 
 
+cdef bint keeps(object frozen, int64_t nbytes, bint pairs, int64_t rows):
+    """Whether to use packed weights of an earlier call.
+
+    In a dict of their own they are read and nothing else. Elsewhere they are compared first: that reads as much twice
+    more, which takes longer than to pack what does not stay in the caches.
+    """
+    if type(frozen) is dict:
+        return pairs or rows > FC_FEW_ROWS or nbytes >= TINY_BYTES
+    return frozen is not False and (pairs or (rows > FC_FEW_ROWS and LEAST_KEPT <= nbytes <= MOST_KEPT))
+
+
 cdef object product(cnp.ndarray x, cnp.ndarray w, b, int depth_axis, object frozen, bint pairs):
     """x (N, K) times w with its axis ``depth_axis`` of size K, plus b."""
     cdef View xv = view(x), wv = view(w), yv, bv
@@ -157,10 +173,10 @@ cdef object product(cnp.ndarray x, cnp.ndarray w, b, int depth_axis, object froz
         bv = view(b)
         problem.bias, problem.bias_stride = bv.data, bv.stride[0]
     if yv.size[1] > 0:
-        if frozen and (pairs or xv.size[0] > FC_FEW_ROWS):
+        if keeps(frozen, cnp.PyArray_NBYTES(w), pairs, xv.size[0]):
             _kept = kept_weights(&problem, w, depth_axis, frozen)  # lives as long as the call
         with nogil:
-            if pairs or not few_rows(&problem, &xv, depth_axis == 0):
+            if problem.packed != NULL or pairs or not few_rows(&problem, &xv, depth_axis == 0):
                 correlate(&problem)
     return y
 

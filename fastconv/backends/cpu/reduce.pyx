@@ -66,8 +66,20 @@ cdef cnp.ndarray sum_middle(cnp.ndarray a):
     return total
 
 
+cdef object sum_pixels(cnp.ndarray a, bint all_images):
+    """a (N, C, L), channels side by side -> (C,), or (N, C): read where it lies."""
+    cdef cnp.ndarray total
+    cdef int64_t i
+    if all_images:
+        return sum_channels(a)
+    total = empty((a.shape[0], a.shape[1]), a.dtype)
+    for i in range(a.shape[0]):
+        total[i] = sum_channels(a[i : i + 1])
+    return total
+
+
 def sum_(cnp.ndarray a, axis=None, bint keepdims=False):
-    """The sum over ``axis``; the order of the additions is the shape's."""
+    """The sum over ``axis``; shape and memory order decide the order of the additions."""
     cdef View x
     if axis is None and not keepdims and a.ndim and cnp.PyArray_SIZE(a) > 0 and cnp.PyArray_IS_C_CONTIGUOUS(a):
         x.data, x.itemsize = <char*> cnp.PyArray_DATA(a), <int> cnp.PyArray_ITEMSIZE(a)
@@ -82,6 +94,8 @@ def sum_(cnp.ndarray a, axis=None, bint keepdims=False):
     shape = kept if keepdims else tuple([size for i, size in enumerate(sizes) if i not in axes])
     if a.size == 0:
         return np.zeros(shape, a.dtype)
+    if len(sizes) > 2 and 1 not in axes and axes.issuperset(every[2:]) and np.moveaxis(a, 1, -1).flags.c_contiguous:
+        return sum_pixels((<object> a).reshape(sizes[0], sizes[1], -1), 0 in axes).reshape(shape)
     total = over_axes(contiguous(a), axes, sum_middle).reshape(shape)
     return total.copy() if np.shares_memory(total, a) else total
 

@@ -125,14 +125,35 @@ def test_instruction_sets_have_their_own(isa, arrays):
 
 
 def test_linear_layers_and_their_batches(rng):
-    w = rng.standard_normal((96, 200)).astype(np.float32)
-    samples = rng.standard_normal((700, 200)).astype(np.float32)
+    w = rng.standard_normal((330, 500)).astype(np.float32)
+    samples = rng.standard_normal((700, 500)).astype(np.float32)
     whole = F.linear(samples, fastconv.tensor(w, requires_grad=True)).numpy()
     for n in (1, 2, 4, 5, 63, 256, 257, 700):
         for _ in range(3):
             np.testing.assert_array_equal(F.linear(samples[:n], w), whole[:n])
         w[3, 5] += 1
         whole = F.linear(samples, fastconv.tensor(w, requires_grad=True)).numpy()
+
+
+@pytest.mark.parametrize("outputs, entries", [(96, 0), (330, 1), (2100, 0)])
+def test_linear_layers_are_kept_where_a_comparison_costs_less_than_packing(rng, outputs, entries):
+    w, x = rng.standard_normal((outputs, 500)).astype(np.float32), np.ones((6, 500), np.float32)
+    for _ in range(3):
+        F.linear(x, w)
+    assert weight_cache.entries() == entries
+
+
+@pytest.mark.parametrize("rows", [1, 4, 6, 300])
+def test_a_linear_layer_packs_once_into_a_dict_of_its_own(isa, rng, rows):
+    linear = backends.get("cpu").linear_forward
+    x, b = rng.standard_normal((rows, 120)).astype(np.float32), rng.standard_normal(84).astype(np.float32)
+    w, kept = rng.standard_normal((84, 120)).astype(np.float32), {}
+    y = linear(x, w, b, False)
+    np.testing.assert_array_equal(linear(x, w, b, kept), y)
+    assert len(kept) == 1
+    w[:] = 0  # the owner vouches that this does not happen: here it shows that w is not read again
+    np.testing.assert_array_equal(linear(x, w, b, kept), y)
+    assert weight_cache.entries() == 0
 
 
 def test_training_does_not_ask(arrays):
