@@ -2,10 +2,10 @@
 
 The planes of a chunk of tiles are matrices: tiles by input channels, times transformed weights, gives tiles by output
 channels, and the micro-kernel of the direct convolution multiplies them, a panel of output channels at a time, whose
-tiles are transformed back at once. Where the transformed weights are small, a task is a chunk that stays in a
-second-level cache; where they are large, or tiles few, all threads share a larger chunk and a task is a panel, so that
-weights are read seldom: if one chunk is all there is, they are transformed by the task that uses them, unless they are
-kept.
+tiles are transformed back at once. Where the transformed weights stay in a third-level cache and there are tiles
+enough, a task is a chunk that stays in a second-level cache: what a thread transforms no other thread reads. Where
+weights are larger, or tiles few, all threads share a larger chunk and a task is a panel, so that weights are read
+seldom: if one chunk is all there is, they are transformed by the task that uses them, unless they are kept.
 Nothing about an element's sum depends on chunks and tasks, so neither do bits.
 
 An input gradient is a convolution of the gradient with the turned kernel. Where that has more tiles than the forward
@@ -33,9 +33,13 @@ from fastconv.backends.cpu.winograd_tiles cimport (
 
 cnp.import_array()
 
-cdef int64_t SMALL_WEIGHTS = 1024 * 1024        # bytes: up to here a thread works on chunks of its own
-cdef int64_t FEW_TILES = 16                    # whose products cost less than to share out transformed weights
-cdef int64_t SMALL_CHUNK = 416 * 1024           # bytes: these chunks stay in a second-level cache, beside the weights
+cdef int64_t SMALL_WEIGHTS = 1024 * 1024        # bytes: these stay in a second-level cache,
+cdef int64_t SMALL_CHUNK = 416 * 1024           # beside a chunk of so many
+cdef int64_t MOST_WEIGHTS = 8192 * 1024         # bytes: up to here a thread works on chunks of its own
+cdef int64_t MOST_KEPT = 12288 * 1024           # (here if they are kept)
+cdef int64_t OWN_CHUNK = 1024 * 1024            # of so many bytes,
+cdef int64_t LEAST_TILES = 12                   # which have so many tiles for each time that the weights are read
+cdef int64_t FEW_TILES = 16                     # whose products cost less than to share out transformed weights
 cdef int64_t LARGE_CHUNK = 3072 * 1024          # bytes a thread of chunks that all threads share
 cdef int64_t PRODUCT_BYTES = 768 * 1024         # of a panel's products for the tiles of one task
 cdef int64_t MOST_THREADS = 8                   # that count for that
@@ -227,24 +231,28 @@ cdef void run_shared(Plan* plan) noexcept nogil:
     release(memory, bytes)
 
 
-cdef void run(Plan* plan, bint small) noexcept nogil:
+cdef bint choose_own(Plan* plan, bint few) noexcept nogil:
+    """Choose chunks of which each is one thread's, enough for all threads. False: better that they share chunks."""
     cdef Grid* grid = &plan.grid
-    cdef int64_t nr = plan.x.kernel.nr, wanted = TASKS_PER_THREAD * num_threads(), bytes = SMALL_CHUNK
-    if plan.adjoint:  # chunks of whole images
-        choose_box(grid, &plan.source, nr, bytes)
+    cdef int64_t nr = plan.x.kernel.nr, wanted = TASKS_PER_THREAD * num_threads()
+    cdef int64_t weights = plan.blocks * panel_bytes(plan)
+    cdef bint small = plan.adjoint or weights <= SMALL_WEIGHTS, kept = plan.problem.packed != NULL
+    cdef int64_t bytes = SMALL_CHUNK if small else OWN_CHUNK
+    if few or not small and weights > (MOST_KEPT if kept else MOST_WEIGHTS):
+        return False
+    choose_box(grid, &plan.source, nr, bytes)
+    if plan.adjoint:  # whole images
         grid.box[2], grid.box[3] = grid.count[2], grid.count[3]
         while num_threads() > 1 and count_chunks(grid) * plan.x.groups < wanted and grid.box[0] > 1:
             grid.box[0] = ceil_div(grid.box[0], 2)
-    elif not small:
-        run_shared(plan)
-        return
     else:
-        choose_box(grid, &plan.source, nr, bytes)
         while num_threads() > 1 and count_chunks(grid) * plan.x.groups < wanted and bytes > 32768:
             bytes //= 2
             choose_box(grid, &plan.source, nr, bytes)
+    if not small and grid.box[0] * grid.box[1] * grid.box[2] * grid.box[3] < LEAST_TILES:
+        return False
     even_images(grid, num_threads())
-    parallel_for(count_chunks(grid) * plan.x.groups, run_chunk, plan)
+    return True
 
 
 cdef void set_source(Plan* plan, int64_t* weights) noexcept nogil:
@@ -288,8 +296,7 @@ cdef void make_plan(Plan* plan, Correlation* problem, int form, bint adjoint, in
     x.kernel = kernels(x.itemsize)
     x.taps = x.axis[0].taps * x.axis[1].taps * x.axis[2].taps
     plan.problem, plan.adjoint, plan.failed = problem, adjoint, False
-    plan.index = NULL
-    plan.relu = False
+    plan.index, plan.relu = <uint8_t*> NULL, False
     plan.blocks = ceil_div(problem.columns, x.kernel.nr)
     set_form(&plan.grid, x.kernel, x.itemsize, form)
     set_source(plan, reversed_taps)
@@ -342,8 +349,8 @@ cdef int winograd_correlate(Correlation* problem, int form, bint adjoint, uint8_
     """
     cdef Plan plan
     cdef Reader* x = &plan.x
-    cdef int64_t bytes, weights = 0, tiles, bytes_of_all
-    cdef bint small, few
+    cdef int64_t bytes, weights, tiles, bytes_of_all
+    cdef bint own, few
     cdef char* memory
     cdef int64_t reversed_taps[10]
     cdef fc_copy2d copy
@@ -352,13 +359,12 @@ cdef int winograd_correlate(Correlation* problem, int form, bint adjoint, uint8_
     make_plan(&plan, problem, form, adjoint, reversed_taps)
     plan.index, plan.relu = index, relu
     bytes = x.groups * problem.columns * x.itemsize
-    if problem.packed == NULL:
-        weights = weight_bytes(&plan)
+    weights = weight_bytes(&plan) if problem.packed == NULL else 0
     tiles = plan.grid.count[0] * plan.grid.count[1] * plan.grid.count[2] * plan.grid.count[3]
-    few = weights > 0 and tiles <= FEW_TILES and plan.blocks % num_threads() == 0
-    small = adjoint or (plan.blocks * panel_bytes(&plan) <= SMALL_WEIGHTS and not few)
+    few = not adjoint and weights > 0 and tiles <= FEW_TILES and plan.blocks % num_threads() == 0
+    own = choose_own(&plan, few)
     plan.parts = 1
-    if not small:
+    if not own:
         choose_box(&plan.grid, &plan.source, 0, LARGE_CHUNK * min(MOST_THREADS, num_threads()))
         tiles = plan.grid.box[0] * plan.grid.box[1] * plan.grid.box[2] * plan.grid.box[3]
         bytes_of_all = product_bytes(&plan, tiles) + panel_bytes(&plan) + packing_bytes(&plan)
@@ -383,7 +389,10 @@ cdef int winograd_correlate(Correlation* problem, int form, bint adjoint, uint8_
             x.kernel.copy2d(&copy)
         if weights:
             prepare_all(&plan)
-        run(&plan, small)
+        if own:
+            parallel_for(count_chunks(&plan.grid) * x.groups, run_chunk, &plan)
+        else:
+            run_shared(&plan)
     release(memory, weights + bytes)
     if plan.failed:
         with gil:
