@@ -7,6 +7,10 @@ Convolutions of real networks of at least 50 MFLOP, each direction, a selection 
 training steps of the tutorial network. Both must give the same bits before they are timed. The first row is the
 machine: a micro-kernel from the nearest cache in one Python thread and in more, without a thread pool; what it falls
 short of, others took. The bar is 1.85 times as fast with two threads.
+
+Before each round of several threads a cache line is sent from one processor to another and back. A virtual machine's
+processors are moved by its host: for a while they share a last-level cache, for a while they do not, and whatever one
+thread reads of another's then takes several times as long. A second table tells these rounds apart.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from tqdm import tqdm
 
 import fastconv
 from fastconv import models
+from fastconv.backends.cpu import _lab
 
 from . import machine, peak
 from .lenet_step import Fastconv, batch_of
@@ -32,12 +37,16 @@ from .versus import SHAPES, Sides, directions, shallow
 NETS = ("alexnet", "vgg_19", "resnet_50", "googlenet_v1", "mobilenet_dw", "resnext_grouped", "3d_unet", "3d_i3d")
 FLOOR = 50e6  # FLOPs a call: less is dominated by waking threads
 BAR = 1.85
+NEAR = 150  # nanoseconds of a round trip, at most, between processors that share a cache
+round_trips: list[float] = []  # before each turn of several threads
 
 
 def with_threads(threads: int, call: Callable[[], Any]) -> Callable[[], Any]:
     def run() -> Any:
         if fastconv.get_num_threads() != threads:  # at the first step of a turn, which is not timed
             fastconv.set_num_threads(threads)
+            if threads > 1:
+                round_trips.append(_lab.round_trip())
         return call()
 
     return run
@@ -104,8 +113,11 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
 
     def add(about: dict[str, Any], result: Paired) -> None:
-        times = spread(result.ratios("all", "one"))
-        rows.append({**about, "threads": options.threads, "times_as_fast": times, "seconds": result.samples})
+        ratios = result.ratios("all", "one")
+        rows.append({
+            **about, "threads": options.threads, "times_as_fast": spread(ratios), "seconds": result.samples,
+            "round_trip_ns": round_trips[-len(ratios):],
+        })  # fmt: skip
 
     limit = {"one": [], "all": []}
     for _ in range(options.rounds):
@@ -140,6 +152,26 @@ def report(rows: list[dict[str, Any]], threads: int) -> None:
         below = sum(median < BAR for median in medians)
         cells = f"**{geometric_mean(medians):.2f}** | {min(medians):.2f} | {below}"
         print(f"| {direction} | {len(medians)} | {cells} |")
+    print("\n| direction | rounds whose processors share a cache | geometric mean | other rounds | geometric mean |")
+    print("|---|---|---|---|---|")
+    for direction in dict.fromkeys(row["direction"] for row in rows):
+        cells = [f"{len(ratios)} | {f'{geometric_mean(ratios):.2f}' if ratios else ''}"
+                 for ratios in by_distance([row for row in rows if row["direction"] == direction])]  # fmt: skip
+        print(f"| {direction} | {' | '.join(cells)} |")
+
+
+def by_distance(rows: list[dict[str, Any]]) -> tuple[list[float], list[float]]:
+    """Return the ratios of all rounds whose processors shared a cache, and those of the others.
+
+    >>> row = {"seconds": {"one": [2.0, 2.0], "all": [1.0, 2.0]}, "round_trip_ns": [50.0, 330.0]}
+    >>> by_distance([row])
+    ([2.0], [1.0])
+    """
+    near, far = [], []
+    for row in rows:
+        for one, other, trip in zip(row["seconds"]["one"], row["seconds"]["all"], row["round_trip_ns"], strict=False):
+            (near if trip <= NEAR else far).append(one / other)
+    return near, far
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@
 
 #include <string>
 
+#include "bindings/round_trip.hpp"
 #include "fastconv/kernels.h"
 
 namespace py = pybind11;
@@ -66,4 +67,6 @@ PYBIND11_MODULE(_lab, m) {
         py::gil_scoped_release release;
         row.call(t, bytes.data());
     }, py::arg("name"), py::arg("isa"), py::arg("dtype"), py::arg("arguments"), "Run one micro-kernel.");
+    m.def("round_trip", &fastconv::round_trip, py::call_guard<py::gil_scoped_release>(),
+          "Nanoseconds that a cache line takes to another processor and back; NaN where there is no other.");
 }
