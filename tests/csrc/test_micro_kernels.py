@@ -1,6 +1,7 @@
 """Each convolution micro-kernel alone, per instruction set, around its block sizes, against plain sums in float64."""
 
 import ctypes
+import os
 import re
 from pathlib import Path
 
@@ -341,3 +342,11 @@ def test_pack_panel(isa, dtype, rng, backwards):
                 np.testing.assert_array_equal(panel[..., :columns], expected[::-1] if backwards else expected)
                 np.testing.assert_array_equal(panel[..., columns:], 0)
                 assert edges_untouched(memory)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="threads cannot be held on a processor")
+def test_round_trip_leaves_the_caller_where_it_may_run():
+    before = os.sched_getaffinity(0)
+    nanoseconds = _lab.round_trip()
+    assert nanoseconds > 0 if len(before) > 1 else np.isnan(nanoseconds)
+    assert os.sched_getaffinity(0) == before

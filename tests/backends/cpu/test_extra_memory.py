@@ -22,6 +22,7 @@ print(runtime.workspace_bytes(), runtime.cached_bytes() - panels - x.nbytes)
 CASES = {
     "3x3": ((2, 64, 96, 96), (64, 64, 3, 3), {"padding": 1}),
     "deep 3x3": ((4, 512, 14, 14), (256, 512, 3, 3), {"padding": 1}),
+    "wide 3x3": ((2, 192, 56, 56), (200, 192, 3, 3), {"padding": 1}),
     "wide rows": ((1, 16, 4, 20000), (16, 16, 3, 3), {"padding": 1}),
     "dilated": ((1, 32, 200, 200), (32, 32, 5, 5), {"dilation": 20, "padding": 40}),
     "first layer": ((2, 3, 224, 224), (64, 3, 7, 7), {"stride": 2, "padding": 3}),
