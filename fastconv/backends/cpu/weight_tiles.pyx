@@ -28,7 +28,7 @@ cdef int64_t PAIRS_PIXELS = 256
 cdef int64_t WIDE_BYTES = 1024 * 1024       # of a tile of x
 cdef int64_t NARROW_BYTES = 128 * 1024
 cdef int64_t TASKS = 32                     # tasks that suffice for any machine of moderate size
-cdef int64_t SINGLE_TASKS = 16              # of a single tap, where adding parts up costs more beside the products
+cdef int64_t SINGLE_TASKS = 8               # of a single tap, where adding parts up costs more beside the products
 cdef int64_t PARTIAL_BYTES = 4 * 1024 * 1024  # of all partial sums
 cdef int64_t FINISH = 8 * 1024              # elements a task, at the end
 
