@@ -7,8 +7,9 @@
 
 Every layer and direction is verified first, on one image (a volume's corner) against float64, then timed in turn with
 PyTorch in its two memory formats, at the same number of threads; the batch is scaled to a given amount of work, and a
-volume that is more work than that by far is cut in depth. fastconv gets channels-last arrays, the form that its own
-layers hand on; as no gradient of plain arrays is taken, its forward pass finds the weights packed from the call before.
+volume that is more work than that by far is cut in depth. fastconv gets channels-last arrays in memory of its own pool,
+as its layers hand them on, PyTorch arrays of its own allocator: both start at a cache line, where NumPy's do not. As no
+gradient of plain arrays is taken, our forward pass finds the weights packed from the call before.
 In the compute mode bf16 PyTorch gets arrays of bfloat16, and our side float32 arrays as ever.
 Pooling is timed as training runs it: both sides record the forward pass and keep what the gradient needs; in the same
 rounds runs a copy of as many bytes as the layer reads and writes. The shapes are in bench/shapes. Geometric means by
@@ -46,7 +47,7 @@ Sides = dict[str, Callable[[], Any]]
 
 def as_torch(a: np.ndarray, layout: str, dtype: torch.dtype | None = None) -> torch.Tensor:
     last = torch.channels_last_3d if a.ndim == 5 else torch.channels_last
-    return torch.from_numpy(np.ascontiguousarray(a)).to(dtype).to(memory_format=FORMATS[layout] or last)
+    return torch.from_numpy(a).to(dtype, copy=True, memory_format=FORMATS[layout] or last)  # memory of its own
 
 
 def directions(kind: str, layer: dict[str, Any], work: float, peer: torch.dtype) -> Iterator[tuple[str, float, Sides]]:
