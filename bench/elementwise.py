@@ -47,7 +47,7 @@ def channels_last(a: np.ndarray) -> np.ndarray:
 def as_torch(a: np.ndarray, layout: str) -> torch.Tensor:
     order = {4: torch.channels_last, 5: torch.channels_last_3d}.get(a.ndim, torch.contiguous_format)
     order = order if layout == "channels-last" else torch.contiguous_format
-    return torch.from_numpy(np.ascontiguousarray(a)).to(memory_format=order)
+    return torch.from_numpy(a).clone(memory_format=order)  # memory of its own
 
 
 class Arrays:

@@ -13,6 +13,7 @@
 #include "kernels/depthwise_adjoint.hpp"
 #include "kernels/grouped_outer.hpp"
 #include "kernels/grouped_row.hpp"
+#include "kernels/grouped_squares.hpp"
 #include "kernels/lines.hpp"
 #include "kernels/live.hpp"
 #include "kernels/local_response.hpp"

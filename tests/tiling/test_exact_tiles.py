@@ -157,6 +157,13 @@ def test_winograd_keeps_its_tiles(rank, sizes, kernel):
     assert_exact(nn.Sequential(*layers), volume_of(np.random.default_rng(3), 16, sizes), 9)
 
 
+@pytest.mark.parametrize("groups", [2, 4])
+def test_winograd_of_groups_keeps_its_tiles(groups):
+    layers = [nn.Conv2d(8 * groups, 8 * groups, 3, padding=1, groups=groups), nn.ReLU()]
+    layers += [nn.ConvTranspose2d(8 * groups, 8 * groups, 3, padding=1, groups=groups)]
+    assert_exact(nn.Sequential(*layers), volume_of(np.random.default_rng(5), 8 * groups, (41, 38)), (9, 14))
+
+
 @pytest.mark.parametrize("padding", [0, 1, 2])
 @pytest.mark.parametrize("sizes", [(12, 14), (40, 66)])  # the adjoint serves small images
 def test_transposed_winograd(padding, sizes):

@@ -92,3 +92,28 @@ typedef struct fc_depthwise_outer {
     int64_t next_x_bytes, next_dy_bytes, lines, pixels, step, top, bottom, low, high;
     int64_t xrow, xpixel, yrow, ypixel, wblock, blocks, last;
 } fc_depthwise_outer;
+
+/* A tile of 4x4 outputs of a 3x3 convolution, by Winograd's F(4x4, 3x3): 6x6 source pixels. */
+typedef struct fc_square {
+    int64_t x, y;                     /* where its first source pixel and its first output lie, or would lie */
+    int64_t top, bottom, left, right; /* the source pixels that are not zero: [top, bottom) x [left, right) of 6 x 6 */
+    int64_t rows, columns;            /* outputs, of 4 x 4 */
+} fc_square;
+
+/* One block of channels, `count` tiles. Planes are 36 matrices (count, W) in `planes`, twice for grouped_squares_outer;
+ * `blocks` says depth, lane, and as xlanes and ylanes how many lanes this block has.
+ * grouped_squares        y = A' (sum over k of u[., k, .] * lane[k] of B' x B) A + bias, then max(0, .) with `relu`
+ * grouped_squares_outer  u[., k, .] += sum over tiles of lane[k] of B' x B times A y A'; y is read. The sum starts from
+ *                        0 and is added last.
+ * u is (36, depth, W). */
+typedef struct fc_grouped_squares {
+    const void* x;
+    void* y;
+    void* u;
+    const void* bias; /* (W,) or NULL */
+    void* planes;
+    const fc_square* square; /* (count,) */
+    int64_t count, xrow, xcolumn, yrow, ycolumn;
+    fc_blocks blocks;
+    int32_t relu;
+} fc_grouped_squares;

@@ -25,16 +25,14 @@ cdef extern from "fastconv/kernels.h" nogil:
         const void* dy
         const int64_t* ypixel
         void* dw
-        int64_t pixels, rows, columns, ld
+        int64_t pixels, rows, columns, ld, next
         const int64_t* xnext
         const int64_t* ynext
-        int64_t next
         int32_t accumulate
 
     ctypedef struct fc_blocks:
         const int32_t* lane
-        int64_t count, depth
-        int64_t xlanes, ylanes, last_xlanes, last_ylanes
+        int64_t count, depth, xlanes, ylanes, last_xlanes, last_ylanes
 
     ctypedef struct fc_grouped_row:
         const void* x
@@ -43,8 +41,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         const void* w
         const void* bias
         void* y
-        int64_t rows, taps, pixels, step, spread, low, high
-        int64_t xpixel, ypixel, wblock
+        int64_t rows, taps, pixels, step, spread, low, high, xpixel, ypixel, wblock
         fc_blocks blocks
         int32_t relu
 
@@ -54,9 +51,22 @@ cdef extern from "fastconv/kernels.h" nogil:
         const void* dy
         const int64_t* yrow
         void* dw
-        int64_t lines, rows, taps, pixels, step, spread, low, high
-        int64_t xpixel, ypixel, wblock
+        int64_t lines, rows, taps, pixels, step, spread, low, high, xpixel, ypixel, wblock
         fc_blocks blocks
+
+    ctypedef struct fc_square:
+        int64_t x, y, top, bottom, left, right, rows, columns
+
+    ctypedef struct fc_grouped_squares:
+        const void* x
+        void* y
+        void* u
+        const void* bias
+        void* planes
+        const fc_square* square
+        int64_t count, xrow, xcolumn, yrow, ycolumn
+        fc_blocks blocks
+        int32_t relu
 
     ctypedef struct fc_depthwise:
         const void* x
@@ -84,7 +94,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         const void* src
         int64_t rows, columns, padded, ld, dj, si, sj
 
-    enum: FC_FEW_ROWS
+    enum: FC_FEW_ROWS, FC_NARROW
 
     ctypedef struct fc_few_rows:
         const void* x
@@ -93,8 +103,6 @@ cdef extern from "fastconv/kernels.h" nogil:
         void* y
         int64_t rows, depth, columns, ldx, ldw, ldy
         int32_t by_rows
-
-    enum: FC_NARROW
 
     ctypedef struct fc_narrow:
         const void* x
@@ -223,11 +231,10 @@ cdef extern from "fastconv/kernels.h" nogil:
         const void* source
         void* index
         fc_pool_axis axis[3]
-        int64_t d, h_first, h_last, columns, channels
+        int64_t d, h_first, h_last, columns, channels, divisor, index_bytes, stream
         int64_t target_step[2]
         int64_t source_step[3]
         int64_t index_step[3]
-        int64_t divisor, index_bytes, stream
 
     ctypedef struct fc_pool_expand:
         void* dx
@@ -235,16 +242,14 @@ cdef extern from "fastconv/kernels.h" nogil:
         const uint8_t* places
         const int64_t* place
         const int64_t* start
-        int64_t outputs, outer, inner
-        int64_t dx_outer, dx_inner, dy_pixel, dy_outer, dy_inner
+        int64_t outputs, outer, inner, dx_outer, dx_inner, dy_pixel, dy_outer, dy_inner
 
     ctypedef struct fc_scatter_row:
         void* dx
         const void* dy
         const int64_t* index
         int32_t* outside
-        int64_t pixels, channels, pixel, plane
-        int64_t dy_pixel, dy_channel, index_pixel, index_channel
+        int64_t pixels, channels, pixel, plane, dy_pixel, dy_channel, index_pixel, index_channel
 
     ctypedef struct fc_pool_windows:
         const void* large
@@ -345,12 +350,9 @@ cdef extern from "fastconv/kernels.h" nogil:
         void* pixels
         void* planes
         const void* bias
-        int64_t row, column, plane
-        int64_t first_row, last_row, first_column, last_column
-        int64_t count
+        int64_t row, column, plane, first_row, last_row, first_column, last_column, count, residual_row, residual_column
         int32_t form, relu
         const void* residual
-        int64_t residual_row, residual_column
 
     ctypedef struct fc_winograd_windows:
         void* small
@@ -358,8 +360,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         void* planes
         const void* bias
         void* total
-        int64_t row, column, index_row, index_column, plane
-        int64_t rows, columns, count
+        int64_t row, column, index_row, index_column, plane, rows, columns, count
         int32_t form, relu
 
     ctypedef struct fc_local_response:
@@ -368,8 +369,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         const void* x
         const void* dy
         void* terms
-        int64_t channels, positions, size, before
-        int64_t ldy, ldscale, ldx, lddy
+        int64_t channels, positions, size, before, ldy, ldscale, ldx, lddy
         double alpha, beta, k
 
     ctypedef struct fc_weighted_rows:

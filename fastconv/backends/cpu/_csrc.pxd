@@ -14,6 +14,8 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*narrow)(const fc_narrow*) noexcept nogil
         void (*grouped_row)(const fc_grouped_row*) noexcept nogil
         void (*grouped_outer)(const fc_grouped_outer*) noexcept nogil
+        void (*grouped_squares)(const fc_grouped_squares*) noexcept nogil
+        void (*grouped_squares_outer)(const fc_grouped_squares*) noexcept nogil
         void (*depthwise)(const fc_depthwise*) noexcept nogil
         void (*depthwise_adjoint)(const fc_depthwise*) noexcept nogil
         void (*depthwise_outer)(const fc_depthwise_outer*) noexcept nogil

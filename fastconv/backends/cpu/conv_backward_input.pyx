@@ -15,6 +15,7 @@ from fastconv.backends.cpu.arrays cimport View, view
 from fastconv.backends.cpu.conv_tiles cimport Correlation, correlate, plain_ending
 from fastconv.backends.cpu.depthwise_adjoint cimport adjoint_correlate, set_adjoint_axis
 from fastconv.backends.cpu.grouped cimport grouped_correlate
+from fastconv.backends.cpu.grouped_squares cimport squares_correlate
 from fastconv.backends.cpu.narrow cimport is_narrow, narrow_correlate
 from fastconv.backends.cpu.tiles cimport TileAxis, set_pairs
 from fastconv.backends.cpu.winograd cimport winograd_correlate
@@ -93,6 +94,8 @@ def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, bint lanes=F
                     residue //= stride[i]
                 if adjoint_planes:
                     adjoint_correlate(&problem, &xv.size[0])
+                elif lanes and winograd >= 0:
+                    squares_correlate(&problem)
                 elif lanes:
                     grouped_correlate(&problem)
                 elif winograd >= 0:

@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
 from fastconv.backends.cpu.arrays cimport View, view
+from fastconv.backends.cpu.grouped_squares_weight cimport squares_products
 from fastconv.backends.cpu.grouped_weight cimport grouped_products
 from fastconv.backends.cpu.tiles cimport set_forward_axes
 from fastconv.backends.cpu.weight_tiles cimport Outer, outer_products
@@ -34,7 +35,9 @@ def conv_backward_weight(cnp.ndarray dy, cnp.ndarray x, geometry, bint lanes=Fal
     try:
         set_forward_axes(&problem.x, geometry, xv.size, wv.size, wv.stride, lists)
         with nogil:
-            if lanes:
+            if lanes and winograd >= 0:
+                squares_products(&problem)
+            elif lanes:
                 grouped_products(&problem)
             elif winograd >= 0:
                 winograd_products(&problem, winograd)

@@ -13,6 +13,7 @@ from fastconv.backends.cpu.conv_tiles cimport Correlation, correlate, kept_weigh
 from fastconv.backends.cpu.copies cimport copy_into
 from fastconv.backends.cpu.elementwise cimport run_map, table
 from fastconv.backends.cpu.grouped cimport grouped_correlate, kept_blocks
+from fastconv.backends.cpu.grouped_squares cimport kept_squares, squares_correlate
 from fastconv.backends.cpu.tiles cimport set_forward_axes, set_pairs
 from fastconv.backends.cpu.winograd cimport kept_transform, winograd_correlate
 
@@ -30,7 +31,8 @@ def conv_forward(cnp.ndarray x, cnp.ndarray w, b, geometry, frozen=False, bint l
                  bint pairs=False, activation=None, residual=None, out=None):
     """x (N, IC, ID, IH, IW), w (OC, IC/G, KD, KH, KW), b (OC,) or None -> y (N, OC, OD, OH, OW), channels-last.
 
-    See ``Backend.conv_act_forward``. ``pairs``: multiply bfloat16 numbers.
+    See ``Backend.conv_act_forward``. ``lanes``: groups in vectors, with ``winograd`` too by F(4x4, 3x3). ``pairs``:
+    multiply bfloat16 numbers.
     """
     cdef bint fused = residual is None or (not lanes and in_rows(residual)), relu = activation == "relu"
     cdef cnp.ndarray y
@@ -77,6 +79,8 @@ cdef int convolve(cnp.ndarray y, cnp.ndarray x, cnp.ndarray w, b, geometry, froz
         _kept = None  # lives as long as the call
         if frozen is False:
             pass
+        elif lanes and winograd >= 0:
+            _kept = kept_squares(&problem, w, frozen)
         elif lanes:
             _kept = kept_blocks(&problem, w, frozen)
         elif winograd >= 0:
@@ -84,7 +88,9 @@ cdef int convolve(cnp.ndarray y, cnp.ndarray x, cnp.ndarray w, b, geometry, froz
         else:
             _kept = kept_weights(&problem, w, "forward", frozen)
         with nogil:
-            if lanes:
+            if lanes and winograd >= 0:
+                squares_correlate(&problem)
+            elif lanes:
                 grouped_correlate(&problem)
             elif winograd >= 0:
                 winograd_correlate(&problem, winograd, False, NULL, False)

@@ -15,6 +15,7 @@ cdef struct Lanes:
     int64_t block_groups    # of a block
     int64_t chunk_blocks    # blocks of a reader's chunk
     int64_t rows            # of the kernel, over depth and height
+    int64_t width           # lanes of a packed block: a vector, or the vectors of one group
     int64_t wblock          # elements of a packed block: (rows, depth, taps of a row, width)
     int32_t* lane
     bint dense              # a block is one group, whose channels in are broadcast

@@ -32,11 +32,11 @@ cdef int64_t TASKS_PER_THREAD = 4
 cdef int64_t set_lanes(Lanes* lanes, Reader* x, int64_t columns) noexcept nogil:
     """Cut the groups into blocks, make them the channels of one group, and return the lanes of the table to allocate.
 
-    ``columns`` is the number of channels out of a group, x.depth that of channels in; both are at most a vector.
+    ``columns`` is the number of channels out of a group, x.depth that of channels in: at most a vector, or both two.
     """
     cdef fc_blocks* blocks = &lanes.blocks
     lanes.groups, lanes.slides = x.groups, slides(x, columns)
-    lanes.dense = columns == x.kernel.width and x.depth > 1
+    lanes.dense, lanes.width = columns >= x.kernel.width and x.depth > 1, max(columns, x.kernel.width)
     lanes.block_groups = max(<int64_t>1, x.kernel.width // max(x.depth, columns))
     lanes.copies = lanes.dense and spread_out(x.stride[4], x.itemsize)
     blocks.count = ceil_div(x.groups, lanes.block_groups)
@@ -46,7 +46,7 @@ cdef int64_t set_lanes(Lanes* lanes, Reader* x, int64_t columns) noexcept nogil:
     x.depth, x.groups = x.groups * x.depth, 1
     choose_chunk(x, x.depth * max(<int64_t>1, x.axis[0].taps * x.axis[1].taps * x.axis[2].taps))
     lanes.rows = x.axis[0].taps * x.axis[1].taps
-    lanes.wblock = lanes.rows * blocks.depth * x.axis[2].taps * x.kernel.width
+    lanes.wblock = lanes.rows * blocks.depth * x.axis[2].taps * lanes.width
     return 0 if lanes.dense or blocks.depth == 1 and columns == 1 else blocks.depth * x.kernel.width
 
 
@@ -181,7 +181,7 @@ cdef void pack_block(void* context, int64_t index) noexcept nogil:
     cdef Reader* x = &problem.x
     cdef TileAxis* ax = &x.axis[0]
     cdef Lanes* lanes = &plan.lanes
-    cdef int64_t size = x.itemsize, width = x.kernel.width, group = index * lanes.block_groups
+    cdef int64_t size = x.itemsize, width = lanes.width, group = index * lanes.block_groups
     cdef int64_t columns = problem.columns, groups = lanes_of(lanes, index) // columns, d, h, k, g
     cdef const char* w
     cdef fc_copy2d copy
@@ -209,7 +209,7 @@ cdef void pack_block(void* context, int64_t index) noexcept nogil:
 cdef void pack_bias(Plan* plan, int64_t index) noexcept nogil:
     """The bias of one block."""
     cdef Correlation* problem = plan.problem
-    cdef int64_t size = problem.x.itemsize, width = problem.x.kernel.width
+    cdef int64_t size = problem.x.itemsize, width = plan.lanes.width
     cdef fc_copy2d copy
     copy.rows, copy.columns, copy.padded, copy.ld, copy.dj = 1, lanes_of(&plan.lanes, index), width, width, 1
     copy.si, copy.sj = 0, problem.bias_stride
@@ -372,8 +372,6 @@ cdef int grouped_correlate(Correlation* problem) except -1 nogil:
     plan.failed = False
     x.kernel = kernels(x.itemsize)
     table = set_lanes(lanes, x, problem.columns)
-    if lanes.slides and x.axis[2].src_step == 1 and spread_out(x.stride[4], x.itemsize // 2):
-        lanes.copies = True  # even though each vector is read but once
     cut(&plan)
     if problem.packed == NULL:
         weights = lanes.blocks.count * lanes.wblock * x.itemsize

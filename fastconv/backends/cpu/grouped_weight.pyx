@@ -142,17 +142,30 @@ cdef void slide_tile(const Lanes* lanes, const Reader* x, const Tile* tile, cons
                     x.kernel.depthwise_outer(&call)
 
 
+cdef void store_block(Outer* problem, const Lanes* lanes, int64_t index, const char* block) noexcept nogil:
+    """Store a block (rows, depth, taps of a row, width) as dw."""
+    cdef Reader* x = &problem.x
+    cdef int64_t size = x.itemsize, width = lanes.width, taps = x.axis[2].taps, r, k
+    cdef char* dw = problem.dw + index * lanes.blocks.ylanes * problem.dw_column * size
+    cdef fc_copy2d copy
+    copy.rows, copy.ld, copy.dj = lanes_of(lanes, index), problem.dw_column, 1
+    copy.columns = copy.padded = taps
+    copy.si, copy.sj = 1, width
+    for r in range(lanes.rows):
+        for k in range(lanes.blocks.depth):
+            copy.src = block + (r * lanes.blocks.depth + k) * taps * width * size
+            copy.dst = dw + (r * taps + k * problem.dw_depth) * size
+            x.kernel.copy2d(&copy)
+
+
 cdef void finish_block(void* context, int64_t index) noexcept nogil:
     """Add up the partial sums of a block and store them as dw."""
     cdef Plan* plan = <Plan*> context
-    cdef Outer* problem = plan.problem
     cdef Lanes* lanes = &plan.lanes
-    cdef Reader* x = &problem.x
-    cdef int64_t size = x.itemsize, taps = x.axis[2].taps, step = 1, split, r, k
+    cdef Reader* x = &plan.problem.x
+    cdef int64_t size = x.itemsize, step = 1, split
     cdef char* block = plan.partial + index * lanes.wblock * size
-    cdef char* dw = problem.dw + index * lanes.blocks.ylanes * problem.dw_column * size
     cdef fc_accumulate add
-    cdef fc_copy2d copy
     add.count = lanes.wblock
     while step < plan.splits:
         split = 0
@@ -162,14 +175,7 @@ cdef void finish_block(void* context, int64_t index) noexcept nogil:
             x.kernel.accumulate(&add)
             split += 2 * step
         step *= 2
-    copy.rows, copy.ld, copy.dj = lanes_of(lanes, index), problem.dw_column, 1
-    copy.columns = copy.padded = taps
-    copy.si, copy.sj = 1, plan.width
-    for r in range(lanes.rows):
-        for k in range(lanes.blocks.depth):
-            copy.src = block + (r * lanes.blocks.depth + k) * taps * plan.width * size
-            copy.dst = dw + (r * taps + k * problem.dw_depth) * size
-            x.kernel.copy2d(&copy)
+    store_block(plan.problem, lanes, index, block)
 
 
 cdef int grouped_products(Outer* problem) except -1 nogil:

@@ -33,9 +33,9 @@ class Candidate(NamedTuple):
 def _grouped_declines(geometry: ConvGeometry, itemsize: int) -> str | None:
     if geometry.groups == 1:
         return "one group"
-    ic, oc, width = geometry.ic // geometry.groups, geometry.oc // geometry.groups, lanes(itemsize)
-    if ic == oc == width or 2 * max(ic, oc) <= width:
+    if winograd_rule.in_vectors(geometry, itemsize):
         return None
+    ic, oc, width = geometry.ic // geometry.groups, geometry.oc // geometry.groups, lanes(itemsize)
     return f"{ic} channels in and {oc} out a group, not one group or several in a vector of {width}"
 
 
@@ -47,6 +47,8 @@ def _winograd(kernel: Callable) -> Callable:
     def run(*arguments, **options):
         geometry = arguments[-1]
         options["winograd"] = winograd_rule.form_of(geometry).code
+        if winograd_rule.in_squares(geometry.whole or geometry):
+            options["lanes"] = True
         if kernel is conv_backward_input and winograd_rule.adjoint(geometry.whole or geometry):
             options["adjoint"] = True
         return kernel(*arguments, **options)

@@ -11,12 +11,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ...geometry import ConvGeometry
+from .dispatch import lanes
 
 TRANSFORM = 20  # multiplications that the transforms of one element of a plane cost, measured
 GAIN = 0.8  # of the direct kernel's multiplications: at most so many, or it does not pay
 IMAGE_BYTES = 512 * 1024  # planes of an image, at most, for the adjoint, which adds its tiles image by image
 TILE_BYTES = 2 * 1024 * 1024  # planes of what one tile reads, at most
-FEWEST = 16  # channels a group, in and out
+FEWEST = 16  # channels a group, in and out, that are multiplied group by group
+SQUARE = 450  # multiplications of a vector that the transforms of a tile cost, of groups in vectors; measured
 
 
 class Form(NamedTuple):
@@ -40,9 +42,28 @@ def form_of(geometry: ConvGeometry) -> Form:
     return FORMS[geometry.kernel[2]]
 
 
+def in_vectors(geometry: ConvGeometry, itemsize: int = 4) -> bool:
+    """Whether a vector holds whole groups, or exactly one."""
+    ic, oc, width = geometry.ic // geometry.groups, geometry.oc // geometry.groups, lanes(itemsize)
+    return geometry.groups > 1 and (ic == oc == width or 2 * max(ic, oc) <= width)
+
+
+def in_squares(geometry: ConvGeometry, itemsize: int = 4) -> bool:
+    """Whether grouped_squares.pyx runs the geometry: groups in vectors, or each in two."""
+    ic, oc = geometry.ic // geometry.groups, geometry.oc // geometry.groups
+    return in_vectors(geometry, itemsize) or (geometry.groups > 1 and ic == oc == 2 * lanes(itemsize))
+
+
 def _useful(size: int, kernel: int, padding: int, output: int) -> int:
     """Products along one axis that are not with padding."""
     return sum(min(size, o - padding + kernel) - max(0, o - padding) for o in range(output))
+
+
+def _products(geometry: ConvGeometry) -> int:
+    """Products of a plane, of one channel with one channel, that are not with padding."""
+    axes = zip(geometry.input[1:], geometry.kernel[1:], geometry.padding[1:], geometry.output[1:], strict=True)
+    rows, columns = (_useful(*axis) for axis in axes)
+    return rows * columns
 
 
 def _tiles(sizes: tuple[int, ...], m: int) -> int:
@@ -61,6 +82,8 @@ def declines(verb: str, geometry: ConvGeometry, itemsize: int) -> str | None:
     if geometry.stride[1:] != (1, 1) or geometry.dilation[1:] != (1, 1):
         return "rows or columns with stride or dilation"
     ic, oc = geometry.ic // geometry.groups, geometry.oc // geometry.groups
+    if in_squares(geometry):
+        return _squares_decline(geometry, oc if verb == "conv_backward_input" else ic)
     if min(ic, oc) < FEWEST:
         return f"{min(ic, oc)} channels a group, fewer than {FEWEST}"
     form = form_of(geometry)
@@ -70,9 +93,7 @@ def declines(verb: str, geometry: ConvGeometry, itemsize: int) -> str | None:
     terms = {"conv_forward": ic * k[0], "conv_backward_input": oc * k[0]}.get(verb, 0)
     if terms > form.most_terms:
         return f"sums of {terms} terms round more than the bound allows"
-    axes = zip(geometry.input[1:], k[1:], geometry.padding[1:], geometry.output[1:], strict=True)
-    rows, columns = (_useful(*axis) for axis in axes)
-    direct = rows * columns * ic * oc * k[0]
+    direct = _products(geometry) * ic * oc * k[0]
     sizes = geometry.output if verb != "conv_backward_input" or adjoint(geometry) else geometry.input
     tile = form.planes * (ic * oc * k[0] + TRANSFORM * (ic + oc))
     if _tiles(sizes, form.m) * tile > GAIN * direct:
@@ -80,8 +101,21 @@ def declines(verb: str, geometry: ConvGeometry, itemsize: int) -> str | None:
     return None
 
 
+def _squares_decline(geometry: ConvGeometry, depth: int) -> str | None:
+    """The same for groups in vectors, ``depth`` channels summed: products and transforms of a vector count."""
+    form = form_of(geometry)
+    if form.kernel != 3 or geometry.kernel[0] != 1:
+        return "groups in vectors take kernels of 1x3x3"
+    sizes = (max(o, i) for o, i in zip(geometry.output, geometry.input, strict=True))
+    if _tiles(tuple(sizes), form.m) * (form.planes * depth + SQUARE) > GAIN * _products(geometry) * depth:
+        return "no fewer products"
+    return None
+
+
 def adjoint(geometry: ConvGeometry) -> bool:
     """Whether the input gradient takes fewer tiles as the adjoint of the forward pass than as a convolution."""
+    if in_squares(geometry):
+        return False
     form = form_of(geometry)
     tiles = _tiles(geometry.output, form.m)
     channels = (geometry.ic + geometry.oc) // geometry.groups * ((geometry.kernel[0] - 1) * geometry.dilation[0] + 1)

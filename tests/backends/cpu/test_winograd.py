@@ -182,7 +182,7 @@ def test_few_tiles_of_a_unit_change_its_weight_gradient_alone(n, weight):
         ((1, 32, 1, 16, 16), (32, 32, 1, 1, 1), {}, 4, "kernel 1x1"),
         ((1, 32, 1, 16, 16), (32, 32, 1, 3, 3), {"stride": (1, 1, 2)}, 4, "stride"),
         ((1, 32, 1, 16, 16), (32, 32, 1, 3, 3), {"dilation": (1, 2, 1)}, 4, "dilation"),
-        ((1, 32, 1, 16, 16), (32, 8, 1, 3, 3), {"groups": 4}, 4, "8 channels a group"),
+        ((1, 48, 1, 16, 16), (48, 12, 1, 3, 3), {"groups": 4}, 4, "12 channels a group"),
         ((1, 300, 1, 16, 16), (32, 300, 1, 5, 5), {}, 4, "300 terms"),
         ((1, 64, 1, 2, 2), (64, 64, 1, 3, 3), {"padding": (0, 1, 1)}, 4, "no fewer products"),
     ],
