@@ -18,7 +18,7 @@ from . import backends
 from .backends.base import Array
 from .errors import GraphError, mismatch
 
-Backward = Callable[[Array, Sequence[bool]], Sequence[Array | None]]
+Backward = Callable[..., Sequence[Array | None]]
 Leaf = Any  # a Tensor that no operation made
 
 grad_enabled: ContextVar[bool] = ContextVar("fastconv_grad_enabled", default=True)
@@ -62,19 +62,25 @@ class Node:
     """One recorded operation. It holds what its gradient needs, never the Tensor it made: activations that no
     gradient needs are freed as soon as the caller drops them."""
 
-    __slots__ = ("backward", "needs", "order", "sources")
+    __slots__ = ("backward", "completes", "gate", "needs", "order", "sources")
 
-    def __init__(self, sources: Sequence[Node | Leaf | None], needs: Sequence[bool], backward: Backward) -> None:
+    def __init__(
+        self, sources: Sequence[Node | Leaf | None], needs: Sequence[bool], backward: Backward,
+        gate: Array | None = None, completes: bool = False,
+    ) -> None:  # fmt: skip
         self.order = _next_order()  # an operation is younger than its inputs: ascending order is topological
         self.sources = sources  # an operation, a leaf, or None: no gradient wanted
         self.needs = needs
         self.backward: Backward | None = backward
+        self.gate = gate  # the result, where a ReLU ends the operation: ``backward`` gets what is behind that
+        self.completes = completes  # ``backward`` adds what else has come to inputs[0], and applies that one's gate
 
 
 def walk(root: Node | Leaf, dy: Array, retain_graph: bool) -> dict[Leaf, Array]:
     """Carry ``dy`` back from ``root``, youngest operation first; return the leaves' gradients."""
     pending: dict[Any, Array] = {root: dy}
-    summed = set()  # those whose pending gradient is a sum made here, which may be added to in place
+    ours = set()  # those whose pending gradient no one else holds: it may be added to in place
+    gated = set()  # those whose pending gradient has gone through their gate
     heap = [(root.order, root)] if isinstance(root, Node) else []
     host = backends.for_numpy()
     while heap:
@@ -82,18 +88,32 @@ def walk(root: Node | Leaf, dy: Array, retain_graph: bool) -> dict[Leaf, Array]:
         gradient = pending.pop(node)
         if node.backward is None:
             raise GraphError(mismatch("backward", "a graph that is still there (or retain_graph=True)", "a freed one"))
-        gradients = node.backward(gradient, node.needs)
+        if node.gate is not None and node not in gated:
+            gradient = backends.of(gradient).relu_backward(gradient, node.gate)
+        first = node.sources[0] if node.completes else None
+        if first is None:
+            gradients = node.backward(gradient, node.needs)
+        else:  # what is on its way to memory takes the rest along
+            waiting, gates = pending.pop(first, None), type(first) is Node and first.gate is not None
+            gradients = node.backward(gradient, node.needs, waiting, gates)
+            pending[first] = gradients[0]
+            ours.add(first)
+            if gates:
+                gated.add(first)
+            if waiting is None and type(first) is Node:
+                heappush(heap, (first.order, first))
         for i, source in enumerate(node.sources):
-            if source is None:
+            if source is None or (i == 0 and first is not None):
                 continue
             dx = gradients[i]
             if source in pending:
+                gated.discard(source)
                 backend = backends.of(dx)
-                if source in summed:
+                if source in ours:
                     backend.accumulate(pending[source], dx)
                 else:
                     pending[source] = backend.add(pending[source], dx)
-                    summed.add(source)
+                    ours.add(source)
                 continue
             if type(source) is Node:
                 heappush(heap, (source.order, source))
@@ -103,5 +123,5 @@ def walk(root: Node | Leaf, dy: Array, retain_graph: bool) -> dict[Leaf, Array]:
                     dx = backend.scale(dx, 1.0)
             pending[source] = dx
         if not retain_graph:
-            node.sources, node.backward = (), None
+            node.sources, node.backward, node.gate = (), None, None
     return pending

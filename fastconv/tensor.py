@@ -31,14 +31,19 @@ _ALL = [(True,) * count for count in range(4)]  # the needs of an operation whos
 # -------------------------------------------------------------------------------------------- what goes out
 
 
-def record(y: Array, inputs: Sequence[object], backward: Backward) -> Any:
+def record(
+    y: Array, inputs: Sequence[object], backward: Backward, gate: Array | None = None, completes: bool = False
+) -> Any:
     """Return ``y`` as the user gets it: an array if all ``inputs`` are arrays, else a Tensor on the tape.
 
-    ``backward(dy, needs)`` returns one gradient for each input; ``needs[i]`` says whether input ``i`` wants one.
-    It may return ``dy`` itself or a view of it, and must not write to it.
+    ``backward(dy, needs)`` returns one gradient for each input; ``needs[i]`` says whether input ``i`` wants one. It may
+    return ``dy`` itself or a view of it, and must not write to it. ``gate``: y, where it comes from a ReLU; then ``dy``
+    has been through ``relu_backward``. ``completes``: where inputs[0] wants a gradient, ``backward(dy, needs, waiting,
+    gates)`` adds to it what came before (or None) and, if ``gates``, applies ``relu_backward`` with inputs[0] as its y;
+    it is a new array, with the bits of the verbs one by one.
     """
     if len(inputs) == 1:
-        return _record_one(y, inputs[0], backward)
+        return _record_one(y, inputs[0], backward, gate)
     any_tensor = False
     tracked = 0
     sources: list[Node | Tensor | None] = []
@@ -57,18 +62,18 @@ def record(y: Array, inputs: Sequence[object], backward: Backward) -> Any:
     if tracked and grad_enabled.get():
         out.requires_grad = True
         needs = _ALL[tracked] if tracked == len(sources) < 4 else [source is not None for source in sources]
-        out._node = Node(sources, needs, backward)
+        out._node = Node(sources, needs, backward, gate, completes)
     return out
 
 
-def _record_one(y: Array, value: object, backward: Backward) -> Any:
+def _record_one(y: Array, value: object, backward: Backward, gate: Array | None) -> Any:
     if not isinstance(value, Tensor):
         return y
     out = _new(Tensor)
     out.data, out.grad, out.requires_grad, out._node = y, None, False, None
     if value.requires_grad and grad_enabled.get():
         out.requires_grad = True
-        out._node = Node((value._node or value,), _ALL[1], backward)
+        out._node = Node((value._node or value,), _ALL[1], backward, gate)
     return out
 
 

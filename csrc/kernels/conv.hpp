@@ -13,7 +13,7 @@
 namespace fastconv {
 
 // Pixels from number p on. `next` lists M pixels whose first taps are brought near meanwhile; `near` pixels further on
-// lie those whose destination and residual are, -1 for none.
+// lie those whose destination, residual and gate are, -1 for none.
 template <class V, int M, int NV>
 static void conv_block(const fc_conv_tile& a, int64_t p, const int64_t* next, int64_t near) {
     using T = typename V::T;
@@ -21,8 +21,10 @@ static void conv_block(const fc_conv_tile& a, int64_t p, const int64_t* next, in
     const T* x = static_cast<const T*>(a.x);
     const T* bias = static_cast<const T*>(a.bias);
     const T* residual = static_cast<const T*>(a.residual);
+    const T* gate = static_cast<const T*>(a.gate);
     T* y = static_cast<T*>(a.y);
     const int64_t *pixel = a.pixel + p, *ypixel = a.ypixel + p, *rpixel = residual ? a.rpixel + p : nullptr;
+    const int64_t* gpixel = gate ? a.gpixel + p : nullptr;
     const int last = static_cast<int>(a.columns) - (NV - 1) * V::width;  // valid lanes of the last vector
 
     typename V::Reg acc[M][NV];
@@ -46,6 +48,7 @@ static void conv_block(const fc_conv_tile& a, int64_t p, const int64_t* next, in
             for (int j = 0; j < NV * V::width; j += line) {
                 prefetch(y + ypixel[near + m] + j);
                 if (residual) prefetch(residual + rpixel[near + m] + j);
+                if (gate) prefetch(gate + gpixel[near + m] + j);
             }
         }
     }
@@ -84,7 +87,11 @@ static void conv_block(const fc_conv_tile& a, int64_t p, const int64_t* next, in
                 const T* from = residual + rpixel[m] + j * V::width;
                 acc[m][j] = V::add(acc[m][j], part ? V::load_n(from, last) : V::load(from));
             }
-            const typename V::Reg value = activated<V>(acc[m][j], a.relu);
+            typename V::Reg value = activated<V>(acc[m][j], a.relu);
+            if (gate) {
+                const T* from = gate + gpixel[m] + j * V::width;
+                value = masked<V>(value, part ? V::load_n(from, last) : V::load(from));
+            }
             part ? V::store_n(to, value, last) : V::store(to, value);
         }
     }
@@ -118,7 +125,7 @@ void conv_tile(const fc_conv_tile* a) {
     FC_CHECK(a->pixels >= 0 && a->taps >= 0 && (a->taps == 0 || a->depth >= 0));
     FC_CHECK(a->columns > 0 && a->columns <= Blocks<V>::nv * V::width);
     FC_CHECK(a->y && a->pixel && a->ypixel && (a->taps == 0 || (a->x && a->w && a->tap && a->wtap)));
-    FC_CHECK(!a->residual || a->rpixel);
+    FC_CHECK((!a->residual || a->rpixel) && (!a->gate || a->gpixel));
     conv_columns<V, Blocks<V>::nv>(*a);
 }
 

@@ -194,12 +194,13 @@ struct Constants {
     }
 };
 
-// y = f(x, dy, constants) for G rows and columns [c0, c1)
+// y = f(x, dy, constants) + residual for G rows and columns [c0, c1)
 template <class V, int G, bool Gradient, bool Stream, class F>
 static inline void normalise_group(const fc_normalise* a, int64_t r, int64_t c0, int64_t c1, F f) {
     using T = typename V::T;
     const T* x = static_cast<const T*>(a->x) + r * a->ldx;
     const T* dy = Gradient ? static_cast<const T*>(a->dy) + r * a->lddy : nullptr;
+    const T* residual = Gradient && a->residual ? static_cast<const T*>(a->residual) + r * a->ldr : nullptr;
     T* y = static_cast<T*>(a->y) + r * a->ldy;
     for (int64_t c = c0; c < c1; c += V::width) {
         const int n = c1 - c < V::width ? static_cast<int>(c1 - c) : V::width;
@@ -207,7 +208,8 @@ static inline void normalise_group(const fc_normalise* a, int64_t r, int64_t c0,
         FC_UNROLL
         for (int k = 0; k < G; ++k) {
             const typename V::Reg slope = Gradient ? load_some<V>(dy, k * a->lddy + c, n) : V::zero();
-            const typename V::Reg value = f(load_some<V>(x, k * a->ldx + c, n), slope, constants);
+            typename V::Reg value = f(load_some<V>(x, k * a->ldx + c, n), slope, constants);
+            if (residual) value = V::add(value, load_some<V>(residual, k * a->ldr + c, n));
             if (Stream) {
                 V::stream(y + k * a->ldy + c, value);
             } else {
@@ -232,18 +234,23 @@ static inline void normalise_lines(const fc_normalise* a, F f) {
         const T* x = static_cast<const T*>(a->x) + r * a->ldx;
         const T* dy = Gradient ? static_cast<const T*>(a->dy) + r * a->lddy : nullptr;
         T* y = static_cast<T*>(a->y) + r * a->ldy;
+        const T* residual = Gradient && a->residual ? static_cast<const T*>(a->residual) + r * a->ldr : nullptr;
         const Constants<V> constants(a, r);
+        const auto value = [&](int64_t c, int n) {
+            const auto slope = Gradient ? load_some<V>(dy, c, n) : V::zero();
+            const auto result = f(load_some<V>(x, c, n), slope, constants);
+            return residual ? V::add(result, load_some<V>(residual, c, n)) : result;
+        };
         int64_t c = 0;
         for (; c + V::width <= a->columns; c += V::width) {
-            const typename V::Reg value = f(V::load(x + c), Gradient ? V::load(dy + c) : V::zero(), constants);
             if (Stream) {
-                V::stream(y + c, value);
+                V::stream(y + c, value(c, V::width));
             } else {
-                V::store(y + c, value);
+                V::store(y + c, value(c, V::width));
             }
         }
         const int n = static_cast<int>(a->columns - c);
-        if (n) V::store_n(y + c, f(V::load_n(x + c, n), Gradient ? V::load_n(dy + c, n) : V::zero(), constants), n);
+        if (n) V::store_n(y + c, value(c, n), n);
     }
 }
 

@@ -53,10 +53,10 @@ def _conv(rank: int) -> Callable:
         w = backend.reshape(w, geometry.weight_shape)  # (OC, IC/G, KD, KH, KW)
         y = backend.reshape(backend.conv_forward(x, w, b, geometry, is_frozen(weight)), y_shape)
 
-        def backward(dy: Array, needs: Sequence[bool]) -> tuple:
-            return _conv_gradients(backend, dy, x, w, geometry, needs, x_shape, w_shape)
+        def backward(dy: Array, needs: Sequence[bool], waiting: Array | None = None, gates: bool = False) -> tuple:
+            return conv_gradients(backend, dy, x, w, geometry, needs, x_shape, w_shape, waiting, gates)
 
-        return record(y, (input, weight, bias), backward)
+        return record(y, (input, weight, bias), backward, completes=True)
 
     conv.__doc__ = f"""Cross-correlate {rank}-D ``input`` with ``weight``: what neural networks call convolution.
 
@@ -104,7 +104,7 @@ def _conv_backward(rank: int) -> Callable:
         geometry = _conv_geometry(op, rank, shape, w.shape, None, *options)
         check_gradient(op, lowered(x.shape, rank, geometry.oc, geometry.output), dy)
         x5, w5 = backend.reshape(x, geometry.input_shape), backend.reshape(w, geometry.weight_shape)
-        return _conv_gradients(backend, dy, x5, w5, geometry, needs, x.shape, w.shape)
+        return conv_gradients(backend, dy, x5, w5, geometry, needs, x.shape, w.shape)
 
     conv_backward.__doc__ = f"""Return ``(dx, dw, db)`` of ``conv{rank}d`` for the gradient ``dy`` of its output.
 
@@ -121,15 +121,20 @@ def _conv_backward(rank: int) -> Callable:
     return named(conv_backward, op)
 
 
-def _conv_gradients(
+def conv_gradients(
     backend: Backend, dy: Array, x: Array, w: Array, geometry: ConvGeometry, needs: Sequence[bool],
-    x_shape: tuple[int, ...], w_shape: tuple[int, ...],
+    x_shape: tuple[int, ...], w_shape: tuple[int, ...], waiting: Array | None = None, gates: bool = False,
 ) -> tuple:  # fmt: skip
-    """x (N, IC, ID, IH, IW), w (OC, IC/G, KD, KH, KW) and dy in the user's rank -> gradients in the user's rank."""
+    """x (N, IC, ID, IH, IW), w (OC, IC/G, KD, KH, KW), dy and waiting in the user's rank -> gradients in that.
+
+    ``waiting`` and ``gates`` as in ``record``.
+    """
     dy = backend.reshape(dy, geometry.output_shape)  # (N, OC, OD, OH, OW)
     dx = dw = db = None
     if needs[0]:
-        dx = backend.reshape(backend.conv_backward_input(dy, w, None, geometry), x_shape)
+        waiting = None if waiting is None else backend.reshape(waiting, geometry.input_shape)
+        dx = backend.conv_backward_input(dy, w, None, geometry, waiting, x if gates else None)
+        dx = backend.reshape(dx, x_shape)
     if needs[1]:
         dw = backend.reshape(backend.conv_backward_weight(dy, x, geometry), w_shape)
     if needs[2]:

@@ -16,7 +16,7 @@ from ..geometry import ConvGeometry, PoolGeometry, conv_geometry, pool_geometry
 from ..precision import compute_mode
 from ..tensor import layer_operands, operands, record
 from ._common import batched, check_gradient, check_needs, is_frozen, lowered, remembered
-from .conv import resolve_exact
+from .conv import conv_gradients, resolve_exact
 
 MOST_PLACES = 254  # conv outputs a window: the place of a maximum is a byte
 
@@ -89,15 +89,37 @@ def run_unit(op: str, input: Any, weight: Any, bias: Any, options: tuple, activa
     x = backend.reshape(x, conv.input_shape)  # (N, IC, ID, IH, IW)
     w = backend.reshape(w, conv.weight_shape)  # (OC, IC/G, KD, KH, KW)
     if pooling is None:
-        y = backend.conv_act_forward(x, w, b, conv, activation, None, is_frozen(weight))
-        saved = None if activation is None else y
-    else:
-        y, saved = backend.conv_act_pool_forward(x, w, b, conv, activation, pooling, is_frozen(weight))
+        y = backend.reshape(backend.conv_act_forward(x, w, b, conv, activation, None, is_frozen(weight)), y_shape)
+
+        def through_conv(dy: Array, needs: Sequence[bool], waiting: Array | None = None, gates: bool = False) -> tuple:
+            return conv_gradients(backend, dy, x, w, conv, needs, x_shape, w_shape, waiting, gates)
+
+        return record(y, (input, weight, bias), through_conv, None if activation is None else y, completes=True)
+    y, saved = backend.conv_act_pool_forward(x, w, b, conv, activation, pooling, is_frozen(weight))
 
     def backward(dy: Array, needs: Sequence[bool]) -> tuple:
-        return _gradients(backend, dy, saved, x, w, conv, pooling, needs, x_shape, w_shape)
+        return _pooled_gradients(backend, dy, saved, x, w, conv, pooling, needs, x_shape, w_shape)
 
     return record(backend.reshape(y, y_shape), (input, weight, bias), backward)
+
+
+def run_conv_moments(op: str, input: Any, weight: Any, bias: Any, options: tuple) -> tuple[Any, tuple[Array, Array]]:
+    """Return the convolution, and the mean and variance (OC,) of its result for a batch norm behind it.
+
+    ``options``: stride, padding, dilation, groups and exact.
+    """
+    backend, x, w, b = layer_operands(op, input, weight, bias)
+    x_shape, w_shape = x.shape, w.shape
+    shapes = x_shape, w_shape, None if b is None else b.shape
+    conv, _, y_shape = _unit_geometries(op, len(w_shape) - 2, *shapes, *options, None, compute_mode())
+    x = backend.reshape(x, conv.input_shape)  # (N, IC, ID, IH, IW)
+    w = backend.reshape(w, conv.weight_shape)  # (OC, IC/G, KD, KH, KW)
+    y, *moments = backend.conv_moments_forward(x, w, b, conv, is_frozen(weight))
+
+    def backward(dy: Array, needs: Sequence[bool], waiting: Array | None = None, gates: bool = False) -> tuple:
+        return conv_gradients(backend, dy, x, w, conv, needs, x_shape, w_shape, waiting, gates)
+
+    return record(backend.reshape(y, y_shape), (input, weight, bias), backward, completes=True), moments
 
 
 def conv_unit_backward(
@@ -124,33 +146,21 @@ def conv_unit_backward(
     conv, pooling, y_shape = _unit_geometries(op, w.ndim - 2, *shapes, *options)
     check_gradient(op, y_shape, dy)
     x5, w5 = backend.reshape(x, conv.input_shape), backend.reshape(w, conv.weight_shape)
-    saved = None
     if pooling is not None:
         _, saved = backend.conv_act_pool_forward(x5, w5, b, conv, activation, pooling)
-    elif activation is not None:
-        saved = backend.conv_act_forward(x5, w5, b, conv, activation)
-    return _gradients(backend, dy, saved, x5, w5, conv, pooling, needs, x.shape, w.shape)
-
-
-def _gradients(
-    backend: Backend, dy: Array, saved: Array | None, x: Array, w: Array, conv: ConvGeometry,
-    pooling: PoolGeometry | None, needs: Sequence[bool], x_shape: tuple[int, ...], w_shape: tuple[int, ...],
-) -> tuple:  # fmt: skip
-    """``saved``: the index, or without a pool the output of the activation, if there is one."""
-    dx = dw = db = None
-    if pooling is not None:
-        dy = backend.reshape(dy, pooling.output_shape)
-        dx, dw, db = backend.conv_act_pool_backward(dy, saved, x, w, conv, pooling, needs)
-    else:
+        return _pooled_gradients(backend, dy, saved, x5, w5, conv, pooling, needs, x.shape, w.shape)
+    if activation is not None:
         dy = backend.reshape(dy, conv.output_shape)  # (N, OC, OD, OH, OW)
-        if saved is not None:
-            dy = backend.relu_backward(dy, saved)
-        if needs[0]:
-            dx = backend.conv_backward_input(dy, w, None, conv)
-        if needs[1]:
-            dw = backend.conv_backward_weight(dy, x, conv)
-        if needs[2]:
-            db = backend.bias_backward(dy)
+        dy = backend.relu_backward(dy, backend.conv_act_forward(x5, w5, b, conv, activation))
+    return conv_gradients(backend, dy, x5, w5, conv, needs, x.shape, w.shape)
+
+
+def _pooled_gradients(
+    backend: Backend, dy: Array, index: Array, x: Array, w: Array, conv: ConvGeometry, pooling: PoolGeometry,
+    needs: Sequence[bool], x_shape: tuple[int, ...], w_shape: tuple[int, ...],
+) -> tuple:  # fmt: skip
+    dy = backend.reshape(dy, pooling.output_shape)
+    dx, dw, db = backend.conv_act_pool_backward(dy, index, x, w, conv, pooling, needs)
     if dx is not None:
         dx = backend.reshape(dx, x_shape)
     return dx, None if dw is None else backend.reshape(dw, w_shape), db

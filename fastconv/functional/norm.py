@@ -11,7 +11,7 @@ from ..arguments import flag, number
 from ..backends.base import Array, Backend
 from ..errors import ArgumentError, ShapeError, mismatch
 from ..geometry import channel_shape, check_per_channel
-from ..tensor import operands, record
+from ..tensor import operand, operands, record
 from ._common import bare, check_gradient, check_needs
 
 _OPTIONAL = ("running_mean", "running_var", "weight", "bias", "residual")
@@ -43,11 +43,12 @@ def batch_norm(
 
 def run_batch_norm(
     input: Any, running_mean: Any, running_var: Any, weight: Any, bias: Any, training: bool, momentum: float,
-    eps: float, activation: str | None = None, residual: Any = None,
+    eps: float, activation: str | None = None, residual: Any = None, moments: Sequence[Array] | None = None,
 ) -> Any:  # fmt: skip
     """``activation(batch_norm(...) + residual)`` as one operation, with the bits of the operations one by one.
 
-    ``activation``: 'relu', or None where there is no residual. ``residual``: of input's shape, or None.
+    ``activation``: 'relu', or None where there is no residual. ``residual``: of input's shape, or None. ``moments``: of
+    the input by ``batch_norm_statistics``, where they are known.
     """
     op = "batch_norm"
     backend, x, mean, var, w, b, added = operands(
@@ -62,7 +63,7 @@ def run_batch_norm(
             raise ShapeError(mismatch(op, "more than one value per channel in training", f"input {shape}"))
         _check_writable(op, "running_mean", running_mean)
         _check_writable(op, "running_var", running_var)
-        mean_, var_ = backend.batch_norm_statistics(x)
+        mean_, var_ = moments or backend.batch_norm_statistics(x)
         if mean is not None:
             _move(backend, running_mean, mean, mean_, momentum, 1.0)
         if var is not None:
@@ -73,26 +74,30 @@ def run_batch_norm(
     rstd = backend.reciprocal_root(var, eps)
     mean = backend.scale(mean, 1.0) if not training else mean  # the running one may move before the walk back
     moves = training and count > 0
-    if activation is None:
-        y = backend.reshape(backend.batch_norm_forward(x, mean, rstd, w, b), shape)
-        return record(
-            y, (input, weight, bias),
-            lambda dy, needs: _gradients(backend, dy, x, mean, rstd, w, moves, needs, shape),
-        )  # fmt: skip
     if added is not None:
         added = backend.reshape(added, x.shape)
     y = backend.reshape(backend.batch_norm_forward(x, mean, rstd, w, b, activation, added), shape)
-    if added is None and moves:  # the kernel finds from x where y > 0
-        return record(
-            y, (input, weight, bias),
-            lambda dy, needs: _gradients(backend, dy, x, mean, rstd, w, True, needs, shape, b, activation),
-        )  # fmt: skip
+    from_x = added is None and moves and activation is not None  # the kernel finds from x where y > 0
 
-    def backward(dy: Array, needs: Sequence[bool]) -> tuple:
-        dy = backend.relu_backward(dy, y)
-        return *_gradients(backend, dy, x, mean, rstd, w, moves, needs[:3], shape), dy
+    def backward(dy: Array, needs: Sequence[bool], waiting: Array | None = None, gates: bool = False) -> tuple:
+        ending = (b, activation) if from_x else (None, None)
+        gradients = _gradients(backend, dy, x, mean, rstd, w, moves, needs[:3], shape, *ending, waiting)
+        if gates:
+            gradients = backend.relu_backward(gradients[0], backend.reshape(x, shape)), *gradients[1:]
+        return gradients if added is None else (*gradients, dy)
 
-    return record(y, (input, weight, bias, residual), backward)
+    inputs = (input, weight, bias) if added is None else (input, weight, bias, residual)
+    return record(y, inputs, backward, None if from_x or activation is None else y, completes=True)
+
+
+def channel_moments(input: Any, known: Sequence[Array] | None = None) -> tuple[Array, ...]:
+    """Return what ``batch_norm`` finds in training: mean and biased variance (C,) of the input's channels, those of the
+    first channels ``known`` from before."""
+    backend, x = operand("batch_norm", "input", input)
+    n, c, length = channel_shape("batch_norm", x.shape)
+    first = 0 if known is None else known[0].shape[0]
+    own = backend.batch_norm_statistics(backend.reshape(x[:, first:], (n, c - first, length)))
+    return own if known is None else tuple(backend.cat(pair, 0) for pair in zip(known, own, strict=True))
 
 
 def batch_norm_backward(
@@ -146,8 +151,10 @@ def _move(backend: Backend, given: Any, running: Array, batch: Array, momentum: 
 def _gradients(
     backend: Backend, dy: Array, x: Array, mean: Array, rstd: Array, w: Array | None, training: bool,
     needs: Sequence[bool], shape: tuple[int, ...], b: Array | None = None, activation: str | None = None,
+    waiting: Array | None = None,
 ) -> tuple:  # fmt: skip
-    """x (N, C, L), dy of the user's shape."""
+    """x (N, C, L), dy and what is added to dx of the user's shape."""
     dy = backend.reshape(dy, x.shape)
-    dx, dw, db = backend.batch_norm_backward(dy, x, mean, rstd, w, training, needs, b, activation)
+    waiting = None if waiting is None else backend.reshape(waiting, x.shape)
+    dx, dw, db = backend.batch_norm_backward(dy, x, mean, rstd, w, training, needs, b, activation, waiting)
     return None if dx is None else backend.reshape(dx, shape), dw, db

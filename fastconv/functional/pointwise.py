@@ -61,6 +61,7 @@ softsign, softsign_backward = _plain("softsign", "softsign", "``input / (1 + |in
 def pow(input: Any, exponent: Any) -> Any:
     """Return ``input ** exponent``: a number, or an array, with NumPy's broadcasting (``input`` may be a number then).
 
+    >>> import numpy as np
     >>> pow(np.array([2.0, 3.0]), 2)
     array([4., 9.])
     >>> pow(np.array([2.0, 3.0]), np.array([1.0, 3.0]))

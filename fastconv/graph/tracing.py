@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,11 @@ from ..backends.base import Array, Backend
 from ..backends.base.elements import Elements
 from ..backends.base.layers import Layers
 from ..errors import GraphError, mismatch
+from ..geometry import ConvGeometry
 from .graph import Node, Value
 
 _UNTRACED = {"accumulate", "steppable", "sgd_step", "adam_step", "move_towards"}  # they write, or return no array
+_COMPOSED = {"conv_moments_forward"}  # traced as the verbs that they stand for
 
 
 class Traced:
@@ -98,6 +101,12 @@ class TracingBackend(Backend):
 
     def move_towards(self, running: Array, batch: Array, share: float, factor: float) -> None:
         """Nothing: a trace leaves the model's statistics alone, and a graph has no state."""
+
+    def conv_moments_forward(
+        self, x: Array, w: Array, b: Array | None, geometry: ConvGeometry, frozen: bool | dict = False
+    ) -> tuple[Array, Array, Array]:
+        y = self.conv_forward(x, w, b, geometry, frozen)
+        return y, *self.batch_norm_statistics(self.reshape(y, (*y.shape[:2], prod(y.shape[2:]))))
 
     # --------------------------------------------------------------------------------------- record
 
@@ -187,7 +196,7 @@ def _recording(verb: str, contract: Callable) -> Callable:
 
 _CONTRACTS = {
     verb: contract for part in (Layers, Elements) for verb, contract in vars(part).items()
-    if not verb.startswith("_") and verb not in _UNTRACED
+    if not verb.startswith("_") and verb not in _UNTRACED | _COMPOSED
 }  # fmt: skip
 VERBS = tuple(_CONTRACTS)
 for _verb, _contract in _CONTRACTS.items():

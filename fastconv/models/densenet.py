@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import backends, init, nn
 from ..nn import functional as F
+from ..nn.fusion import moments_for
 from ..tensor import Tensor
 
 _OLD_NAME = re.compile(r"(?<=\.)(norm|conv)\.([12])(?=\.\w+$)")
@@ -26,15 +27,16 @@ class DenseLayer(nn.Module):
         self.conv2 = nn.Conv2d(width, growth_rate, 3, padding=1, bias=False, dtype=dtype)
         self.drop_rate = drop_rate
 
-    def forward(self, input: Any) -> Any:
-        out = nn.chain(input, self.norm1, F.relu, self.conv1, self.norm2, F.relu, self.conv2)
+    def forward(self, input: Any, moments: Any = None) -> Any:
+        out = nn.chain(input, self.norm1, F.relu, self.conv1, self.norm2, F.relu, self.conv2, moments=moments)
         return F.dropout(out, self.drop_rate, self.training) if self.drop_rate else out
 
 
 class DenseBlock(nn.Module):
     """``denselayer1``, ``denselayer2``, ...: what each adds is concatenated to what it saw.
 
-    NumPy's arrays have views, so all layers' maps lie in one array, and each layer sees the first channels of it.
+    NumPy's arrays have views, so all layers' maps lie in one array, and each layer sees the first channels of it. What
+    batch norm wants to know of a map is found out once, not by every layer that sees it.
     """
 
     def __init__(
@@ -49,11 +51,14 @@ class DenseBlock(nn.Module):
         array, room = input.data if isinstance(input, Tensor) else input, None
         if isinstance(array, np.ndarray) and (backend := backends.of(array)).owns(array):  # a traced one's is another
             room = backend.empty((array.shape[0], self.channels, *array.shape[2:]), array.dtype)
+        moments, inside = None, False  # the input may lie in another order, in which sums round otherwise
         for layer in self.children():
-            maps = layer(input)
+            knows = inside and type(layer) is DenseLayer and "forward" not in vars(layer)  # or replaced, or hooked
+            moments = moments_for(layer.norm1, input, moments) if knows else None
+            maps = layer(input) if moments is None else layer(input, moments)
             channels = input.shape[1] + maps.shape[1]
-            fits = room is not None and channels <= self.channels  # layers may have been replaced
-            input = F.cat([input, maps], 1, out=room[:, :channels] if fits else None)
+            inside = room is not None and channels <= self.channels
+            input = F.cat([input, maps], 1, out=room[:, :channels] if inside else None)
         return input
 
 

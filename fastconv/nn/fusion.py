@@ -1,5 +1,5 @@
 """Which neighbours run as one: a convolution, its ReLU and the max-pool behind it; batch norm or a linear layer and its
-ReLU.
+ReLU; in training batch norm with the convolution before it, which takes the moments of its result on the way to memory.
 
 Found in a Sequential, and in ``chain``, by which the blocks of networks call their layers. Looked up at every call, so
 that layers may be replaced and their options set; a layer of a derived class, or whose forward (its own, or its
@@ -15,8 +15,9 @@ from typing import Any
 from .. import config
 from ..functional.activation import relu
 from ..functional.conv import resolve_exact
-from ..functional.conv_unit import MOST_PLACES, run_unit
+from ..functional.conv_unit import MOST_PLACES, run_conv_moments, run_unit
 from ..functional.linear import linear_relu
+from ..functional.norm import channel_moments
 from .activation import ReLU
 from .conv import Conv1d, Conv2d, Conv3d
 from .linear import Linear
@@ -27,7 +28,8 @@ from .pool import MaxPool1d, MaxPool2d, MaxPool3d
 ENABLED = config.fuse()
 _CALL = Module.__call__
 _POOLS = {Conv1d: MaxPool1d, Conv2d: MaxPool2d, Conv3d: MaxPool3d}
-_NORMS = (BatchNorm1d, BatchNorm2d, BatchNorm3d)
+_NORM = {Conv1d: BatchNorm1d, Conv2d: BatchNorm2d, Conv3d: BatchNorm3d}
+_NORMS = tuple(_NORM.values())
 _OPS = {kind: f"conv{kind.rank}d" for kind in _POOLS}
 _FORWARDS = {kind: kind.forward for kind in (Linear, ReLU, *_NORMS, *_POOLS, *_POOLS.values())}
 _BEFORE_RELU = frozenset((Linear, *_NORMS))  # a ReLU behind them is all that can follow in a unit
@@ -48,6 +50,10 @@ def unit_length(steps: Sequence[Step], first: int) -> int:
         return 2 if _is_relu(second) else 0
     if start._extended is not None:
         return 0
+    if type(second) is _NORM[kind]:
+        if not second.by_batch or not _is_genuine(second):
+            return 0
+        return 3 if first + 2 < len(steps) and _is_relu(steps[first + 2]) else 2
     length = 1
     if _is_relu(second):
         length = 2
@@ -75,8 +81,13 @@ def units(net: Any) -> list[tuple[str, ...]]:
     [('0', '1', '2'), ('4', '5')]
     """
     names, layers = zip(*net.named_children(), strict=True) if len(net) else ((), ())
-    lengths = [unit_length(layers, i) for i in range(len(layers))]
-    return [names[i : i + length] for i, length in enumerate(lengths) if length]
+    found, i = [], 0
+    while i < len(layers):
+        length = unit_length(layers, i)
+        if length:
+            found.append(names[i : i + length])
+        i += max(length, 1)
+    return found
 
 
 def _has_whole_windows(pool: Any) -> bool:
@@ -95,14 +106,25 @@ def _has_whole_windows(pool: Any) -> bool:
     return plain and pool.stride == size and prod(size) <= MOST_PLACES
 
 
-def run(steps: Sequence[Any], first: int, length: int, input: Any, residual: Any = None) -> Any:
-    """Run the unit of this length. ``residual``: added to batch norm's output, of its shape."""
+def moments_for(step: Step, input: Any, known: Any = None) -> Any:
+    """Return the moments of the input that ``chain`` takes for its first step, or None if that is no batch norm of the
+    batch's own statistics. ``known``: those of its first channels."""
+    if ENABLED and type(step) in _NORMS and _is_genuine(step) and step.by_batch:
+        return channel_moments(input, known)
+    return None
+
+
+def run(steps: Sequence[Any], first: int, length: int, input: Any, residual: Any = None, moments: Any = None) -> Any:
+    """Run the unit of this length. ``residual``: added to batch norm's output in front of its ReLU. ``moments``: the
+    input's, for a batch norm."""
     start, last = steps[first], steps[first + length - 1]
     kind = type(start)
     if kind is Linear:
         return linear_relu(input, start.weight, start.bias)
     if kind in _NORMS:
-        return start.run(input, "relu", residual)
+        return start.run(input, "relu", residual, moments)
+    if type(steps[first + 1]) is _NORM[kind]:
+        return _run_normalised(start, steps[first + 1], last, input, residual)
     op = _OPS[kind]
     pool = last.kernel_size if type(last) is _POOLS[kind] else None
     activation = None if length == 2 and pool is not None else "relu"
@@ -110,12 +132,31 @@ def run(steps: Sequence[Any], first: int, length: int, input: Any, residual: Any
     return run_unit(op, input, start.weight, start.bias, options, activation)
 
 
-def chain(input: Any, *steps: Step, residual: Any = None) -> Any:
+def _takes(start: Step, second: Step, length: int, input: Any, residual: Any) -> bool:
+    """Whether a unit adds a residual in front of its last step, a ReLU."""
+    if type(start) in _NORMS:
+        return input.shape == residual.shape
+    return length == 3 and type(second) in _NORMS
+
+
+def _run_normalised(conv: Any, norm: Any, last: Step, input: Any, residual: Any) -> Any:
+    op = _OPS[type(conv)]
+    options = (conv.stride, conv.padding, conv.dilation, conv.groups, resolve_exact(op, conv.exact))
+    input, moments = run_conv_moments(op, input, conv.weight, conv.bias, options)
+    if last is norm:
+        return norm.run(input, moments=moments)
+    if residual is None or input.shape == residual.shape:
+        return norm.run(input, "relu", residual, moments)
+    return relu(norm.run(input, moments=moments) + residual)
+
+
+def chain(input: Any, *steps: Step, residual: Any = None, moments: Any = None) -> Any:
     """Return ``input`` after one step after the other; neighbours that make a unit run as one, as in a Sequential.
 
     Args:
         steps: modules, or functions of one argument, such as ``functional.relu``.
         residual: is added in front of the last step, with broadcasting.
+        moments: ``moments_for(steps[0], input)``, if ``steps`` begin with a batch norm and a ReLU.
 
     >>> import numpy as np
     >>> from fastconv.nn import BatchNorm1d, Identity, functional
@@ -127,10 +168,10 @@ def chain(input: Any, *steps: Step, residual: Any = None) -> Any:
     while i < count:
         length = unit_length(steps, i)
         ends = residual is not None and i + max(length, 1) == count
-        if ends and length and not (type(steps[i]) in _NORMS and input.shape == residual.shape):
+        if ends and length and not _takes(steps[i], steps[i + 1], length, input, residual):
             length = 0
         if length:
-            input = run(steps, i, length, input, residual if ends else None)
+            input = run(steps, i, length, input, residual if ends else None, moments if i == 0 else None)
         else:
             if residual is not None and i + 1 == count:
                 input = input + residual

@@ -43,8 +43,14 @@ class _BatchNorm(Module):
     def forward(self, input: Any) -> Any:
         return self.run(input)
 
-    def run(self, input: Any, activation: str | None = None, residual: Any = None) -> Any:
-        """``forward`` with what follows it: a residual of the input's shape that is added, and a ReLU."""
+    @property
+    def by_batch(self) -> bool:
+        """Whether the batch's own statistics normalise it."""
+        return self.training or not self.track_running_stats
+
+    def run(self, input: Any, activation: str | None = None, residual: Any = None, moments: Any = None) -> Any:
+        """``forward`` with what follows it: a residual of the input's shape that is added, and a ReLU. ``moments``: the
+        input's mean and variance, where they are known."""
         shape = input.shape if hasattr(input, "shape") else np.shape(input)
         if len(shape) not in self.axes:
             expected = f"input of {' or '.join(map(str, self.axes))} axes"
@@ -56,8 +62,7 @@ class _BatchNorm(Module):
                 momentum = 1.0 / float(self.num_batches_tracked)
         return run_batch_norm(
             input, self.running_mean, self.running_var, self.weight, self.bias,
-            self.training or not self.track_running_stats, 0.0 if momentum is None else momentum, self.eps,
-            activation, residual,
+            self.by_batch, 0.0 if momentum is None else momentum, self.eps, activation, residual, moments,
         )  # fmt: skip
 
     def extra_repr(self) -> str:

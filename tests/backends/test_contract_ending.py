@@ -157,6 +157,108 @@ def test_threads_and_batch_do_not_change_bits(isa, name, dtype):
         oracle.assert_same_bits(results[0], other)
 
 
+@by_dtype
+@by_case
+@pytest.mark.parametrize("layout", ["C", "channels_last", "every_other"])
+def test_moments_are_those_of_the_result(backend, name, layout, dtype):
+    geometry, x, w, b, _ = problem(name, dtype)
+    lay = LAYOUTS.get(layout, lambda a: a)
+    x = x + x.dtype.type(30)  # a mean far from 0
+    for bias in (b, None):
+        y, mean, variance = backend.conv_moments_forward(lay(x), lay(w), bias, geometry)
+        oracle.assert_same_bits(y, backend.conv_forward(lay(x), lay(w), bias, geometry))
+        rows = y.reshape(*y.shape[:2], int(np.prod(y.shape[2:])))
+        for moment, wanted in zip((mean, variance), backend.batch_norm_statistics(rows), strict=True):
+            assert moment.dtype == dtype
+            oracle.assert_same_bits(moment, wanted)
+        if y.size:
+            wide = rows.astype(np.longdouble)
+            oracle.assert_close(mean, wide.mean(axis=(0, 2)).astype("f8"))
+            oracle.assert_close(variance, wide.var(axis=(0, 2)).astype("f8"))
+
+
+@pytest.mark.parametrize("depth", [1, 16, 200, 700])
+def test_moments_do_not_depend_on_threads(isa, depth):
+    runtime = pytest.importorskip("fastconv.backends.cpu.runtime")
+    before, cpu = runtime.get_num_threads(), backends.get("cpu")
+    x, w = normal("x", (3, depth, 1, 19, 23), "float32"), normal("w", (70, depth, 1, 1, 1), "float32")
+    geometry = conv_geometry("conv2d", 2, (3, depth, 19, 23), (70, depth, 1, 1))
+    try:
+        results = []
+        for threads in (1, 2, 5):
+            runtime.set_num_threads(threads)
+            results.append(cpu.conv_moments_forward(LAYOUTS["channels_last"](x), w, None, geometry))
+    finally:
+        runtime.set_num_threads(before)
+    for result in results:
+        for one, other in zip(results[0], result, strict=True):
+            oracle.assert_same_bits(one, other)
+        for moment, wanted in zip(result[1:], cpu.batch_norm_statistics(result[0].reshape(3, 70, -1)), strict=True):
+            oracle.assert_same_bits(moment, wanted)
+
+
+# ------------------------------------------------------------------------------------- input gradients
+
+
+def gradient_problem(name, dtype, n=None):
+    """Return the geometry and dy, w, residual, gate; a third of the gate is open."""
+    geometry, x, w, _, dy = problem(name, dtype, n)
+    gate = np.maximum(x - x.dtype.type(0.4), 0)
+    gate[..., -1:] = np.nan
+    return geometry, dy, w, normal((name, "added"), geometry.input_shape, dtype), gate
+
+
+def gradient_apart(backend, geometry, dy, w, b=None, residual=None, gate=None):
+    dx = backend.conv_backward_input(dy, w, b, geometry)
+    dx = dx if residual is None else backend.add(dx, residual)
+    return dx if gate is None else backend.relu_backward(dx, gate)
+
+
+@by_dtype
+@by_case
+def test_input_gradient_equals_the_verbs_one_after_the_other(backend, name, dtype):
+    geometry, dy, w, residual, gate = gradient_problem(name, dtype)
+    b = normal((name, "b"), (geometry.ic,), dtype)
+    for bias, added, closed in ((None, residual, gate), (b, residual, None), (None, None, gate), (b, residual, gate)):
+        dx = backend.conv_backward_input(dy, w, bias, geometry, added, closed)
+        wanted = gradient_apart(backend, geometry, dy, w, bias, added, closed)
+        oracle.assert_same_bits(dx, wanted, f"{bias is None} {added is None} {closed is None}")
+
+
+@by_dtype
+@by_case
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_any_memory_order_of_residual_and_gate(backend, name, layout, dtype):
+    geometry, dy, w, residual, gate = gradient_problem(name, dtype)
+    lay = LAYOUTS[layout]
+    before = lay(residual).copy(), lay(gate).copy()
+    given = lay(residual), lay(gate)
+    dx = backend.conv_backward_input(dy, w, None, geometry, *given)
+    oracle.assert_same_bits(dx, gradient_apart(backend, geometry, dy, w, None, residual, gate))
+    for array, copy in zip(given, before, strict=True):
+        oracle.assert_same_bits(array, copy)
+
+
+@by_dtype
+@by_case
+def test_threads_and_batch_do_not_change_bits_of_input_gradients(isa, name, dtype):
+    runtime = pytest.importorskip("fastconv.backends.cpu.runtime")
+    before, cpu = runtime.get_num_threads(), backends.get("cpu")
+    geometry, dy, w, residual, gate = gradient_problem(name, dtype, 5)
+    single = gradient_problem(name, dtype, 1)[0]
+    try:
+        results = []
+        for threads in (1, 2, 4):
+            runtime.set_num_threads(threads)
+            results.append(cpu.conv_backward_input(dy, w, None, geometry, residual, gate))
+            alone = cpu.conv_backward_input(dy[3:4], w, None, single, residual[3:4], gate[3:4])
+            oracle.assert_same_bits(results[-1][3:4], alone)
+    finally:
+        runtime.set_num_threads(before)
+    for other in results[1:]:
+        oracle.assert_same_bits(results[0], other)
+
+
 # ----------------------------------------------------------------------------------------- batch norm
 
 SHAPES = [(4, 3, 5), (1, 2, 7), (3, 17, 6), (16, 33, 1), (2, 8, 130), (2, 40, 300), (0, 3, 4)]
@@ -226,3 +328,22 @@ def test_batch_norm_with_relu_by_finite_differences(backend):
         return backend.batch_norm_backward(dy, x, mean, rstd, weight, True, (True,) * 3, bias, "relu")
 
     oracle.gradcheck(forward, backward, (x, weight, bias))
+
+
+@by_dtype
+@by_shape
+@pytest.mark.parametrize("layout", ["C", "channels_last", "every_other"])
+@pytest.mark.parametrize("training", [True, False])
+def test_batch_norm_adds_a_residual_to_its_gradient(backend, shape, layout, training, dtype):
+    lay = LAYOUTS.get(layout, lambda a: a)
+    x, residual, dy, mean, rstd, weight, bias = normalised(shape, dtype)
+    for ending in ((None, None), (bias, "relu"))[: 2 if training else 1]:
+        arguments = (lay(dy), lay(x), mean, rstd, weight, training)
+        dx, *others = backend.batch_norm_backward(*arguments, (True, True, True), *ending)
+        for added in (residual, lay(residual)):
+            total, *same = backend.batch_norm_backward(*arguments, (True, True, True), *ending, added)
+            oracle.assert_same_bits(total, backend.add(dx, residual))
+            for one, other in zip(others, same, strict=True):
+                oracle.assert_same_bits(one, other)
+    needs = backend.batch_norm_backward(dy, x, mean, rstd, weight, training, (False, True, False), None, None, residual)
+    assert [gradient is None for gradient in needs] == [True, False, True]

@@ -28,7 +28,8 @@ Moments = struct(
 )
 Normalise = struct(
     y=POINTER, x=POINTER, dy=POINTER, mean=POINTER, scale=POINTER, shift=POINTER, slope=POINTER, rows=SIZE,
-    columns=SIZE, ldy=SIZE, ldx=SIZE, lddy=SIZE, stream=FLAG, relu=FLAG, bias=POINTER, by_row=FLAG,
+    columns=SIZE, ldy=SIZE, ldx=SIZE, lddy=SIZE, stream=FLAG, relu=FLAG, bias=POINTER,
+    residual=POINTER, ldr=SIZE, by_row=FLAG,
 )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ def struct(name, **fields):
 ConvTile = struct(
     "ConvTile", x=POINTER, pixel=POINTER, tap=POINTER, w=POINTER, wtap=POINTER, bias=POINTER, y=POINTER, ypixel=POINTER,
     pixels=SIZE, listed=SIZE, taps=SIZE, depth=SIZE, columns=SIZE, accumulate=FLAG, relu=FLAG, residual=POINTER,
-    rpixel=POINTER,
+    rpixel=POINTER, gate=POINTER, gpixel=POINTER,
 )  # fmt: skip
 OuterTile = struct(
     "OuterTile", x=POINTER, xpixel=POINTER, row=POINTER, dy=POINTER, ypixel=POINTER, dw=POINTER, pixels=SIZE, rows=SIZE,
@@ -146,6 +146,31 @@ def test_conv_tile_adds_the_residual_then_takes_the_maximum(isa, dtype, rng, wit
             expected = x[:, None] * w[:columns]
             expected = expected + residual[rpixel // (columns + 2)] if with_residual else expected
             np.testing.assert_array_equal(y, np.maximum(expected, 0) if relu else expected)
+            assert edges_untouched(memory)
+
+
+@pytest.mark.parametrize("with_residual", [False, True])
+def test_conv_tile_is_0_where_the_gate_is_closed(isa, dtype, rng, with_residual):
+    width, mr, nr = _lab.block_sizes(ISAS[isa], DTYPES[dtype])
+    none = np.zeros(1, np.int64)
+    for pixels in sizes_around(mr):
+        for columns in sorted({n for n in (*sizes_around(width), nr - 1, nr) if 1 <= n <= nr}):
+            x = rng.standard_normal(pixels).astype(dtype)
+            w = np.pad(rng.standard_normal(columns), (0, nr - columns)).astype(dtype)
+            memory, y = guarded((pixels, columns), dtype, rng)
+            residual = rng.standard_normal((pixels, columns)).astype(dtype)
+            gate = np.maximum(rng.standard_normal((pixels, columns + 3)), 0).astype(dtype)[:, :columns]
+            gate[-1, -1] = np.nan
+            order = rng.permutation(pixels)
+            call(
+                "conv_tile", isa, dtype, x=x, pixel=np.arange(pixels), tap=none, w=w, wtap=none, y=y,
+                ypixel=np.arange(pixels) * columns, pixels=pixels, taps=1, depth=1, columns=columns,
+                residual=residual if with_residual else None, rpixel=np.arange(pixels) * columns, gate=gate,
+                gpixel=(order * (columns + 3)).astype(np.int64),
+            )  # fmt: skip
+            expected = x[:, None] * w[:columns]
+            expected = expected + residual if with_residual else expected
+            np.testing.assert_array_equal(y, np.where(gate[order] <= 0, 0, expected))
             assert edges_untouched(memory)
 
 

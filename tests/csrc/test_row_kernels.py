@@ -41,7 +41,8 @@ Moments = struct(
 )
 Normalise = struct(
     y=POINTER, x=POINTER, dy=POINTER, mean=POINTER, scale=POINTER, shift=POINTER, slope=POINTER, rows=SIZE,
-    columns=SIZE, ldy=SIZE, ldx=SIZE, lddy=SIZE, stream=FLAG, relu=FLAG, bias=POINTER, by_row=FLAG,
+    columns=SIZE, ldy=SIZE, ldx=SIZE, lddy=SIZE, stream=FLAG, relu=FLAG, bias=POINTER, residual=POINTER, ldr=SIZE,
+    by_row=FLAG,
 )  # fmt: skip
 Step = struct(
     p=POINTER, g=POINTER, first=POINTER, second=POINTER, count=SIZE, lr=REAL, weight_decay=REAL, momentum=REAL,
@@ -330,9 +331,9 @@ def test_sums_of_rows(isa, dtype):
 @by_dtype
 @by_isa
 def test_normalisation_of_rows(isa, dtype):
-    for rows, columns in product((3, 4, 9), COUNTS):
+    for rows, columns, by_row in product((3, 4, 9), COUNTS, (0, 1)):
         x, dy = values("x", (rows, columns), dtype), values("dy", (rows, columns), dtype)
-        mean, scale, shift, slope = (values("c" * k, columns, dtype) for k in (3, 4, 5, 6))
+        mean, scale, shift, slope = (values("c" * k, (rows, 1) if by_row else columns, dtype) for k in (3, 4, 5, 6))
         d = x.astype(np.float64) - mean
         z = d * scale + shift
         for name, options, wanted in [
@@ -340,10 +341,11 @@ def test_normalisation_of_rows(isa, dtype):
             ("normalise_rows", {"dy": dy}, z + dy), ("normalise_rows", {"dy": dy, "relu": 1}, np.maximum(z + dy, 0)),
             ("normalise_gradient_rows", {"dy": dy}, dy * scale - (shift + d * slope)),
             ("normalise_gradient_rows", {"dy": dy, "bias": shift}, dy * (z > 0) * scale - (shift + d * slope)),
+            ("normalise_gradient_rows", {"dy": dy, "residual": x, "ldr": columns}, dy * scale - shift - d * slope + x),
         ]:  # fmt: skip
             y, outer = guarded((rows, columns), dtype)
             call(name, isa, dtype, Normalise, y=y, x=x, mean=mean, scale=scale, shift=shift, slope=slope, rows=rows,
-                 columns=columns, ldy=columns, ldx=columns, lddy=columns, **options)  # fmt: skip
+                 columns=columns, ldy=columns, ldx=columns, lddy=columns, by_row=by_row, **options)  # fmt: skip
             close(y, wanted, dtype)
             assert untouched(outer)
 
@@ -357,12 +359,14 @@ def test_storing_normalised_rows_past_the_caches_changes_nothing(isa, dtype):
         y = memory[start : start + rows * columns * dtype().itemsize].view(dtype).reshape(rows, columns)
         x, dy = values("x", (rows, columns), dtype), values("dy", (rows, columns), dtype)
         mean, scale, shift, slope = (values("c" * k, columns, dtype) for k in (3, 4, 5, 6))
-        for name in ("normalise_rows", "normalise_gradient_rows"):
+        for name, residual in (("normalise_rows", None), ("normalise_gradient_rows", None),
+                               ("normalise_gradient_rows", x)):  # fmt: skip
             results = []
             for stream in (0, 1):
                 y[...] = 7
                 call(name, isa, dtype, Normalise, y=y, x=x, dy=dy, mean=mean, scale=scale, shift=shift, slope=slope,
-                     rows=rows, columns=columns, ldy=columns, ldx=columns, lddy=columns, stream=stream)  # fmt: skip
+                     rows=rows, columns=columns, ldy=columns, ldx=columns, lddy=columns, stream=stream,
+                     residual=residual, ldr=columns)  # fmt: skip
                 results.append(y.copy())
             np.testing.assert_array_equal(*results)
 

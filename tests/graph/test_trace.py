@@ -89,6 +89,14 @@ def test_named_outputs_keep_their_type():
     assert returned.aux_logits1.shape == (2, 3)
 
 
+def test_a_convolution_with_its_norm_is_traced_as_two_verbs():
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)).train()
+    x = np.random.default_rng(0).standard_normal((2, 1, 6, 6), dtype=np.float32)
+    graph = fastconv.trace(net, x)
+    assert {"conv_forward", "batch_norm_statistics", "batch_norm_forward"} <= {node.verb for node in graph.nodes}
+    assert "conv_moments_forward" not in {node.verb for node in graph.nodes}
+
+
 def test_training_mode_changes_nothing_and_replays_its_masks():
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5)).train()
     x, state, streams = values(3, 1, 5, 5), net.state_dict(), random.get_state()

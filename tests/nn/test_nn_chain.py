@@ -7,12 +7,13 @@ import copy
 import numpy as np
 import oracle
 import pytest
+from counting import counted
 from layouts import DTYPES, normal
 
 import fastconv
 from fastconv import models, nn
 from fastconv.errors import DTypeError, ShapeError
-from fastconv.models.densenet import DenseLayer
+from fastconv.models.densenet import DenseBlock, DenseLayer
 from fastconv.models.googlenet import Inception
 from fastconv.models.resnet import BasicBlock, Bottleneck
 from fastconv.nn import functional as F
@@ -103,14 +104,16 @@ STEPS = {
     "conv": lambda conv, norm: [conv, nn.ReLU()],
     "conv and pool": lambda conv, norm: [conv, F.relu, nn.MaxPool2d(2)],
     "norm": lambda conv, norm: [conv, norm, nn.ReLU()],
+    "norm last": lambda conv, norm: [norm, F.relu, conv, norm],
     "norm and more": lambda conv, norm: [norm, F.relu, norm, F.relu],
     "function": lambda conv, norm: [conv, lambda a: a * 2.0],
 }
 
 
+@pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("shape", [(2, 4, 6, 6), (4, 1, 1), (2, 4, 1, 6)])
 @pytest.mark.parametrize("name", STEPS)
-def test_the_residual_comes_before_the_last_step(both_ways, name, shape):
+def test_the_residual_comes_before_the_last_step(both_ways, name, shape, training):
     model = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4))
     x = normal("x", (2, 4, 6, 6), "float32")
     residual = normal("r", shape, "float32")
@@ -123,7 +126,7 @@ def test_the_residual_comes_before_the_last_step(both_ways, name, shape):
         assert_same([[v.numpy()] for v in (nn.chain(x, *steps, residual=residual), steps[-1](one_by_one + residual))])
         return nn.chain(x, *steps, residual=residual)
 
-    model.eval()
+    model.train(training)
     assert_same(both_ways(lambda: everything(model, x, residual, run=run)))
 
 
@@ -146,6 +149,37 @@ def test_what_runs_as_one():
     assert nn.units(nn.Sequential(*layers)) == names[1:]
     layers[4] = nn.Tanh()
     assert nn.units(nn.Sequential(*layers)) == []
+
+
+def test_a_convolution_runs_with_its_norm_in_training():
+    layers = [nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.MaxPool2d(2)]
+    net = nn.Sequential(*layers)
+    assert nn.units(net) == [("0", "1", "2"), ("3", "4")]
+    with counted() as calls:
+        net(fastconv.tensor(normal("x", (2, 3, 8, 8), "float32")))
+    assert calls["conv_moments_forward"] == 2
+    assert calls["conv_forward"] == calls["batch_norm_statistics"] == 0
+    assert nn.units(net.eval()) == [("1", "2")]
+    layers[4].forward = lambda input: input
+    assert nn.units(net.train()) == [("0", "1", "2")]
+    assert nn.units(nn.Sequential(nn.Conv1d(2, 3, 2), nn.BatchNorm2d(3))) == []
+    lasting = nn.Sequential(nn.Conv1d(2, 3, 2), nn.BatchNorm1d(3, track_running_stats=False)).eval()
+    assert nn.units(lasting) == [("0", "1")]
+
+
+@by_dtype
+def test_a_dense_block_takes_the_moments_of_a_map_once(both_ways, dtype):
+    block = DenseBlock(3, 8, 4, 2, 0.0, dtype)
+    x = normal("x", (2, 8, 9, 11), dtype)
+    assert_same(both_ways(lambda: everything(block, x)))
+    seen = []
+    for layer in block.children():
+        layer.norm1.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[1]))
+    assert_same([everything(block, x), everything(copy.deepcopy(block), x)])  # hooks: each layer for itself
+    with counted() as calls:
+        DenseBlock(3, 8, 4, 2, 0.0, "float32")(fastconv.tensor(normal("x", (2, 8, 9, 11), "float32")))
+    assert calls["batch_norm_statistics"] == 3
+    assert calls["conv_moments_forward"] == 3
 
 
 def test_frozen_norms_and_constant_residuals_get_no_gradient():

@@ -6,7 +6,8 @@
 /* y[ypixel[p] + c] = start + sum over taps t and depth k of x[pixel[p] + tap[t] + k] * w[wtap[t] + k * NR + c]
  * for 0 <= p < pixels, 0 <= c < columns <= NR. `start` is y itself with `accumulate`, else bias[c], else 0.
  * The sum runs over t, then k, one fused multiply-add after the other, whatever the tile: that fixes the bits.
- * Then, on its way to y, residual[rpixel[p] + c] is added and, with `relu`, what is below 0 becomes 0 (NaN stays NaN).
+ * Then, on its way to y, residual[rpixel[p] + c] is added and, with `relu`, what is below 0 becomes 0 (NaN stays NaN);
+ * where gate[gpixel[p] + c], the output of a ReLU whose gradient y is, is not above 0 (nor NaN), y is 0.
  * `pixel` may list more than `pixels`: while one register tile is at work, the first taps of the next one among `listed`
  * pixels are brought near; 0 where they are near already. */
 typedef struct fc_conv_tile {
@@ -22,6 +23,8 @@ typedef struct fc_conv_tile {
     int32_t accumulate, relu;
     const void* residual;  /* or NULL */
     const int64_t* rpixel; /* (pixels,) where each pixel's residual lies */
+    const void* gate;      /* or NULL */
+    const int64_t* gpixel; /* (pixels,) */
 } fc_conv_tile;
 
 /* dw[r * ld + c] = start + sum over pixels p of x[xpixel[p] + row[r]] * dy[ypixel[p] + c]

@@ -32,7 +32,7 @@ typedef struct fc_moments {
 /* y[r, c] = f(x[r, c], dy[r, c], column c's constants); `stream` asks for stores past the caches.
  * normalise_rows           (x - mean) * scale + shift, + dy unless NULL, then max(0, .) with `relu`
  * normalise_gradient_rows  dy * scale - ((x - mean) * slope + shift); with `bias`, dy counts as 0 where a ReLU behind
- *                          (x - mean) * scale + bias let nothing through
+ *                          (x - mean) * scale + bias let nothing through; + residual unless NULL
  * With `by_row` the constants are those of rows, one value a row. */
 typedef struct fc_normalise {
     void* y;
@@ -44,7 +44,9 @@ typedef struct fc_normalise {
     const void* slope;
     int64_t rows, columns, ldy, ldx, lddy;
     int32_t stream, relu;
-    const void* bias; /* or NULL */
+    const void* bias;     /* or NULL */
+    const void* residual; /* or NULL */
+    int64_t ldr;
     int32_t by_row;
 } fc_normalise;
 

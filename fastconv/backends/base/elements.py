@@ -165,7 +165,10 @@ class Elements(Arrays):
         raise self._missing("scale")
 
     def sum(self, a: Array, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Array:
-        """The sum over ``axis`` (None: all axes, a 0-d array), added up in an order that the shape alone decides."""
+        """The sum over ``axis`` (None: all axes, a 0-d array), added up in an order that the shape decides.
+
+        Where axis 1 alone, or 0 and 1, stay, it may depend on whether channels lie side by side, too.
+        """
         raise self._missing("sum")
 
     def broadcast_to(self, a: Array, shape: Sequence[int]) -> Array:

@@ -26,11 +26,17 @@ class Layers(Arrays):
         """
         raise self._missing("conv_forward")
 
-    def conv_backward_input(self, dy: Array, w: Array, b: Array | None, geometry: ConvGeometry) -> Array:
+    def conv_backward_input(
+        self, dy: Array, w: Array, b: Array | None, geometry: ConvGeometry, residual: Array | None = None,
+        gate: Array | None = None,
+    ) -> Array:  # fmt: skip
         """dy (N, OC, OD, OH, OW), w (OC, IC/G, KD, KH, KW) -> dx (N, IC, ID, IH, IW).
 
         ``b`` (IC,) is added to every position: it is None for a gradient and the bias when this is the forward
         pass of a transposed convolution. Input positions that no window reaches get the bias alone.
+
+        Then ``residual`` is added, and ``relu_backward`` follows with ``gate`` as its y; either, of dx's shape, is left
+        out if None. The bits are those of the verbs one after the other.
         """
         raise self._missing("conv_backward_input")
 
@@ -94,6 +100,12 @@ class Layers(Arrays):
         receives y and is returned; any strides, but best with a pixel's channels side by side.
         """
         raise self._missing("conv_act_forward")
+
+    def conv_moments_forward(
+        self, x: Array, w: Array, b: Array | None, geometry: ConvGeometry, frozen: bool | dict = False
+    ) -> tuple[Array, Array, Array]:
+        """``conv_forward``, and ``batch_norm_statistics`` of its result, with their bits -> y, mean, variance (OC,)."""
+        raise self._missing("conv_moments_forward")
 
     def conv_act_pool_forward(
         self, x: Array, w: Array, b: Array | None, geometry: ConvGeometry, activation: str | None,
@@ -166,12 +178,14 @@ class Layers(Arrays):
     def batch_norm_backward(
         self, dy: Array, x: Array, mean: Array, rstd: Array, weight: Array | None, training: bool,
         needs: Sequence[bool] = (True, True, True), bias: Array | None = None, activation: str | None = None,
+        residual: Array | None = None,
     ) -> tuple[Array | None, Array | None, Array | None]:  # fmt: skip
         """-> dx (N, C, L), dweight (C,), dbias (C,), None where ``needs`` says no. In training mean and rstd depend on
         x, else they are constants.
 
         ``activation``, in training only: that of a forward pass with this ``bias`` and no residual, whose output had
-        the gradient dy; where it let dy through is found out from x.
+        the gradient dy; where it let dy through is found out from x. ``residual`` (N, C, L) is added to dx, with the
+        bits of ``add``.
         """
         raise self._missing("batch_norm_backward")
 

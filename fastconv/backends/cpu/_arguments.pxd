@@ -1,5 +1,4 @@
 # The arguments of the micro-kernels (csrc/include/fastconv) by the fields that Cython touches; sizes count elements.
-
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 
 
@@ -16,7 +15,9 @@ cdef extern from "fastconv/kernels.h" nogil:
         int64_t pixels, listed, taps, depth, columns
         int32_t accumulate, relu
         const void* residual
+        const void* gate
         const int64_t* rpixel
+        const int64_t* gpixel
 
     ctypedef struct fc_outer_tile:
         const void* x
@@ -61,8 +62,8 @@ cdef extern from "fastconv/kernels.h" nogil:
         const void* x
         void* y
         void* u
-        const void* bias
         void* planes
+        const void* bias
         const fc_square* square
         int64_t count, xrow, xcolumn, yrow, ycolumn
         fc_blocks blocks
@@ -214,9 +215,10 @@ cdef extern from "fastconv/kernels.h" nogil:
         const void* scale
         const void* shift
         const void* slope
-        int64_t rows, columns, ldy, ldx, lddy
-        int32_t stream, relu, by_row
         const void* bias
+        const void* residual
+        int64_t rows, columns, ldy, ldx, lddy, ldr
+        int32_t stream, relu, by_row
 
     ctypedef struct fc_pool_axis:
         const int64_t* first
@@ -339,9 +341,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         void* first
         void* second
         int64_t count
-        double lr, weight_decay
-        double momentum, dampening
-        double beta1, beta2, eps, correction, shrink
+        double lr, weight_decay, momentum, dampening, beta1, beta2, eps, correction, shrink
         int32_t nesterov, start
 
     int FC_WINOGRAD_4X3, FC_WINOGRAD_4X5

@@ -47,8 +47,12 @@ class CpuBackend(ReferenceBackend):
     ) -> Array:
         return plan.choose("conv_forward", geometry, x.itemsize)(x, w, b, geometry, frozen=frozen)
 
-    def conv_backward_input(self, dy: Array, w: Array, b: Array | None, geometry: ConvGeometry) -> Array:
-        return plan.choose("conv_backward_input", geometry, dy.itemsize)(dy, w, b, geometry)
+    def conv_backward_input(
+        self, dy: Array, w: Array, b: Array | None, geometry: ConvGeometry, residual: Array | None = None,
+        gate: Array | None = None,
+    ) -> Array:  # fmt: skip
+        run = plan.choose("conv_backward_input", geometry, dy.itemsize)
+        return run(dy, w, b, geometry, residual=residual, gate=gate)
 
     def conv_backward_weight(self, dy: Array, x: Array, geometry: ConvGeometry) -> Array:
         return plan.choose("conv_backward_weight", geometry, dy.itemsize)(dy, x, geometry)
@@ -62,6 +66,11 @@ class CpuBackend(ReferenceBackend):
         return plan.choose("conv_forward", geometry, x.itemsize)(
             x, w, b, geometry, frozen=frozen, activation=activation, residual=residual, out=out
         )
+
+    def conv_moments_forward(
+        self, x: Array, w: Array, b: Array | None, geometry: ConvGeometry, frozen: bool | dict = False
+    ) -> tuple[Array, Array, Array]:
+        return plan.choose("conv_forward", geometry, x.itemsize)(x, w, b, geometry, frozen=frozen, moments=True)
 
     conv_act_pool_forward = staticmethod(unit_plan.conv_act_pool_forward)
     conv_act_pool_backward = staticmethod(unit_plan.conv_act_pool_backward)

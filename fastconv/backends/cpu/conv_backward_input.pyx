@@ -4,16 +4,19 @@ With stride s, input position i receives from kernel position k only where i + p
 s. Positions with the same residue of i + padding modulo s (a phase) share one set of kernel positions and read
 neighbouring output positions, so that each phase is a convolution of stride 1 and no zero is multiplied. The loops are
 in conv_tiles.pyx, for a few channels in narrow.pyx, for few a group in grouped.pyx; depthwise_adjoint.pyx takes the
-four phases of a plane at once.
+four phases of a plane at once. What follows the sum (a residual, a gate) is done while it is in registers, or, by
+kernels that do not, in a pass of its own.
 """
 
 cimport numpy as cnp
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
+from fastconv.backends.cpu._csrc cimport FC_NARROW
 from fastconv.backends.cpu.arrays cimport View, view
 from fastconv.backends.cpu.conv_tiles cimport Correlation, correlate, plain_ending
 from fastconv.backends.cpu.depthwise_adjoint cimport adjoint_correlate, set_adjoint_axis
+from fastconv.backends.cpu.elementwise cimport in_rows, run_map, table
 from fastconv.backends.cpu.grouped cimport grouped_correlate
 from fastconv.backends.cpu.grouped_squares cimport squares_correlate
 from fastconv.backends.cpu.narrow cimport is_narrow, narrow_correlate
@@ -42,11 +45,27 @@ cdef void set_phase(TileAxis* axis, int64_t residue, int64_t size, int64_t kerne
     axis.taps, axis.shift, axis.weight = taps, shift, weight
 
 
-def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, bint lanes=False, int winograd=-1,
-                        bint adjoint=False, bint pairs=False):
-    """dy (N, OC, OD, OH, OW), w (OC, IC/G, KD, KH, KW), b (IC,) or None -> dx (N, IC, ID, IH, IW), channels-last."""
+def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, residual=None, gate=None, bint lanes=False,
+                        int winograd=-1, bint adjoint=False, bint pairs=False):
+    """dy (N, OC, OD, OH, OW), w (OC, IC/G, KD, KH, KW), b (IC,) or None -> dx (N, IC, ID, IH, IW), channels-last.
+
+    See ``Backend.conv_backward_input``.
+    """
     cdef cnp.ndarray dx = empty(geometry.input_shape, dy.dtype, "channels_last")
-    cdef View yv = view(dy), wv = view(w), xv = view(dx), bv
+    cdef bint fuses = not lanes and not adjoint and cnp.PyArray_DIM(w, 1) > FC_NARROW, adds, gates
+    adds = fuses and residual is not None and in_rows(residual)
+    gates = fuses and gate is not None and winograd < 0 and in_rows(gate) and (adds or residual is None)
+    solve(dx, dy, w, b, geometry, residual if adds else None, gate if gates else None, lanes, winograd, adjoint, pairs)
+    if residual is not None and not adds:
+        run_map(table(dx).add, (dx, residual), 0, 0.0, dx)
+    if gate is not None and not gates:
+        run_map(table(dx).relu_backward, (dx, gate), 0, 0.0, dx)
+    return dx
+
+
+cdef int solve(cnp.ndarray dx, cnp.ndarray dy, cnp.ndarray w, b, geometry, residual, gate, bint lanes, int winograd,
+               bint adjoint, bint pairs) except -1:
+    cdef View yv = view(dy), wv = view(w), xv = view(dx), other
     cdef Correlation problem
     cdef int64_t taps = wv.size[2] + wv.size[3] + wv.size[4], used, phase, residue
     cdef int64_t stride[3]
@@ -66,8 +85,14 @@ def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, bint lanes=F
     problem.w_group = wv.size[0] // groups * wv.stride[0]
     problem.w_depth, problem.w_column = wv.stride[0], wv.stride[1]
     if b is not None:
-        bv = view(b)
-        problem.bias, problem.bias_stride = bv.data, bv.stride[0]
+        other = view(b)
+        problem.bias, problem.bias_stride = other.data, other.stride[0]
+    if residual is not None:
+        other = view(residual)
+        problem.residual, problem.rs = other.data, other.stride
+    if gate is not None:
+        other = view(gate)
+        problem.gate, problem.gs = other.data, other.stride
     for i in range(3):
         stride[i], padding[i], dilation[i] = geometry.stride[i], geometry.padding[i], geometry.dilation[i]
         problem.x.axis[i].src_size = yv.size[2 + i]
@@ -108,4 +133,4 @@ def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, bint lanes=F
                         correlate(&problem)
     finally:
         free(lists)
-    return dx
+    return 0

@@ -9,8 +9,9 @@ workspace: the packed weights. Tiles depend on shape and threads, the order of e
 cimport numpy as cnp
 from libc.stdint cimport int64_t
 
-from fastconv.backends.cpu._csrc cimport fc_conv_tile, fc_copy2d
+from fastconv.backends.cpu._csrc cimport fc_conv_tile, fc_copy2d, fc_moments
 from fastconv.backends.cpu.dispatch cimport kernels
+from fastconv.backends.cpu.moments cimport MOMENT_PART, MOMENT_ROWS, fold_parts, moment_part
 from fastconv.backends.cpu.panels cimport pack_chunk, pack_pairs
 from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport (
@@ -34,6 +35,7 @@ cdef int64_t PANELS_BYTES = 512 * 1024  # panels of weights that stay in a secon
 cdef int64_t FEW_PIXELS = 256
 cdef int64_t FEW_PRODUCTS = 512
 cdef int64_t FEW_ROWS = 128             # where rows of weights, not columns, lie in one piece
+cdef int64_t MOMENTS_BYTES = 512 * 1024  # of the source of a tile that is a part of moments
 
 
 cdef struct Plan:
@@ -42,6 +44,7 @@ cdef struct Plan:
     int64_t splits      # parts into which a tile's panels are shared out
     char* packed        # (groups, blocks, chunks, taps, chunk, nr), not if fused
     char* bias          # (groups, blocks, nr)
+    double* moments     # (tiles, 3, columns): start, offset, square; if they are wanted
     int64_t part        # pixels that all panels see before the next pixels do, or 0
     bint few            # one tile of few pixels and one tap
     bint fused          # one tile, weights not kept: each task packs its panels, which need not leave the cache
@@ -53,7 +56,7 @@ cdef inline int64_t count_pixels(const Reader* x) noexcept nogil:
 
 
 cdef void share_out(Plan* plan) noexcept nogil:
-    """Make tiles smaller, then split their panels, until every thread has tasks to take."""
+    """Make tiles smaller, unless they are parts of moments, then split their panels, until every thread has tasks."""
     cdef Reader* x = &plan.problem.x
     cdef int64_t wanted = TASKS_PER_THREAD * num_threads() if num_threads() > 1 else 1
     cdef int64_t products = count_pixels(x) * x.taps * x.depth * plan.problem.columns * x.groups
@@ -61,7 +64,7 @@ cdef void share_out(Plan* plan) noexcept nogil:
     wanted = min(wanted, products // TASK_PRODUCTS)
     plan.splits = 1
     while count_tiles(x) * x.groups * plan.splits < wanted:
-        if not by_columns and halve_tile(x, SMALL_TILE):
+        if not by_columns and plan.problem.mean == NULL and halve_tile(x, SMALL_TILE):
             continue
         if plan.splits == plan.blocks:
             break
@@ -149,7 +152,24 @@ cdef struct Task:
     int64_t group, block, last_block, chunk, depth
     bint fold
     char* panel         # memory for one, if fused
-    int64_t* lists[5]   # pixels in the source and in y, taps in the source and in a panel, pixels in the residual
+    int64_t* lists[6]   # pixels in the source and in y, taps in the source and in a panel, pixels in residual and gate
+
+
+cdef void take_moments(const Plan* plan, const Task* task, const fc_conv_tile* done, int64_t block,
+                       int64_t before) noexcept nogil:
+    """Those of some finished pixels of a tile, while they are in the cache; ``before`` of its pixels are in already."""
+    cdef const Correlation* problem = plan.problem
+    cdef fc_moments call
+    cdef int64_t first = 0
+    call.columns, call.ldx = done.columns, problem.ys[4]
+    call.start = plan.moments + task.tile.first[3] // problem.x.axis[2].tile * 3 * problem.columns
+    call.start += block * problem.x.kernel.nr
+    call.offset, call.square = call.start + problem.columns, call.start + 2 * problem.columns
+    while first < done.pixels:
+        call.x = <const char*> done.y + done.ypixel[first] * problem.x.itemsize
+        call.count, call.rows = before + first, min(done.pixels - first, <int64_t> MOMENT_ROWS)
+        problem.x.kernel.moment_rows(&call)
+        first += call.rows
 
 
 cdef void run_box(Plan* plan, Task* task, const Tile* box, const Taps* taps, fc_conv_tile* call) noexcept nogil:
@@ -160,16 +180,19 @@ cdef void run_box(Plan* plan, Task* task, const Tile* box, const Taps* taps, fc_
     cdef bint ahead, ends = task.chunk == x.chunks - 1
     if problem.residual != NULL:
         list_pixels(x, &task.tile, box, problem.rs, task.lists[0], task.lists[4])
+    if problem.gate != NULL:
+        list_pixels(x, &task.tile, box, problem.gs, task.lists[0], task.lists[5])
     pixels = list_pixels(x, &task.tile, box, problem.ys, task.lists[0], task.lists[1])
     call.taps = list_box_taps(x, taps, task.depth, task.fold, task.lists[2], task.lists[3])
     call.depth = task.depth * (taps.last[2] - taps.first[2]) if task.fold else task.depth
     # Rows that far apart share a set of the first-level cache: there the next ones would drive out those at work.
     ahead = x.direct and x.taps == 1 and x.step[4] * x.itemsize % 2048 != 0
     part = plan.part if plan.part > 0 else pixels
-    call.relu, call.residual = ends and problem.relu, NULL
+    call.relu, call.residual, call.gate = ends and problem.relu, NULL, NULL
     while first < pixels:
         call.pixels = min(part, pixels - first)
-        call.pixel, call.ypixel, call.rpixel = task.lists[0] + first, task.lists[1] + first, task.lists[4] + first
+        call.pixel, call.ypixel = task.lists[0] + first, task.lists[1] + first
+        call.rpixel, call.gpixel = task.lists[4] + first, task.lists[5] + first
         call.listed = pixels - first if ahead else 0
         for block in range(task.block, task.last_block):
             call.columns = min(nr, problem.columns - block * nr)
@@ -180,11 +203,15 @@ cdef void run_box(Plan* plan, Task* task, const Tile* box, const Taps* taps, fc_
             call.y = problem.y + (task.group * problem.columns + block * nr) * x.itemsize
             if ends and problem.residual != NULL:
                 call.residual = problem.residual + (task.group * problem.columns + block * nr) * x.itemsize
+            if ends and problem.gate != NULL:
+                call.gate = problem.gate + (task.group * problem.columns + block * nr) * x.itemsize
             if x.channels > 0:
                 x.kernel.conv_tile_pairs(call)
             else:
                 x.kernel.conv_tile(call)
             call.listed = 0
+            if ends and problem.mean != NULL:
+                take_moments(plan, task, call, block, first)
         first += part
 
 
@@ -218,7 +245,7 @@ cdef void run_tile(void* context, int64_t index) noexcept nogil:
     cdef Plan* plan = <Plan*> context
     cdef Reader* x = &plan.problem.x
     cdef int64_t most = tile_pixels(x), share = ceil_div(plan.blocks, plan.splits), split = index % plan.splits
-    cdef int64_t lists = ceil_div((3 * most + 2 * x.taps) * sizeof(int64_t), 64) * 64
+    cdef int64_t lists = ceil_div((4 * most + 2 * x.taps) * sizeof(int64_t), 64) * 64
     cdef int64_t panels = panel_bytes(plan) if plan.fused else 0, last_block, block
     cdef int64_t floats = floats_bytes(plan) if plan.fused else 0
     cdef int64_t* memory = <int64_t*> workspace(panels + floats + lists + tile_bytes(x))
@@ -230,7 +257,8 @@ cdef void run_tile(void* context, int64_t index) noexcept nogil:
     task.panel = <char*> memory
     memory += (panels + floats) // <int64_t>sizeof(int64_t)
     task.lists[0], task.lists[1] = memory, memory + most
-    task.lists[2], task.lists[3], task.lists[4] = memory + 3 * most, memory + 3 * most + x.taps, memory + 2 * most
+    task.lists[4], task.lists[5] = memory + 2 * most, memory + 3 * most
+    task.lists[2], task.lists[3] = memory + 4 * most, memory + 4 * most + x.taps
     call.tap, call.wtap = task.lists[2], task.lists[3]
     task.group = index // plan.splits % x.groups
     task.block, task.last_block = split * share, min(plan.blocks, (split + 1) * share)
@@ -268,6 +296,12 @@ cdef void make_plan(Plan* plan, Correlation* problem, bint keeps) noexcept nogil
         choose_tile(x, TILE_PIXELS, TILE_BYTES)
     if x.taps == 0:
         x.chunks = 1  # nothing to sum: the micro-kernel stores the bias or zeros
+    if problem.mean != NULL:
+        if (moment_part(count_pixels(x), problem.columns) == MOMENT_PART
+                and MOMENT_PART * x.chunk * x.itemsize <= MOMENTS_BYTES):
+            x.axis[2].tile = min(<int64_t> MOMENT_PART, x.axis[2].count)
+        else:
+            problem.mean = NULL
     share_out(plan)
     finish(x)
     plan.fused = count_tiles(x) == 1 and not keeps
@@ -317,18 +351,22 @@ cdef object kept_weights(Correlation* problem, cnp.ndarray w, object kind, objec
 
 
 cdef int correlate(Correlation* problem) except -1 nogil:
-    """Solve the problem. Raises MemoryError."""
+    """Solve the problem. Raises MemoryError. Where tiles are no parts of moments, problem.mean becomes NULL."""
     cdef Reader* x = &problem.x
     cdef Plan plan
-    cdef int64_t panels, packed, bytes, index
+    cdef int64_t panels, packed, bytes, moments, index
     cdef char* memory
     if count_pixels(x) == 0:
+        problem.mean = NULL
         return 0
     make_plan(&plan, problem, problem.packed != NULL)
     panels = x.groups * plan.blocks
     packed = packed_bytes(&plan) if problem.packed == NULL else 0
     bytes = packed + (0 if problem.bias == NULL else panels * x.kernel.nr * x.itemsize)
+    moments = 0 if problem.mean == NULL else count_tiles(x) * 3 * problem.columns * sizeof(double)
+    bytes = ceil_div(bytes, 64) * 64 + moments
     memory = <char*> allocate(bytes)
+    plan.moments = <double*> (memory + bytes - moments)
     plan.packed = memory if problem.packed == NULL else problem.packed
     plan.bias = memory + packed
     if memory == NULL:
@@ -340,6 +378,9 @@ cdef int correlate(Correlation* problem) except -1 nogil:
         if packed > 0:
             parallel_for(panels, pack_panels, &plan)
         parallel_for(count_tiles(x) * x.groups * plan.splits, run_tile, &plan)
+        if moments > 0:
+            fold_parts(count_tiles(x), problem.columns, plan.moments, x.axis[2].count, x.axis[2].tile, problem.mean,
+                       problem.variance)
     release(memory, bytes)
     if plan.failed:
         with gil:

@@ -22,6 +22,12 @@ cdef object empty_in_order_of(cnp.ndarray leader, object dtype=*)
 cdef cnp.ndarray in_order_of(cnp.ndarray leader, cnp.ndarray array)
 cdef bint is_dense(cnp.ndarray array)
 
+
+cdef inline bint in_rows(cnp.ndarray array):
+    """Whether a pixel's channels, axis 1, lie side by side."""
+    return cnp.PyArray_DIM(array, 1) == 1 or cnp.PyArray_STRIDE(array, 1) == cnp.PyArray_ITEMSIZE(array)
+
+
 # The axes from the slowest to the fastest in memory.
 cdef void order_axes(cnp.ndarray array, int* axes)
 cdef bint same_strides(cnp.ndarray a, cnp.ndarray b)

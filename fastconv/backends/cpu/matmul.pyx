@@ -101,7 +101,8 @@ cdef void add_products(const Products* p, const Part* part, const char* a, const
     pack.si, pack.sj = p.b.row, p.b.column
     call.pixel, call.ypixel, call.pixels, call.listed = part.pixel, part.ypixel, part.rows, 0
     call.tap, call.wtap, call.taps = &tap, &tap, 1
-    call.w, call.bias, call.residual, call.relu = part.packed, NULL, NULL, 0
+    call.w, call.relu = part.packed, 0
+    call.bias = call.residual = call.gate = NULL
     while k < p.depth:
         call.depth, call.accumulate = min(p.chunk, p.depth - k), k > 0
         call.x = rows_of(p, part, a, k, call.depth)

@@ -17,8 +17,18 @@ from fastconv.backends.cpu.rows cimport (
     LANES, Cut, channels_are_columns, cut_rows, element, in_kernel_layout, join_rows, rows_join
 )
 from fastconv.backends.cpu.runtime cimport allocate, parallel_for, release
+from fastconv.backends.cpu.tiles cimport ceil_div
 
 cnp.import_array()
+
+
+cdef enum:
+    PARTS_BYTES = 4 * 1024 * 1024
+    TASK = 16384            # elements of neighbouring parts, at least
+
+
+cdef int64_t moment_part(int64_t pixels, int64_t channels) noexcept nogil:
+    return MOMENT_PART * max(<int64_t> 1, ceil_div(pixels * channels * 3 * sizeof(double), MOMENT_PART * PARTS_BYTES))
 
 
 cdef struct Moments:
@@ -27,6 +37,7 @@ cdef struct Moments:
     bint columns
     int64_t samples, pixels     # those that are taken apart, and the pixels of each
     Cut cut
+    int64_t share       # parts a task
     double* partial     # (samples, parts, 3, C): start, offset, square
 
 
@@ -39,7 +50,7 @@ cdef void take_pixels(const Moments* m, int64_t sample, int64_t part, int64_t c,
     call.start = m.partial + (sample * m.cut.parts + part) * 3 * channels + c
     call.offset, call.square = call.start + channels, call.start + 2 * channels
     while pixel < last:
-        call.rows = min(last - pixel, m.x.size[2] - pixel % m.x.size[2])
+        call.rows = min(min(last - pixel, m.x.size[2] - pixel % m.x.size[2]), <int64_t> MOMENT_ROWS)
         call.x = element(&m.x, sample + pixel // m.x.size[2], c, pixel % m.x.size[2])
         m.kernels.moment_rows(&call)
         call.count += call.rows
@@ -97,33 +108,33 @@ cdef void fold(const Lanes* lanes, double* start, double* offset, double* square
 
 
 cdef void take_part(void* context, int64_t index) noexcept nogil:
-    """index = (sample * parts + part) * blocks + block of channels."""
+    """index = share of (sample * parts + part) * blocks + block of channels."""
     cdef Moments* m = <Moments*> context
-    cdef int64_t part = index // m.cut.blocks, c = index % m.cut.blocks * m.cut.c_block
+    cdef int64_t part = index // m.cut.blocks * m.share, c = index % m.cut.blocks * m.cut.c_block
     cdef int64_t last = min(c + m.cut.c_block, m.x.size[1])
     if m.columns:
-        take_pixels(m, part // m.cut.parts, part % m.cut.parts, c, last - c)
+        for part in range(part, min(part + m.share, m.samples * m.cut.parts)):
+            take_pixels(m, part // m.cut.parts, part % m.cut.parts, c, last - c)
         return
     for c in range(c, last):
         take_positions(m, part, c)
 
 
-cdef void fold_parts(const Moments* m, double* partial, double count, double each, double* mean,
+cdef void fold_parts(int64_t parts, int64_t channels, double* partial, double count, double each, double* mean,
                      double* variance) noexcept nogil:
-    """mean, variance (C,) <- all parts (parts, 3, C), of ``each`` values but for the last, together ``count``."""
-    cdef int64_t channels = m.x.size[1], part, c
+    cdef int64_t part, c
     cdef double* other
     cdef double own, distance
     for c in range(channels):
         mean[c] = variance[c] = 0
-    for part in range(m.cut.parts):
+    for part in range(parts):
         other, own = partial + part * 3 * channels, min(each, count - part * each)
         for c in range(channels):
             other[channels + c] += other[c] - partial[c]    # the part's mean, from part 0's start
             mean[c] += own * other[channels + c]
     for c in range(channels):
         mean[c] /= count
-    for part in range(m.cut.parts):
+    for part in range(parts):
         other, own = partial + part * 3 * channels, min(each, count - part * each)
         for c in range(channels):
             distance = other[channels + c] - mean[c]
@@ -150,6 +161,11 @@ cdef tuple channel_moments(cnp.ndarray x, bint apart):
     m.pixels, count = one.size[0] * one.size[2], one.size[0] * one.size[2]
     m.kernels, m.columns = kernels(m.x.itemsize), channels_are_columns(&m.x)
     m.cut = cut_rows(&one, m.columns)
+    m.share = 1
+    if m.columns and not apart:
+        m.cut.rows = moment_part(m.pixels, m.x.size[1])
+        m.cut.parts = ceil_div(m.pixels, m.cut.rows)
+        m.share = max(<int64_t> 1, TASK // (m.cut.rows * min(m.x.size[1], m.cut.c_block)))
     each = m.cut.rows if m.columns else m.cut.rows * m.x.size[2]
     if not apart and m.columns and rows_join(&m.x):
         join_rows(&m.x)
@@ -159,9 +175,10 @@ cdef tuple channel_moments(cnp.ndarray x, bint apart):
     if m.partial == NULL:
         raise MemoryError("batch_norm_statistics: no memory for partial results")
     with nogil:
-        parallel_for(m.samples * m.cut.parts * m.cut.blocks, take_part, &m)
+        parallel_for(ceil_div(m.samples * m.cut.parts, m.share) * m.cut.blocks, take_part, &m)
         for n in range(m.samples):
-            fold_parts(&m, m.partial + n * row, count, each, <double*> cnp.PyArray_DATA(mean) + n * m.x.size[1],
+            fold_parts(m.cut.parts, m.x.size[1], m.partial + n * row, count, each,
+                       <double*> cnp.PyArray_DATA(mean) + n * m.x.size[1],
                        <double*> cnp.PyArray_DATA(variance) + n * m.x.size[1])
         release(m.partial, bytes)
     return mean, variance

@@ -32,9 +32,10 @@ cdef cnp.ndarray zeros(cnp.ndarray x):
 
 
 cdef int walk(cnp.ndarray y, cnp.ndarray x, cnp.ndarray second, cnp.ndarray mean, cnp.ndarray scale, cnp.ndarray shift,
-              cnp.ndarray slope, cnp.ndarray bias, bint relu, bint gradient) except -1:
+              cnp.ndarray slope, cnp.ndarray bias, bint relu, bint gradient, cnp.ndarray residual=None) except -1:
     """Run the forward kernel, whose ``second`` is the residual, or the gradient's, whose ``second`` is dy."""
-    cdef View yv = view(y), xv = view(x), other
+    cdef View yv = view(y), xv = view(x), other, added
+    cdef const View* more = NULL
     cdef fc_normalise call
     call.mean, call.scale, call.shift = cnp.PyArray_DATA(mean), cnp.PyArray_DATA(scale), cnp.PyArray_DATA(shift)
     call.slope = NULL if slope is None else cnp.PyArray_DATA(slope)
@@ -44,8 +45,11 @@ cdef int walk(cnp.ndarray y, cnp.ndarray x, cnp.ndarray second, cnp.ndarray mean
         normalise_channels(kernels(xv.itemsize).normalise_rows, &call, &yv, &xv, NULL)
         return 0
     other = view(second)
+    if residual is not None:
+        added = view(residual)
+        more = &added
     if gradient:
-        normalise_channels(kernels(xv.itemsize).normalise_gradient_rows, &call, &yv, &xv, &other)
+        normalise_channels(kernels(xv.itemsize).normalise_gradient_rows, &call, &yv, &xv, &other, False, more)
     else:
         normalise_channels(kernels(xv.itemsize).normalise_rows, &call, &yv, &xv, &other)
     return 0
@@ -69,15 +73,17 @@ def batch_norm_forward(cnp.ndarray x, mean, rstd, weight, bias, activation=None,
 
 
 def batch_norm_backward(cnp.ndarray dy, cnp.ndarray x, mean, rstd, weight, bint training, needs=(True, True, True),
-                        bias=None, activation=None):
+                        bias=None, activation=None, residual=None):
     """-> dx (N, C, L), dweight (C,), dbias (C,), None where ``needs`` says so. See ``Backend.batch_norm_backward``."""
     cdef cnp.ndarray kept = in_kernel_layout(x), gradient = in_kernel_layout(dy, kept), dweight = None, dbias = None
     cdef cnp.ndarray dx = None, mean_ = contiguous(mean), rstd_ = contiguous(rstd), scale = product(rstd, weight)
-    cdef cnp.ndarray shift = None, slope = None, passed = None
+    cdef cnp.ndarray shift = None, slope = None, passed = None, added = None
     cdef View xv = view(kept), dyv = view(gradient)
     cdef fc_reduce constants
     cdef double share = 1.0 / max(1, x.shape[0] * x.shape[2])
     needs_dx, needs_dweight, needs_dbias = needs
+    if needs_dx and residual is not None:
+        added = in_kernel_layout(residual, kept)
     constants.mean = constants.scale = constants.shift = NULL
     if activation == "relu":
         passed = zeros(x) if bias is None else contiguous(bias)
@@ -95,8 +101,8 @@ def batch_norm_backward(cnp.ndarray dy, cnp.ndarray x, mean, rstd, weight, bint 
         dx = in_kernel_layout(empty_in_order_of(kept), kept)
         slope = run_map(table(scale).scale, (product(product(rstd_, dweight), scale),), 0, share)
         shift = run_map(table(scale).scale, (product(scale, dbias),), 0, share)
-        walk(dx, kept, gradient, mean_, scale, shift, slope, passed, False, True)
+        walk(dx, kept, gradient, mean_, scale, shift, slope, passed, False, True, added)
     elif needs_dx:
         dx = in_kernel_layout(empty_in_order_of(gradient), gradient)
-        walk(dx, gradient, None, zeros(x), scale, zeros(x), None, None, False, False)
+        walk(dx, gradient, added, zeros(x), scale, zeros(x), None, None, False, False)
     return dx, dweight if needs_dweight else None, dbias if needs_dbias else None

@@ -14,7 +14,7 @@ import numpy as np
 
 from ...geometry import ConvGeometry
 from ..reference import conv as reference
-from ..reference.unit import conv_act_forward
+from ..reference.unit import conv_act_forward, conv_moments_forward
 from . import bf16_rule, tuned, winograd_rule
 from .conv_backward_input import conv_backward_input
 from .conv_backward_weight import conv_backward_weight
@@ -56,6 +56,12 @@ def _winograd(kernel: Callable) -> Callable:
     return run
 
 
+def _specification(*arguments, moments=False, activation=None, **options):
+    if moments:
+        return conv_moments_forward(*arguments, **options)
+    return conv_act_forward(*arguments, activation, **options)
+
+
 def _candidates(kernel: Callable, specification: Callable) -> tuple[Candidate, ...]:
     return (
         Candidate("winograd", _winograd(kernel), partial(winograd_rule.declines, kernel.__name__)),
@@ -67,7 +73,7 @@ def _candidates(kernel: Callable, specification: Callable) -> tuple[Candidate, .
 
 
 CANDIDATES = {
-    "conv_forward": _candidates(conv_forward, partial(conv_act_forward, activation=None)),
+    "conv_forward": _candidates(conv_forward, _specification),
     "conv_backward_input": _candidates(conv_backward_input, reference.conv_backward_input),
     "conv_backward_weight": _candidates(conv_backward_weight, reference.conv_backward_weight),
 }

@@ -40,8 +40,9 @@ cdef int reduce_channels(reduce_kernel kernel, const fc_reduce* constants, const
                          char* second, bint apart=*) except -1
 
 # call.y <- kernel; the columns' constants in `call` are (C,), contiguous, or NULL. `apart`: as above; L is not 1.
+# `residual` (or NULL) is added to a gradient.
 cdef int normalise_channels(normalise_kernel kernel, const fc_normalise* call, const View* y, const View* x,
-                            const View* dy, bint apart=*) except -1
+                            const View* dy, bint apart=*, const View* residual=*) except -1
 
 # `array`, or a copy, with its channels or its positions side by side, as `like` has them where that is given.
 cdef cnp.ndarray in_kernel_layout(cnp.ndarray array, cnp.ndarray like=*)

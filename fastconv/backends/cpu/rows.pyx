@@ -258,6 +258,7 @@ cdef struct Walk:
     const View* y
     const View* x
     const View* dy
+    const View* residual
     int64_t share, across   # rows a task: of pixels, or of (n, c); tasks a sample where channels are columns
     int64_t apart           # bytes from one sample's constants to the next one's, 0 where all have the same
 
@@ -266,6 +267,8 @@ cdef inline void place(const Walk* walk, fc_normalise* call, int64_t n, int64_t 
     call.y, call.x = element(walk.y, n, c, spot), element(walk.x, n, c, spot)
     if walk.dy != NULL:
         call.dy = element(walk.dy, n, c, spot)
+    if walk.residual != NULL:
+        call.residual = element(walk.residual, n, c, spot)
 
 
 cdef inline const void* moved(const void* values, int64_t bytes) noexcept nogil:
@@ -288,6 +291,8 @@ cdef void walk_pixels(void* context, int64_t index) noexcept nogil:
     call.ldy, call.ldx = walk.y.stride[axis], walk.x.stride[axis]
     if walk.dy != NULL:
         call.lddy = walk.dy.stride[axis]
+    if walk.residual != NULL:
+        call.ldr = walk.residual.stride[axis]
     place(walk, &call, first if by_sample else index // walk.across, 0, 0 if by_sample else first)
     if walk.apart:
         move_constants(&call, index // walk.across * walk.apart)
@@ -307,6 +312,8 @@ cdef void walk_positions(void* context, int64_t index) noexcept nogil:
         call.ldy, call.ldx = walk.y.stride[1], walk.x.stride[1]
         if walk.dy != NULL:
             call.lddy = walk.dy.stride[1]
+        if walk.residual != NULL:
+            call.ldr = walk.residual.stride[1]
         place(walk, &call, row // channels, c, 0)
         move_constants(&call, c * walk.x.itemsize)
         walk.kernel(&call)
@@ -323,7 +330,7 @@ cdef inline const void* lay_beside(char** memory, const void* values, size_t byt
 
 
 cdef int normalise_channels(normalise_kernel kernel, const fc_normalise* call, const View* y, const View* x,
-                            const View* dy, bint apart=False) except -1:
+                            const View* dy, bint apart=False, const View* residual=NULL) except -1:
     cdef Walk walk
     cdef int64_t n = x.size[0], channels = x.size[1], length = x.size[2], tasks
     cdef size_t bytes = channels * x.itemsize, room = 5 * ((bytes + 63) // 64 * 64)
@@ -331,8 +338,8 @@ cdef int normalise_channels(normalise_kernel kernel, const fc_normalise* call, c
     cdef char* at
     if n * channels * length == 0:
         return 0
-    walk.kernel, walk.call, walk.y, walk.x, walk.dy = kernel, call[0], y, x, dy
-    walk.call.dy, walk.call.by_row, walk.apart = NULL, 0, bytes if apart else 0
+    walk.kernel, walk.call, walk.y, walk.x, walk.dy, walk.residual = kernel, call[0], y, x, dy, residual
+    walk.call.dy, walk.call.residual, walk.call.by_row, walk.apart = NULL, NULL, 0, bytes if apart else 0
     walk.call.stream = n * channels * length * x.itemsize * (2 if dy == NULL else 3) >= STREAM_BYTES
     if channels_are_columns(x):
         if not apart:  # constants at the starts of cache lines: each row reads them

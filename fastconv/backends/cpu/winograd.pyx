@@ -107,7 +107,7 @@ cdef void multiply(Stage* stage, int64_t block, const char* u, int64_t first, in
     cdef fc_conv_tile call
     call.depth = x.depth
     call.columns = min(x.kernel.nr, plan.problem.columns - block * x.kernel.nr)
-    call.bias, call.accumulate, call.listed, call.residual, call.relu = NULL, False, 0, NULL, False
+    call.accumulate, call.listed, call.relu, call.bias, call.residual, call.gate = False, 0, False, NULL, NULL, NULL
     for plane in range(plan.grid.planes):
         call.x = stage.v + plane * stage.v_plane * x.itemsize
         call.w = u + plane * plan.u_plane * x.itemsize

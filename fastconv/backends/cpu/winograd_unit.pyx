@@ -200,7 +200,7 @@ cdef void multiply_task(void* context, int64_t plane) noexcept nogil:
         call.x, call.pixel, call.ypixel = m, s.lists + tiles, s.lists
         call.tap = call.wtap = s.lists + 2 * tiles
         call.pixels, call.taps, call.depth, call.listed = tiles, 1, s.columns, 0
-        call.bias, call.accumulate, call.residual, call.relu = NULL, False, NULL, False
+        call.bias, call.accumulate, call.residual, call.gate, call.relu = NULL, False, NULL, NULL, False
         for panel in range(s.panels):
             call.columns = min(nr, s.channels - panel * nr)
             call.w = s.u + (panel * s.grid.planes + plane) * s.u_plane * size

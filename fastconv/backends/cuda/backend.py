@@ -55,6 +55,7 @@ class CudaBackend(Backend):
     explain = staticmethod(plan.explain)
     explain_unit = staticmethod(plan.explain_unit)
     conv_forward = staticmethod(plan.conv_forward)
+    conv_moments_forward = staticmethod(plan.conv_moments_forward)
     conv_backward_input = staticmethod(plan.conv_backward_input)
     conv_backward_weight = staticmethod(plan.conv_backward_weight)
     bias_backward = staticmethod(norm.bias_backward)

@@ -9,6 +9,7 @@ from typing import Any
 from . import elementwise, launch, reduce
 from .activation import relu_backward
 from .array import DeviceArray, empty_like
+from .shape import add
 
 cuda: Any = None
 math: Any = None
@@ -155,6 +156,7 @@ _BOTH_SUMS = reduce.Terms(_times_normalised, reduce.value)
 def batch_norm_backward(
     dy: DeviceArray, x: DeviceArray, mean: DeviceArray, rstd: DeviceArray, weight: DeviceArray | None, training: bool,
     needs: Sequence[bool] = (True, True, True), bias: DeviceArray | None = None, activation: str | None = None,
+    residual: DeviceArray | None = None,
 ) -> tuple[DeviceArray | None, ...]:  # fmt: skip
     op, number = "batch_norm_backward", x.dtype.type
     if activation == "relu":
@@ -171,6 +173,7 @@ def batch_norm_backward(
         launch.elements(
             op, normalised_gradient, key, x.size, dx, dy, x, *arrays, x.size, channels, length, divisor
         )  # fmt: skip
+        dx = dx if residual is None else add(dx, residual)
     return dx, dweight if needs[1] else None, dbias if needs[2] else None
 
 

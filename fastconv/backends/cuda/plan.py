@@ -25,10 +25,12 @@ from . import conv_backward_input as backward_input
 from . import conv_backward_weight as backward_weight
 from . import conv_forward as forward
 from . import correlate, naive, narrow, tiles
-from .activation import relu_forward
+from .activation import relu_backward, relu_forward
 from .array import DeviceArray
 from .launch import MAX_GRID
+from .norm import batch_norm_statistics
 from .scalars import LIMIT
+from .shape import add, reshape
 
 ROUNDED = ("bf16", "tf32")  # compute modes other than float32
 
@@ -117,8 +119,20 @@ def conv_relu_forward(x: DeviceArray, w: DeviceArray, b: DeviceArray | None, geo
     return candidate.run(x, w, b, geometry, activation="relu")
 
 
-def conv_backward_input(dy: DeviceArray, w: DeviceArray, b: DeviceArray | None, geometry: ConvGeometry) -> DeviceArray:
-    return chosen("conv_backward_input", geometry, dy.itemsize).run(dy, w, b, geometry)
+def conv_moments_forward(
+    x: DeviceArray, w: DeviceArray, b: DeviceArray | None, geometry: ConvGeometry, frozen: bool | dict = False
+) -> tuple[DeviceArray, DeviceArray, DeviceArray]:
+    y = conv_forward(x, w, b, geometry)
+    return y, *batch_norm_statistics(reshape(y, (*y.shape[:2], prod(y.shape[2:]))))
+
+
+def conv_backward_input(
+    dy: DeviceArray, w: DeviceArray, b: DeviceArray | None, geometry: ConvGeometry,
+    residual: DeviceArray | None = None, gate: DeviceArray | None = None,
+) -> DeviceArray:  # fmt: skip
+    dx = chosen("conv_backward_input", geometry, dy.itemsize).run(dy, w, b, geometry)
+    dx = dx if residual is None else add(dx, residual)
+    return dx if gate is None else relu_backward(dx, gate)
 
 
 def conv_backward_weight(dy: DeviceArray, x: DeviceArray, geometry: ConvGeometry) -> DeviceArray:

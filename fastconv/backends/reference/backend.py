@@ -64,6 +64,7 @@ class ReferenceBackend(Backend):
     avg_pool_backward = _ieee(pool.avg_pool_backward)
 
     conv_act_forward = _ieee(unit.conv_act_forward)
+    conv_moments_forward = _ieee(unit.conv_moments_forward)
     conv_act_pool_forward = _ieee(unit.conv_act_pool_forward)
     conv_act_pool_backward = _ieee(unit.conv_act_pool_backward)
 

@@ -12,6 +12,7 @@ from itertools import product
 import numpy as np
 
 from ...geometry import ConvGeometry
+from .activation import relu_backward
 from .wide import narrow, operand, over_batch_and_space, widen
 
 
@@ -59,7 +60,10 @@ def conv_forward(
     return narrow(y, x)
 
 
-def conv_backward_input(dy: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry) -> np.ndarray:
+def conv_backward_input(
+    dy: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, residual: np.ndarray | None = None,
+    gate: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
     padded, inside = _padded_zeros(geometry)
     matrices = _tap_matrices(operand(w, geometry.compute), geometry.groups)
     matrices = widen(matrices.swapaxes(-1, -2))  # (KD, KH, KW, G, IC/G, OC/G)
@@ -70,7 +74,9 @@ def conv_backward_input(dy: np.ndarray, w: np.ndarray, b: np.ndarray | None, geo
     dx = padded[inside]
     if b is not None:
         dx = dx + b.reshape(-1, 1, 1, 1)
-    return np.array(dx, dtype=dy.dtype, order="C")
+    dx = np.array(dx, dtype=dy.dtype, order="C")
+    dx = dx if residual is None else dx + residual
+    return dx if gate is None else relu_backward(dx, gate)
 
 
 def conv_backward_weight(dy: np.ndarray, x: np.ndarray, geometry: ConvGeometry) -> np.ndarray:

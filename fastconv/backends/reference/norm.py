@@ -45,6 +45,7 @@ def batch_norm_forward(
 def batch_norm_backward(
     dy: np.ndarray, x: np.ndarray, mean: np.ndarray, rstd: np.ndarray, weight: np.ndarray | None, training: bool,
     needs: Sequence[bool] = (True, True, True), bias: np.ndarray | None = None, activation: str | None = None,
+    residual: np.ndarray | None = None,
 ) -> tuple[np.ndarray | None, ...]:  # fmt: skip
     if activation == "relu":
         dy = relu_backward(dy, batch_norm_forward(x, mean, rstd, weight, bias))
@@ -57,7 +58,8 @@ def batch_norm_backward(
         count = max(1, x.shape[0] * x.shape[2])
         dx = wide - (dbias[:, None] + normalised * dweight[:, None]) / count
     gradients = dx * _column(rstd) * _column(weight), dweight, dbias
-    return tuple([narrow(g, dy) if need else None for g, need in zip(gradients, needs, strict=True)])
+    dx, dweight, dbias = [narrow(g, dy) if need else None for g, need in zip(gradients, needs, strict=True)]
+    return dx if dx is None or residual is None else dx + residual, dweight, dbias
 
 
 def _in_groups(x: np.ndarray, groups: int) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 from ...geometry import ConvGeometry, PoolGeometry
 from .activation import relu_backward, relu_forward
 from .conv import bias_backward, conv_backward_input, conv_backward_weight, conv_forward
+from .norm import batch_norm_statistics
 from .pool import max_pool_backward, max_pool_forward
 from .wide import written
 
@@ -30,6 +31,13 @@ def conv_act_forward(
     z = conv_forward(x, w, b, geometry)
     z = z if residual is None else z + residual
     return written(relu_forward(z) if activation == "relu" else z, out)
+
+
+def conv_moments_forward(
+    x: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, frozen: bool | dict = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    y = conv_forward(x, w, b, geometry)
+    return y, *batch_norm_statistics(y.reshape(*y.shape[:2], prod(y.shape[2:])))
 
 
 def conv_act_pool_forward(
