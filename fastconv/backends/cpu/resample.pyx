@@ -154,13 +154,13 @@ cdef inline int64_t index_of(const Axis* axis, int64_t o, int64_t tap) noexcept 
 
 
 cdef void sum_at_once(const Resampling* r, const Source* s, int64_t od, int64_t oh, int64_t first, int64_t last,
-                      char* y, int64_t ldy, int64_t channels) noexcept nogil:
+                      char* y, int64_t channels) noexcept nogil:
     """y (last - first, channels) <- all taps of each output."""
     cdef const Axis* axis = &r.axis[0]
     cdef int64_t lines = taps_of(&axis[0], od) * taps_of(&axis[1], oh), across = taps_of(&axis[1], oh), ow, i, k, at
     cdef double weight
     cdef Sums sums
-    sums.call.y, sums.call.x, sums.call.ldy, sums.call.ldx = y, s.data, ldy, 1
+    sums.call.y, sums.call.x, sums.call.ldy, sums.call.ldx = y, s.data, r.y.stride[4], 1
     sums.call.start, sums.call.row, sums.call.weight = sums.start, sums.offset, sums.weight
     sums.call.outputs, sums.call.columns, sums.call.accumulate = 0, channels, 0
     sums.taps = sums.start[0] = 0
@@ -255,12 +255,8 @@ cdef void resample_tile(void* context, int64_t index) noexcept nogil:
     for row in range(oh, min(oh + r.rows, r.y.size[3])):
         y = r.y.data + (n * r.y.stride[0] + c * r.y.stride[1] + od * r.y.stride[2] + row * r.y.stride[3]
                         + ow * r.y.stride[4]) * size
-        if r.at_once and r.in_place:
-            sum_at_once(r, &s, od, row, ow, last, y, r.y.stride[4], channels)
-            continue
         if r.at_once:
-            sum_at_once(r, &s, od, row, ow, last, memory + tile + line, channels, channels)
-            turn_out(r, memory + tile + line, channels, y, last - ow)
+            sum_at_once(r, &s, od, row, ow, last, y, channels)
             continue
         if r.axis[2].start == NULL and r.in_place:
             sum_rows(r, &s, od, row, y, s.pixels * channels)
@@ -292,7 +288,7 @@ cdef void cut(Resampling* r) noexcept nogil:
     cdef int k
     for k in range(3):
         taps *= min(most_taps(&r.axis[k], r.y.size[2 + k]), <int64_t> MOST_TAPS)
-    r.at_once = r.axis[2].start != NULL and taps <= MOST_TAPS   # whatever the layout: the same bits
+    r.at_once = r.in_place and r.axis[2].start != NULL and taps <= MOST_TAPS
     r.at_once = r.at_once and r.axis[2].start[r.y.size[4]] <= r.x.size[4]
     r.channels = r.x.size[1] if r.in_place else min(r.x.size[1], <int64_t> BLOCK)
     r.across_channels = ceil_div(r.x.size[1], r.channels)
