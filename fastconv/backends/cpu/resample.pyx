@@ -2,8 +2,8 @@
 
 A tile is a run of output rows and columns of one sample, one plane and a block of channels. Its source is a matrix of
 pixels with neighbouring channels: read in place where channels lie side by side, else turned into one in the workspace.
-An output row is summed in two steps: the source's rows over depth and height, then its pixels along the width; or,
-where outputs along the width share no pixels, in one. Each output's sum has one order, whatever the tiles.
+An output row is summed in two steps: the source's rows over depth and height, then its pixels along the width. Each
+output's sum has one order, whatever the tiles.
 """
 
 cimport numpy as cnp
@@ -40,7 +40,6 @@ cdef struct Resampling:
     View x, y
     Axis axis[3]
     bint in_place           # channels lie side by side
-    bint at_once            # all taps of an output in one sum
     bint failed
     int64_t channels, rows, columns     # of a tile
     int64_t across_channels, down, across
@@ -130,59 +129,6 @@ cdef void sum_pixels(const Resampling* r, const Source* s, const char* row, int6
     r.kernels.weighted_rows(&call)
 
 
-cdef struct Sums:
-    # Outputs that one call of the kernel sums.
-    fc_weighted_rows call
-    int64_t taps
-    int64_t[MOST_TAPS] offset
-    int64_t[MOST_TAPS + 1] start
-    double[MOST_TAPS] weight    # or as many numbers of the arrays' dtype
-
-
-cdef void finish_sums(const Resampling* r, Sums* sums) noexcept nogil:
-    r.kernels.weighted_rows(&sums.call)
-    sums.call.y = <char*> sums.call.y + sums.call.outputs * sums.call.ldy * r.x.itemsize
-    sums.call.outputs = sums.taps = 0
-
-
-cdef inline double weight_of(const Axis* axis, int64_t o, int64_t tap) noexcept nogil:
-    return 1.0 if axis.start == NULL else axis.weight[axis.start[o] + tap]
-
-
-cdef inline int64_t index_of(const Axis* axis, int64_t o, int64_t tap) noexcept nogil:
-    return o if axis.start == NULL else axis.index[axis.start[o] + tap]
-
-
-cdef void sum_at_once(const Resampling* r, const Source* s, int64_t od, int64_t oh, int64_t first, int64_t last,
-                      char* y, int64_t channels) noexcept nogil:
-    """y (last - first, channels) <- all taps of each output."""
-    cdef const Axis* axis = &r.axis[0]
-    cdef int64_t lines = taps_of(&axis[0], od) * taps_of(&axis[1], oh), across = taps_of(&axis[1], oh), ow, i, k, at
-    cdef double weight
-    cdef Sums sums
-    sums.call.y, sums.call.x, sums.call.ldy, sums.call.ldx = y, s.data, r.y.stride[4], 1
-    sums.call.start, sums.call.row, sums.call.weight = sums.start, sums.offset, sums.weight
-    sums.call.outputs, sums.call.columns, sums.call.accumulate = 0, channels, 0
-    sums.taps = sums.start[0] = 0
-    for ow in range(first, last):
-        if sums.taps + lines * taps_of(&axis[2], ow) > MOST_TAPS:
-            finish_sums(r, &sums)
-        for i in range(lines):
-            at = (index_of(&axis[0], od, i // across) - s.d0) * s.depth
-            at += (index_of(&axis[1], oh, i % across) - s.h0) * s.height
-            weight = weight_of(&axis[0], od, i // across) * weight_of(&axis[1], oh, i % across)
-            for k in range(taps_of(&axis[2], ow)):
-                sums.offset[sums.taps] = at + (index_of(&axis[2], ow, k) - s.w0) * s.width
-                if r.x.itemsize == 4:
-                    (<float*> sums.weight)[sums.taps] = <float> (weight * weight_of(&axis[2], ow, k))
-                else:
-                    sums.weight[sums.taps] = weight * weight_of(&axis[2], ow, k)
-                sums.taps += 1
-        sums.call.outputs += 1
-        sums.start[sums.call.outputs] = sums.taps
-    finish_sums(r, &sums)
-
-
 cdef inline bint is_one_row(const Resampling* r, int64_t od, int64_t oh, int64_t* d, int64_t* h) noexcept nogil:
     """Whether an output row is one source row as it is, and which."""
     cdef const Axis* axis
@@ -255,9 +201,6 @@ cdef void resample_tile(void* context, int64_t index) noexcept nogil:
     for row in range(oh, min(oh + r.rows, r.y.size[3])):
         y = r.y.data + (n * r.y.stride[0] + c * r.y.stride[1] + od * r.y.stride[2] + row * r.y.stride[3]
                         + ow * r.y.stride[4]) * size
-        if r.at_once:
-            sum_at_once(r, &s, od, row, ow, last, y, channels)
-            continue
         if r.axis[2].start == NULL and r.in_place:
             sum_rows(r, &s, od, row, y, s.pixels * channels)
             continue
@@ -275,21 +218,9 @@ cdef void resample_tile(void* context, int64_t index) noexcept nogil:
             turn_out(r, memory + tile + line, channels, y, last - ow)
 
 
-cdef int64_t most_taps(const Axis* axis, int64_t outputs) noexcept nogil:
-    cdef int64_t most = 1, o
-    for o in range(outputs):
-        most = max(most, taps_of(axis, o))
-    return most
-
-
 cdef void cut(Resampling* r) noexcept nogil:
-    """Choose the way of summing, and tiles whose source and result are some hundred KB."""
-    cdef int64_t pixel, rows, taps = 1
-    cdef int k
-    for k in range(3):
-        taps *= min(most_taps(&r.axis[k], r.y.size[2 + k]), <int64_t> MOST_TAPS)
-    r.at_once = r.in_place and r.axis[2].start != NULL and taps <= MOST_TAPS
-    r.at_once = r.at_once and r.axis[2].start[r.y.size[4]] <= r.x.size[4]
+    """Choose tiles whose source and result are some hundred KB."""
+    cdef int64_t pixel, rows
     r.channels = r.x.size[1] if r.in_place else min(r.x.size[1], <int64_t> BLOCK)
     r.across_channels = ceil_div(r.x.size[1], r.channels)
     pixel = r.channels * r.x.itemsize
