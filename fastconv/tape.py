@@ -88,7 +88,8 @@ def walk(root: Node | Leaf, dy: Array, retain_graph: bool) -> dict[Leaf, Array]:
         gradient = pending.pop(node)
         if node.backward is None:
             raise GraphError(mismatch("backward", "a graph that is still there (or retain_graph=True)", "a freed one"))
-        if node.gate is not None and node not in gated:
+        passes = node.gate is not None and node not in gated
+        if passes:
             gradient = backends.of(gradient).relu_backward(gradient, node.gate)
         first = node.sources[0] if node.completes else None
         if first is None:
@@ -119,7 +120,8 @@ def walk(root: Node | Leaf, dy: Array, retain_graph: bool) -> dict[Leaf, Array]:
                 heappush(heap, (source.order, source))
             else:  # a leaf's gradient belongs to its user alone
                 backend = host if type(dx) is np.ndarray else backends.of(dx)
-                if type(dx) is type(gradient) and backend.may_share_memory(dx, gradient):
+                alone = passes and len(node.sources) == 1  # what came through the gate is no one else's
+                if not alone and type(dx) is type(gradient) and backend.may_share_memory(dx, gradient):
                     dx = backend.scale(dx, 1.0)
             pending[source] = dx
         if not retain_graph:

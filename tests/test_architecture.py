@@ -222,7 +222,7 @@ INCLUDES = {
     "targets": {"kernels"},
     "dispatch": {"dispatch", "simd", "include"},
     "runtime": {"runtime", "include"},
-    "bindings": {"include", "dispatch/kernels.def"},
+    "bindings": {"bindings", "include", "dispatch/kernels.def"},
 }
 INTRINSIC = re.compile(r"\b_mm\d*_\w+|\b__m\d+\w*|\bv\w+q?_[fsu](?:32|64)\b|immintrin\.h|xmmintrin\.h|arm_neon\.h")
 ALLOCATION = re.compile(r"\b(?:malloc|calloc|realloc|aligned_alloc|new|vector|make_unique|make_shared)\b")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import counting
 import numpy as np
 import oracle
 import pytest
@@ -127,3 +128,14 @@ def test_what_is_walked_holds_no_array():
     y.sum().backward()
     assert node.gate is None
     assert node.backward is None
+
+
+def test_a_gradient_that_came_through_a_gate_is_not_copied_for_its_leaf():
+    x = fastconv.tensor(np.float32([[-1, 2, 3]]), requires_grad=True)
+    dy = np.float32([[5, 6, 7]])
+    with counting.counted() as calls:
+        y = F.relu(x)
+        y.backward(dy)
+    np.testing.assert_array_equal(x.grad, [[0, 6, 7]])
+    assert not np.shares_memory(x.grad, dy)
+    assert calls["scale"] == 0

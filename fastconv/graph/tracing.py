@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -104,9 +103,9 @@ class TracingBackend(Backend):
 
     def conv_moments_forward(
         self, x: Array, w: Array, b: Array | None, geometry: ConvGeometry, frozen: bool | dict = False
-    ) -> tuple[Array, Array, Array]:
-        y = self.conv_forward(x, w, b, geometry, frozen)
-        return y, *self.batch_norm_statistics(self.reshape(y, (*y.shape[:2], prod(y.shape[2:]))))
+    ) -> tuple[Array]:
+        """The convolution alone: batch norm finds the moments out itself, so that both verbs have their modules."""
+        return (self.conv_forward(x, w, b, geometry, frozen),)
 
     # --------------------------------------------------------------------------------------- record
 
@@ -151,10 +150,9 @@ class TracingBackend(Backend):
         """The name of the innermost module that is at work."""
         frame = sys._getframe(1)
         while frame is not None:
-            if frame.f_code.co_name == "forward":
-                name = self._modules.get(id(frame.f_locals.get("self")))
-                if name is not None:
-                    return name
+            name = self._modules.get(id(frame.f_locals.get("self")))
+            if name is not None:
+                return name
             frame = frame.f_back
         return ""
 
