@@ -32,7 +32,7 @@ NETS = ("resnet50", "googlenet", "vgg16", "densenet121")
 SGD = {"lr": 0.01, "momentum": 0.9}
 AUXILIARY = 0.3  # the weight of GoogLeNet's other losses
 _DECLARED: list[Any] = []  # a library's declarations live as long as it does
-LOSS, GRADIENTS = 1e-4, 2e-2  # relative errors, float32 against float32: near-ties fall to one side or the other
+LOSS, GRADIENTS = 1e-4, 2e-3  # relative errors of float32 against float64
 
 
 def zoo() -> Any:
@@ -123,15 +123,22 @@ def weights_of(name: str) -> dict[str, np.ndarray]:
 
 
 def verify(name: str, weights: dict[str, np.ndarray], edge: int) -> dict[str, float]:
-    """Compare loss and gradients of a small batch; raise where they differ."""
+    """Compare loss and gradients of a small batch with PyTorch's in float64; raise where ours are off.
+
+    Near-ties fall to one side or the other, and batch norm carries rounding on: PyTorch's own float32 gradients of
+    ResNet-50 are some percent off. Where they are, ours may be twice as far.
+    """
     x, labels = batch_of(4, edge)
-    ours, theirs = Fastconv(name, weights), Torch(name, weights, False)
-    losses = ours.gradients(x, labels).item(), theirs.gradients(x, labels).item()
-    expected = theirs.arrays()
-    off = sum(float(np.sum((g - expected[key]) ** 2, dtype=np.float64)) for key, g in ours.arrays().items())
-    size = sum(float(np.sum(g**2, dtype=np.float64)) for g in expected.values())
-    errors = {"loss": abs(losses[0] - losses[1]) / abs(losses[1]), "gradients": (off / size) ** 0.5}
-    if errors["loss"] > LOSS or errors["gradients"] > GRADIENTS:
+    exact = Torch(name, weights, False)
+    exact.model.double()
+    loss, expected = exact.gradients(x.astype(np.float64), labels).item(), exact.arrays()
+    size = sum(float(np.sum(g**2)) for g in expected.values())
+    errors = {}
+    for side, step in {"": Fastconv(name, weights), " of torch": Torch(name, weights, False)}.items():
+        errors["loss" + side] = abs(step.gradients(x, labels).item() - loss) / abs(loss)
+        off = sum(float(np.sum((g - expected[key]) ** 2)) for key, g in step.arrays().items())
+        errors["gradients" + side] = (off / size) ** 0.5
+    if errors["loss"] > LOSS or errors["gradients"] > max(GRADIENTS, 2 * errors["gradients of torch"]):
         raise SystemExit(f"networks: {name}: the sides differ, nothing is timed: {errors}")
     return errors
 
