@@ -53,9 +53,7 @@ def _conv(rank: int) -> Callable:
         w = backend.reshape(w, geometry.weight_shape)  # (OC, IC/G, KD, KH, KW)
         y = backend.reshape(backend.conv_forward(x, w, b, geometry, is_frozen(weight)), y_shape)
 
-        def backward(dy: Array, needs: Sequence[bool], waiting: Array | None = None, gates: bool = False) -> tuple:
-            return conv_gradients(backend, dy, x, w, geometry, needs, x_shape, w_shape, waiting, gates)
-
+        backward = completing(backend, x, w, geometry, x_shape, w_shape)
         return record(y, (input, weight, bias), backward, completes=True)
 
     conv.__doc__ = f"""Cross-correlate {rank}-D ``input`` with ``weight``: what neural networks call convolution.
@@ -119,6 +117,17 @@ def _conv_backward(rank: int) -> Callable:
     ((1, 1{", 3" * rank}), (1, 1{", 3" * rank}), array([1.]))
     """
     return named(conv_backward, op)
+
+
+def completing(
+    backend: Backend, x: Array, w: Array, geometry: ConvGeometry, x_shape: tuple[int, ...], w_shape: tuple[int, ...]
+) -> Callable[..., tuple]:
+    """Return what ``record`` asks of an operation that ``completes``, for a convolution."""
+
+    def backward(dy: Array, needs: Sequence[bool], waiting: Array | None = None, gates: bool = False) -> tuple:
+        return conv_gradients(backend, dy, x, w, geometry, needs, x_shape, w_shape, waiting, gates)
+
+    return backward
 
 
 def conv_gradients(

@@ -16,7 +16,7 @@ from ..geometry import ConvGeometry, PoolGeometry, conv_geometry, pool_geometry
 from ..precision import compute_mode
 from ..tensor import layer_operands, operands, record
 from ._common import batched, check_gradient, check_needs, is_frozen, lowered, remembered
-from .conv import conv_gradients, resolve_exact
+from .conv import completing, conv_gradients, resolve_exact
 
 MOST_PLACES = 254  # conv outputs a window: the place of a maximum is a byte
 
@@ -90,17 +90,14 @@ def run_unit(op: str, input: Any, weight: Any, bias: Any, options: tuple, activa
     w = backend.reshape(w, conv.weight_shape)  # (OC, IC/G, KD, KH, KW)
     if pooling is None:
         y = backend.reshape(backend.conv_act_forward(x, w, b, conv, activation, None, is_frozen(weight)), y_shape)
-
-        def through_conv(dy: Array, needs: Sequence[bool], waiting: Array | None = None, gates: bool = False) -> tuple:
-            return conv_gradients(backend, dy, x, w, conv, needs, x_shape, w_shape, waiting, gates)
-
-        return record(y, (input, weight, bias), through_conv, None if activation is None else y, completes=True)
+        backward = completing(backend, x, w, conv, x_shape, w_shape)
+        return record(y, (input, weight, bias), backward, None if activation is None else y, completes=True)
     y, saved = backend.conv_act_pool_forward(x, w, b, conv, activation, pooling, is_frozen(weight))
 
-    def backward(dy: Array, needs: Sequence[bool]) -> tuple:
+    def pooled(dy: Array, needs: Sequence[bool]) -> tuple:
         return _pooled_gradients(backend, dy, saved, x, w, conv, pooling, needs, x_shape, w_shape)
 
-    return record(backend.reshape(y, y_shape), (input, weight, bias), backward)
+    return record(backend.reshape(y, y_shape), (input, weight, bias), pooled)
 
 
 def run_conv_moments(op: str, input: Any, weight: Any, bias: Any, options: tuple) -> tuple[Any, tuple[Array, Array]]:
@@ -115,10 +112,7 @@ def run_conv_moments(op: str, input: Any, weight: Any, bias: Any, options: tuple
     x = backend.reshape(x, conv.input_shape)  # (N, IC, ID, IH, IW)
     w = backend.reshape(w, conv.weight_shape)  # (OC, IC/G, KD, KH, KW)
     y, *moments = backend.conv_moments_forward(x, w, b, conv, is_frozen(weight))
-
-    def backward(dy: Array, needs: Sequence[bool], waiting: Array | None = None, gates: bool = False) -> tuple:
-        return conv_gradients(backend, dy, x, w, conv, needs, x_shape, w_shape, waiting, gates)
-
+    backward = completing(backend, x, w, conv, x_shape, w_shape)
     return record(backend.reshape(y, y_shape), (input, weight, bias), backward, completes=True), moments
 
 

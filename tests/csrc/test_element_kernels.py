@@ -5,12 +5,11 @@ import ctypes
 
 import numpy as np
 import pytest
-from laboratory import call, edges_untouched, guarded
+from laboratory import FLAG, POINTER, REAL, SIZE, Map, Reduce, close, edges_untouched, guarded, run, struct, values
 
 from fastconv.backends.cpu import _lab, available_isas
 from fastconv.backends.reference.pointwise import POINTWISE
 
-POINTER, SIZE, FLAG, REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_double
 COUNTS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 35, 70)
 by_isa = pytest.mark.parametrize("isa", available_isas())
 by_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda dtype: dtype.__name__)
@@ -19,15 +18,6 @@ KINDS = ("elu", "gelu", "gelu_tanh", "silu", "mish", "hardswish", "hardsigmoid",
          "hardtanh", "exp", "log", "sqrt", "abs", "reciprocal", "erf", "power")  # fmt: skip
 
 
-def struct(**fields):
-    return type("Arguments", (ctypes.Structure,), {"_fields_": list(fields.items())})
-
-
-Map = struct(y=POINTER, x=POINTER * 5, step=SIZE * 5, rows=SIZE, count=SIZE, scalar=REAL * 2, stream=FLAG, kind=FLAG)
-Reduce = struct(
-    x=POINTER, dy=POINTER, mean=POINTER, first=POINTER, second=POINTER, rows=SIZE, columns=SIZE, ldx=SIZE, lddy=SIZE,
-    scale=POINTER, shift=POINTER,
-)  # fmt: skip
 WeightedRows = struct(
     y=POINTER, x=POINTER, start=POINTER, row=POINTER, weight=POINTER, outputs=SIZE, columns=SIZE, ldy=SIZE, ldx=SIZE,
     accumulate=FLAG,
@@ -36,20 +26,6 @@ LocalResponse = struct(
     y=POINTER, scale=POINTER, x=POINTER, dy=POINTER, terms=POINTER, channels=SIZE, positions=SIZE, size=SIZE,
     before=SIZE, ldy=SIZE, ldscale=SIZE, ldx=SIZE, lddy=SIZE, alpha=REAL, beta=REAL, k=REAL,
 )  # fmt: skip
-
-
-def run(kernel, isa, dtype, arguments, **values):
-    call(kernel, isa, dtype, arguments(**{k: v.ctypes.data if isinstance(v, np.ndarray) else v
-                                          for k, v in values.items()}))  # fmt: skip
-
-
-def values(name, shape, dtype, low=-3.0, high=3.0):
-    return np.random.default_rng(len(name)).uniform(low, high, shape).astype(dtype)
-
-
-def close(actual, wanted, dtype):
-    scale = max(1.0, float(np.max(np.abs(wanted), initial=0)))
-    np.testing.assert_allclose(actual, wanted, rtol=0, atol=64 * np.finfo(dtype).eps * scale)
 
 
 def pointers(*arrays):

@@ -1,50 +1,14 @@
 """Sums over rows, constants a row, and powers, each kernel alone: NumPy formulas, and no stray writes."""
 
-import ctypes
-
 import numpy as np
 import pytest
-from laboratory import call, edges_untouched, guarded
+from laboratory import POINTER, Map, Moments, Normalise, Reduce, close, edges_untouched, guarded, run, values
 
 from fastconv.backends.cpu import available_isas
 
-POINTER, SIZE, FLAG, REAL = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_double
 COUNTS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 33, 63, 64, 70, 300)
 by_isa = pytest.mark.parametrize("isa", available_isas())
 by_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lambda dtype: dtype.__name__)
-
-
-def struct(**fields):
-    return type("Arguments", (ctypes.Structure,), {"_fields_": list(fields.items())})
-
-
-Map = struct(y=POINTER, x=POINTER * 5, step=SIZE * 5, rows=SIZE, count=SIZE, scalar=REAL * 2, stream=FLAG, kind=FLAG)
-Reduce = struct(
-    x=POINTER, dy=POINTER, mean=POINTER, first=POINTER, second=POINTER, rows=SIZE, columns=SIZE, ldx=SIZE, lddy=SIZE,
-    scale=POINTER, shift=POINTER,
-)  # fmt: skip
-Moments = struct(
-    x=POINTER, start=POINTER, offset=POINTER, square=POINTER, count=SIZE, rows=SIZE, columns=SIZE, ldx=SIZE
-)
-Normalise = struct(
-    y=POINTER, x=POINTER, dy=POINTER, mean=POINTER, scale=POINTER, shift=POINTER, slope=POINTER, rows=SIZE,
-    columns=SIZE, ldy=SIZE, ldx=SIZE, lddy=SIZE, stream=FLAG, relu=FLAG, bias=POINTER,
-    residual=POINTER, ldr=SIZE, by_row=FLAG,
-)  # fmt: skip
-
-
-def run(kernel, isa, dtype, arguments, **values):
-    call(kernel, isa, dtype, arguments(**{k: v.ctypes.data if isinstance(v, np.ndarray) else v
-                                          for k, v in values.items()}))  # fmt: skip
-
-
-def values(name, shape, dtype, low=-3.0, high=3.0):
-    return np.random.default_rng(len(name)).uniform(low, high, shape).astype(dtype)
-
-
-def close(actual, wanted, dtype):
-    scale = max(1.0, float(np.max(np.abs(wanted), initial=0)))
-    np.testing.assert_allclose(actual, wanted, rtol=0, atol=64 * np.finfo(dtype).eps * scale)
 
 
 @by_dtype

@@ -5,12 +5,12 @@ from itertools import product
 
 import numpy as np
 import pytest
+from laboratory import FLAG, ISAS, POINTER, REAL, SIZE, Map, Moments, Normalise, Reduce, close, struct, values
 
 from fastconv.backends.cpu import _lab, available_isas
 
-ISAS = {"scalar": 0, "avx2": 1, "avx512": 2, "neon": 3, "avx512_bf16": 4}
 DTYPES = {np.float32: 0, np.float64: 1}
-POINTER, SIZE, FLAG, REAL, WORD = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_double, ctypes.c_uint64
+WORD = ctypes.c_uint64
 COUNTS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 35)
 GUARD = 40  # elements around what a kernel may write
 
@@ -18,11 +18,6 @@ by_isa = pytest.mark.parametrize("isa", available_isas())
 by_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
 
 
-def struct(**fields):
-    return type("Arguments", (ctypes.Structure,), {"_fields_": list(fields.items())})
-
-
-Map = struct(y=POINTER, x=POINTER * 5, step=SIZE * 5, rows=SIZE, count=SIZE, scalar=REAL * 2, stream=FLAG, kind=FLAG)
 Transpose = struct(dst=POINTER, src=POINTER, rows=SIZE, columns=SIZE, ld=SIZE, sj=SIZE)
 Masked = struct(y=POINTER, x=POINTER, mask=POINTER, count=SIZE, factor=REAL)
 RandomMask = struct(mask=POINTER, first=SIZE, count=SIZE, key=WORD * 2, threshold=WORD)
@@ -31,18 +26,6 @@ Targets = struct(
     y=POINTER, log_prob=POINTER, target=POINTER, weight=POINTER, loss=POINTER, scale=POINTER, dloss=POINTER,
     channels=SIZE, positions=SIZE, ldy=SIZE, ldl=SIZE, target_step=SIZE, dloss_step=SIZE, ignore_index=SIZE,
     smoothing=REAL,
-)  # fmt: skip
-Reduce = struct(
-    x=POINTER, dy=POINTER, mean=POINTER, first=POINTER, second=POINTER, rows=SIZE, columns=SIZE, ldx=SIZE, lddy=SIZE,
-    scale=POINTER, shift=POINTER,
-)  # fmt: skip
-Moments = struct(
-    x=POINTER, start=POINTER, offset=POINTER, square=POINTER, count=SIZE, rows=SIZE, columns=SIZE, ldx=SIZE
-)
-Normalise = struct(
-    y=POINTER, x=POINTER, dy=POINTER, mean=POINTER, scale=POINTER, shift=POINTER, slope=POINTER, rows=SIZE,
-    columns=SIZE, ldy=SIZE, ldx=SIZE, lddy=SIZE, stream=FLAG, relu=FLAG, bias=POINTER, residual=POINTER, ldr=SIZE,
-    by_row=FLAG,
 )  # fmt: skip
 Step = struct(
     p=POINTER, g=POINTER, first=POINTER, second=POINTER, count=SIZE, lr=REAL, weight_decay=REAL, momentum=REAL,
@@ -55,10 +38,6 @@ def call(kernel, isa, dtype, arguments, **values):
     _lab.call(kernel, ISAS[isa], DTYPES[dtype], bytes(packed))
 
 
-def values(name, shape, dtype, low=-3.0, high=3.0):
-    return np.random.default_rng(len(name)).uniform(low, high, shape).astype(dtype)
-
-
 def guarded(shape, dtype, fill=7):
     """An array that a kernel writes, and the memory around it."""
     outer = np.full(int(np.prod(shape)) + 2 * GUARD, fill, dtype)
@@ -67,11 +46,6 @@ def guarded(shape, dtype, fill=7):
 
 def untouched(outer, fill=7):
     return (outer[:GUARD] == fill).all() and (outer[-GUARD:] == fill).all()
-
-
-def close(actual, wanted, dtype):
-    scale = max(1.0, float(np.max(np.abs(wanted), initial=0)))
-    np.testing.assert_allclose(actual, wanted, rtol=0, atol=64 * np.finfo(dtype).eps * scale)
 
 
 def sigmoid(x):
