@@ -25,8 +25,8 @@ import fastconv
 from fastconv import backends, functional
 
 from . import isa, machine
-from .paired import spread
-from .versus import SHAPES, Sides, measure, verify
+from .paired import paired, spread, steps_within
+from .versus import SHAPES, Sides, verify
 
 BATCHES = (1, 4, 16, 64, 256)
 
@@ -93,7 +93,7 @@ def main() -> None:
         timed = directions(case["features"], n, np.float32)
         for (_, oracle), (direction, sides) in zip(directions(case["features"], n, np.float64), timed, strict=True):
             error = verify(f"{case['net']} {case['layer']} batch {n} {direction}", oracle)
-            result = measure(sides, options.rounds, options.turn)
+            result = paired(sides, options.rounds, steps_within(options.turn, sides), 1, 0.01)
             best = result.fastest(*(side for side in sides if side != "fastconv"))
             flops = 2 * n * case["features"][0] * case["features"][1]
             rows.append({

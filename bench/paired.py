@@ -50,14 +50,18 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def paired(
-    sides: Mapping[str, Callable[[], Any]], rounds: int = 20, steps: int = 10, lead: int = 2, settle: float = 0.02
+    sides: Mapping[str, Callable[[], Any]],
+    rounds: int = 20,
+    steps: int | Mapping[str, int] = 10,
+    lead: int = 2,
+    settle: float = 0.02,
 ) -> Paired:
     """Time the sides in turn.
 
     Args:
         sides: a callable for each name, one step a call.
         rounds: how often every side has its turn, after one round that is not counted.
-        steps: timed steps a turn; a sample is their mean.
+        steps: timed steps a turn, of all sides or of each; a sample is their mean.
         lead: steps before them that are not timed.
         settle: pause before a turn, seconds.
     """
@@ -67,9 +71,16 @@ def paired(
             time.sleep(settle)
             for _ in range(lead):
                 step()
+            count = steps if isinstance(steps, int) else steps[name]
             began = time.perf_counter()
-            for _ in range(steps):
+            for _ in range(count):
                 step()
             if turn:
-                samples[name].append((time.perf_counter() - began) / steps)
+                samples[name].append((time.perf_counter() - began) / count)
     return Paired(samples)
+
+
+def steps_within(turn: float, sides: Mapping[str, Callable[[], Any]]) -> dict[str, int]:
+    """Return how many steps of each side fit into ``turn`` seconds, at least one: each is timed once, after a warm-up."""
+    once = paired(sides, 1, 1, 1, 0.0)
+    return {side: max(1, round(turn / once.median(side))) for side in sides}

@@ -35,7 +35,7 @@ from fastconv import functional
 
 from . import isa, machine
 from .elementwise import channels_last, copier
-from .paired import Paired, paired, spread
+from .paired import paired, spread, steps_within
 
 SHAPES = Path(__file__).parent / "shapes"
 BOUND = 1e-5  # relative norm error
@@ -159,13 +159,6 @@ def verify(where: str, sides: Sides, bound: float = BOUND) -> float:
     return error
 
 
-def measure(sides: Sides, rounds: int, turn: float) -> Paired:
-    """Time all sides; a turn has as many steps as fit into ``turn`` seconds."""
-    single = paired(sides, 1, 1, 1, 0.0)
-    steps = max(1, round(turn / single.median(single.fastest())))
-    return paired(sides, rounds, steps, 1, 0.01)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Layers of real networks, fastconv and PyTorch in turn.")
     parser.add_argument("kind", choices=("conv", "pool"))
@@ -196,7 +189,8 @@ def main() -> None:
         for (_, _, oracle), (direction, amount, sides) in zip(exact, timed, strict=True):
             error = verify(f"{layer['net']} {layer['layer']} {direction}", oracle, bound)
             copy = {"copy": copier(amount)} if options.kind == "pool" else {}
-            result = measure({**sides, **copy}, options.rounds, options.turn)
+            sides = {**sides, **copy}
+            result = paired(sides, options.rounds, steps_within(options.turn, sides), 1, 0.01)
             best = result.fastest(*FORMATS)
             rows.append({
                 "net": layer["net"], "layer": layer["layer"], "rank": len(layer["input"]), "direction": direction,
