@@ -81,6 +81,6 @@ def paired(
 
 
 def steps_within(turn: float, sides: Mapping[str, Callable[[], Any]]) -> dict[str, int]:
-    """Return how many steps of each side fit into ``turn`` seconds, at least one: each is timed once, after a warm-up."""
+    """Return how many steps of each side fit into ``turn`` seconds, at least one; each is timed once for that."""
     once = paired(sides, 1, 1, 1, 0.0)
     return {side: max(1, round(turn / once.median(side))) for side in sides}
