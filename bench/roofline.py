@@ -6,7 +6,9 @@
 The points are those of a result of `bench.versus conv`. An array's bytes count once, input, weights and output of a
 direction, however often they are read: as if caches held what is used again. The roof is measured now (see bench.peak),
 or taken from a result of that. A point above the roof ran by Winograd's algorithm, which needs fewer operations than
-the sum that is counted, or in a cache. Needs matplotlib.
+the sum that is counted, or in a cache. Printed beside the share of the roof: how many times as fast as PyTorch we are,
+and would be if every layer under the roof were at it, which is the most that kernels of the direct sum can reach. Needs
+matplotlib.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import argparse
 import json
 from math import prod
 from pathlib import Path
-from statistics import median
+from statistics import geometric_mean, median
 from typing import Any
 
 from fastconv.geometry import conv_geometry
@@ -44,6 +46,7 @@ def points(result: dict[str, Any], layers: list[dict[str, Any]]) -> list[dict[st
         found.append({
             "net": row["net"], "layer": row["layer"], "direction": row["direction"],
             "x": operations_a_byte(layer, result["work"]), "y": row["giga_per_second"]["fastconv"],
+            "peer": row["giga_per_second"][row["best_peer"]],
         })  # fmt: skip
     return found
 
@@ -94,12 +97,17 @@ def main() -> None:
     title = f"Convolutions on {about['cpu']}, {about['isa']}, {threads} threads"
     path = options.output or options.results / "roofline.png"
     draw(found, limit, title, path)
-    print(f"{path}\n\n| direction | layers | share of the roof: median | least | most |\n|---|---|---|---|---|")
+    print(f"{path}\n\n| direction | layers | share of the roof: median | least | most | times as fast | at the roof |")
+    print("|---|---|---|---|---|---|---|")
     for direction in MARKERS:
         own = [p for p in found if p["direction"] == direction]
-        shares = [p["y"] / min(limit["gflops"], limit["gigabytes"] * p["x"]) for p in own]
+        roofs = [min(limit["gflops"], limit["gigabytes"] * p["x"]) for p in own]
+        shares = [p["y"] / roof for p, roof in zip(own, roofs, strict=True)]
         if shares:
-            print(f"| {direction} | {len(own)} | **{median(shares):.2f}** | {min(shares):.2f} | {max(shares):.2f} |")
+            now = geometric_mean(p["y"] / p["peer"] for p in own)
+            most = geometric_mean(max(p["y"], roof) / p["peer"] for p, roof in zip(own, roofs, strict=True))
+            print(f"| {direction} | {len(own)} | **{median(shares):.2f}** | {min(shares):.2f} | {max(shares):.2f} "
+                  f"| {now:.2f} | {most:.2f} |")  # fmt: skip
 
 
 if __name__ == "__main__":
