@@ -26,6 +26,14 @@ cdef struct Plan:
     bint failed
 
 
+cdef struct Part:
+    # Of a panel of transformed weights: some channels of consecutive depth taps.
+    char* u                 # (planes; u_plane): (taps, depth, nr), the taps as far apart as in a whole panel
+    int64_t u_plane
+    int64_t tap, taps
+    int64_t begin, depth
+
+
 cdef struct Stage:
     # A chunk, its transformed source, and what the micro-kernel needs to know of both.
     Plan* plan

@@ -18,10 +18,9 @@ Memory: the transformed weights, and chunks, within 4 MB a thread.
 cimport numpy as cnp
 from libc.stdint cimport int64_t, uint8_t
 
-from fastconv.backends.cpu._csrc cimport fc_conv_tile, fc_copy2d, fc_winograd
+from fastconv.backends.cpu._csrc cimport fc_conv_tile, fc_copy2d
 from fastconv.backends.cpu.conv_tiles cimport Correlation
 from fastconv.backends.cpu.dispatch cimport kernels
-from fastconv.backends.cpu.panels cimport pack_chunk
 from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport Reader, TileAxis, ceil_div, next_run
 from fastconv.backends.cpu.weight_cache cimport Panels, kept_panels, new_panels
@@ -29,6 +28,10 @@ from fastconv.backends.cpu.winograd_output cimport clear, output_tiles, pool_til
 from fastconv.backends.cpu.winograd_tiles cimport (
     Grid, Pixels, apart, buffer_bytes, choose_box, chunk_bytes, count_chunks, even_images, list_tiles, locate_chunk,
     plane_size, rows_to_transform, set_form, transform_row,
+)
+from fastconv.backends.cpu.winograd_weights cimport (
+    PACKED_DEPTH, pack_weights, packing_bytes, panel_bytes, part_bytes, prepare_all, transform_panel, transform_part,
+    weight_bytes, whole_panel,
 )
 
 cnp.import_array()
@@ -43,7 +46,7 @@ cdef int64_t FEW_TILES = 16                     # whose products cost less than 
 cdef int64_t LARGE_CHUNK = 3072 * 1024          # bytes a thread of chunks that all threads share
 cdef int64_t PRODUCT_BYTES = 768 * 1024         # of a panel's products for the tiles of one task
 cdef int64_t MOST_THREADS = 8                   # that count for that
-cdef int64_t PACKED_DEPTH = 64                  # channels whose weights are transformed at a time
+cdef int64_t PART_PRODUCTS = 576 * 1024         # bytes of products that a second-level cache holds beside a part
 cdef int64_t TASKS_PER_THREAD = 4
 
 
@@ -52,76 +55,35 @@ cdef inline int64_t list_bytes(const Grid* grid, int64_t taps) noexcept nogil:
     return ceil_div((2 * tiles + 2 * taps) * sizeof(int64_t), 64) * 64
 
 
-cdef void transform_weights(Plan* plan, int64_t panel, int64_t begin, int64_t depth, char* u,
-                            char* packed) noexcept nogil:
-    """Transform some channels of a panel, index group * blocks + block, to ``u`` (planes; u_plane)."""
-    cdef Correlation* problem = plan.problem
-    cdef Reader* x = &plan.x
-    cdef int64_t group = panel // plan.blocks, nr = x.kernel.nr, first = panel % plan.blocks * nr, t
-    cdef fc_copy2d copy
-    cdef fc_winograd call
-    copy.columns = min(nr, problem.columns - first)
-    copy.padded = nr
-    copy.dj, copy.sj = 1, problem.w_column
-    pack_chunk(x, &copy, problem.w + (group * problem.w_group + first * problem.w_column + begin * problem.w_depth) *
-               x.itemsize, problem.w_depth, depth, packed)
-    call.form, call.plane, call.count = plan.grid.form, plan.u_plane, depth * nr
-    call.column = call.count
-    call.row = plan.grid.kernel * call.column
-    call.first_row = call.first_column = 0
-    call.last_row = call.last_column = plan.grid.kernel
-    for t in range(x.axis[0].taps):
-        call.pixels = packed + t * plan.grid.kernel * call.row * x.itemsize
-        call.planes = u + (t * x.depth + begin) * nr * x.itemsize
-        x.kernel.winograd_filter(&call)
+cdef void multiply(Stage* stage, int64_t block, const Part* part, int64_t first, int64_t last, char* m) noexcept nogil:
+    """Add the products of a part of a panel for tiles [first, last) to m (planes; tile, nr), which the first part sets.
 
-
-cdef inline int64_t panel_bytes(const Plan* plan) noexcept nogil:
-    """Bytes of a panel of transformed weights."""
-    return plan.grid.planes * plan.u_plane * plan.x.itemsize
-
-
-cdef inline int64_t packing_bytes(const Plan* plan) noexcept nogil:
-    """Bytes of the weights that are transformed at a time."""
-    return plan.x.taps * min(PACKED_DEPTH, plan.x.depth) * plan.x.kernel.nr * plan.x.itemsize
-
-
-cdef void prepare_weights(void* context, int64_t index) noexcept nogil:
-    """Transform a panel's weights for some channels: index = (group * blocks + block) * parts + part."""
-    cdef Plan* plan = <Plan*> context
-    cdef int64_t parts = ceil_div(plan.x.depth, PACKED_DEPTH), begin = index % parts * PACKED_DEPTH
-    cdef char* packed = <char*> workspace(packing_bytes(plan))
-    if packed == NULL:
-        plan.failed = True
-        return
-    transform_weights(plan, index // parts, begin, min(PACKED_DEPTH, plan.x.depth - begin),
-                      plan.u + index // parts * panel_bytes(plan), packed)
-
-
-cdef void multiply(Stage* stage, int64_t block, const char* u, int64_t first, int64_t last, char* m) noexcept nogil:
-    """The products of a panel for tiles [first, last): m (planes; tile, nr)."""
+    An element's sum runs over depth taps, then channels, whatever the parts are.
+    """
     cdef Plan* plan = stage.plan
     cdef Reader* x = &plan.x
     cdef const int64_t* count = stage.chunk.count
-    cdef int64_t tiles = stage.chunk.tiles, plane, tile, end, depth, taps, last_tap
+    cdef int64_t tiles = stage.chunk.tiles, plane, tile, end, depth, low, high
     cdef fc_conv_tile call
-    call.depth = x.depth
+    call.depth, call.accumulate = part.depth, part.tap > 0 or part.begin > 0
     call.columns = min(x.kernel.nr, plan.problem.columns - block * x.kernel.nr)
-    call.accumulate, call.listed, call.relu, call.bias, call.residual, call.gate = False, 0, False, NULL, NULL, NULL
+    call.listed, call.relu, call.bias, call.residual, call.gate = 0, False, NULL, NULL, NULL
     for plane in range(plan.grid.planes):
-        call.x = stage.v + plane * stage.v_plane * x.itemsize
-        call.w = u + plane * plan.u_plane * x.itemsize
+        call.x = stage.v + (plane * stage.v_plane + part.begin) * x.itemsize
+        call.w = part.u + plane * part.u_plane * x.itemsize
         call.y = m + plane * apart((last - first) * x.kernel.nr) * x.itemsize
         tile = first
         while tile < last:  # runs of depth positions that share the same taps
             depth = tile // (count[2] * count[3]) % count[1]
-            end = next_run(&x.axis[0], stage.chunk.first[1] + depth, stage.chunk.first[1] + count[1], &taps, &last_tap)
+            end = next_run(&x.axis[0], stage.chunk.first[1] + depth, stage.chunk.first[1] + count[1], &low, &high)
             end = (tile // (count[2] * count[3]) + end - stage.chunk.first[1] - depth) * count[2] * count[3]
             if not x.axis[0].trims:
                 end = last
+            low, high = max(low, part.tap), min(high, part.tap + part.taps)
             call.pixel, call.ypixel = stage.lists + tile, stage.lists + tiles + tile - first
-            call.tap, call.wtap = stage.lists + 2 * tiles + taps, stage.lists + 2 * tiles + x.axis[0].taps + taps
-            call.pixels, call.taps = min(last, end) - tile, last_tap - taps
+            call.tap = stage.lists + 2 * tiles + low
+            call.wtap = stage.lists + 2 * tiles + x.axis[0].taps + low - part.tap
+            call.pixels, call.taps = min(last, end) - tile, max(<int64_t>0, high - low)
             x.kernel.conv_tile(&call)
             tile = min(last, end)
 
@@ -161,6 +123,7 @@ cdef void run_chunk(void* context, int64_t index) noexcept nogil:
     cdef int64_t bytes = stage_bytes(plan), products = product_bytes(plan, box[0] * box[1] * box[2] * box[3]), i
     cdef char* memory = <char*> workspace(bytes + max(products, buffer_bytes(&plan.grid, &plan.source)))
     cdef Stage stage
+    cdef Part part
     if memory == NULL:
         plan.failed = True
         return
@@ -170,8 +133,8 @@ cdef void run_chunk(void* context, int64_t index) noexcept nogil:
     if plan.adjoint:
         clear(&stage)
     for i in range(plan.blocks):
-        multiply(&stage, i, plan.u + (stage.chunk.group * plan.blocks + i) * panel_bytes(plan), 0, stage.chunk.tiles,
-                 memory + bytes)
+        part = whole_panel(plan, stage.chunk.group * plan.blocks + i)
+        multiply(&stage, i, &part, 0, stage.chunk.tiles, memory + bytes)
         if plan.index != NULL:
             pool_tiles(&stage, i, 0, stage.chunk.tiles, memory + bytes)
         else:
@@ -187,28 +150,71 @@ cdef void share_input(void* context, int64_t index) noexcept nogil:
     transform_row(&stage.plan.grid, &stage.chunk, &stage.plan.source, index, stage.v, buffer)
 
 
+cdef inline bint in_parts(const Plan* plan, int64_t tiles) noexcept nogil:
+    """Whether a task that transforms its own weights does so part after part: its products stay in a near cache."""
+    return plan.x.axis[0].taps > 0 and product_bytes(plan, tiles) <= PART_PRODUCTS
+
+
+cdef inline int64_t packed_before(const Plan* plan) noexcept nogil:
+    """Blocks of channels that are packed before the second depth tap is taken."""
+    return ceil_div(plan.x.depth, PACKED_DEPTH) if plan.x.axis[0].taps > 1 else 1
+
+
+cdef inline int64_t own_weights(const Plan* plan, int64_t tiles) noexcept nogil:
+    """Bytes of the weights that such a task holds at a time."""
+    if in_parts(plan, tiles):
+        return part_bytes(plan) + packed_before(plan) * packing_bytes(plan)
+    return panel_bytes(plan) + packing_bytes(plan)
+
+
+cdef void multiply_own(Stage* stage, int64_t block, int64_t tiles, char* m, char* u) noexcept nogil:
+    """The products of a panel, whose weights are transformed on the way, for all tiles of a chunk."""
+    cdef Plan* plan = stage.plan
+    cdef int64_t panel = stage.chunk.group * plan.blocks + block, blocks = ceil_div(plan.x.depth, PACKED_DEPTH)
+    cdef int64_t begin, depth, t, i
+    cdef char* packed
+    cdef Part part
+    if not in_parts(plan, tiles):
+        for i in range(blocks):
+            begin = i * PACKED_DEPTH
+            transform_panel(plan, panel, begin, min(<int64_t> PACKED_DEPTH, plan.x.depth - begin), u,
+                            u + panel_bytes(plan))
+        part = whole_panel(plan, 0)
+        part.u = u
+        multiply(stage, block, &part, 0, stage.chunk.tiles, m)
+        return
+    for t in range(plan.x.axis[0].taps):
+        for i in range(blocks):
+            begin = i * PACKED_DEPTH
+            depth = min(<int64_t> PACKED_DEPTH, plan.x.depth - begin)
+            packed = u + part_bytes(plan) + i % packed_before(plan) * packing_bytes(plan)
+            if t == 0:
+                pack_weights(plan, panel, begin, depth, packed)
+            part = transform_part(plan, t, begin, depth, packed, u)
+            multiply(stage, block, &part, 0, stage.chunk.tiles, m)
+
+
 cdef void share_panel(void* context, int64_t index) noexcept nogil:
     """A panel for some of the chunk's tiles: index = block * parts + part."""
     cdef Stage* stage = <Stage*> context
     cdef Plan* plan = stage.plan
-    cdef int64_t block = index // plan.parts, mr = plan.x.kernel.mr, begin = 0
+    cdef int64_t block = index // plan.parts, mr = plan.x.kernel.mr
     cdef int64_t share = ceil_div(ceil_div(stage.chunk.tiles, plan.parts), mr) * mr
     cdef int64_t first = index % plan.parts * share, last = min(stage.chunk.tiles, first + share)
-    cdef int64_t panel = stage.chunk.group * plan.blocks + block, bytes = product_bytes(plan, share)
+    cdef int64_t bytes = product_bytes(plan, share)
     cdef char* m
-    cdef char* u = plan.u + panel * panel_bytes(plan)
+    cdef Part part
     if first >= last:
         return
-    m = <char*> workspace(bytes + (panel_bytes(plan) + packing_bytes(plan) if plan.u == NULL else 0))
+    m = <char*> workspace(bytes + (own_weights(plan, share) if plan.u == NULL else 0))
     if m == NULL:
         plan.failed = True
         return
     if plan.u == NULL:
-        u = m + bytes
-        while begin < plan.x.depth:
-            transform_weights(plan, panel, begin, min(PACKED_DEPTH, plan.x.depth - begin), u, u + panel_bytes(plan))
-            begin += PACKED_DEPTH
-    multiply(stage, block, u, first, last, m)
+        multiply_own(stage, block, share, m, m + bytes)
+    else:
+        part = whole_panel(plan, stage.chunk.group * plan.blocks + block)
+        multiply(stage, block, &part, first, last, m)
     if plan.index != NULL:
         pool_tiles(stage, block, first, last, m)
     else:
@@ -303,15 +309,6 @@ cdef void make_plan(Plan* plan, Correlation* problem, int form, bint adjoint, in
     plan.u_plane = apart(x.axis[0].taps * x.depth * x.kernel.nr)
 
 
-cdef inline int64_t weight_bytes(const Plan* plan) noexcept nogil:
-    """Bytes of all transformed weights."""
-    return plan.x.groups * plan.blocks * panel_bytes(plan)
-
-
-cdef void prepare_all(Plan* plan) noexcept nogil:
-    parallel_for(plan.x.groups * plan.blocks * ceil_div(plan.x.depth, PACKED_DEPTH), prepare_weights, plan)
-
-
 cdef class TransformWeights:
     """Transforms the weights of a problem, for the cache."""
     cdef Plan* plan
@@ -367,7 +364,7 @@ cdef int winograd_correlate(Correlation* problem, int form, bint adjoint, uint8_
     if not own:
         choose_box(&plan.grid, &plan.source, 0, LARGE_CHUNK * min(MOST_THREADS, num_threads()))
         tiles = plan.grid.box[0] * plan.grid.box[1] * plan.grid.box[2] * plan.grid.box[3]
-        bytes_of_all = product_bytes(&plan, tiles) + panel_bytes(&plan) + packing_bytes(&plan)
+        bytes_of_all = product_bytes(&plan, tiles) + own_weights(&plan, ceil_div(tiles, x.kernel.mr) * x.kernel.mr)
         few = few or plan.blocks >= 2 * num_threads()
         if count_chunks(&plan.grid) == 1 and few and bytes_of_all <= LARGE_CHUNK:
             weights = 0

@@ -1,0 +1,111 @@
+"""Weights in Winograd's planes, a panel of nr output channels at a time: all of it, or part after part.
+
+A panel of many channels and depth taps takes megabytes. Where a task needs one only once it transforms and multiplies
+parts of one depth tap and PACKED_DEPTH channels, which stay in a second-level cache.
+"""
+
+from libc.stdint cimport int64_t
+
+from fastconv.backends.cpu._csrc cimport fc_copy2d, fc_winograd
+from fastconv.backends.cpu.conv_tiles cimport Correlation
+from fastconv.backends.cpu.panels cimport pack_chunk
+from fastconv.backends.cpu.runtime cimport parallel_for, workspace
+from fastconv.backends.cpu.tiles cimport Reader, ceil_div
+from fastconv.backends.cpu.winograd_tiles cimport apart
+
+
+cdef Part whole_panel(const Plan* plan, int64_t panel) noexcept nogil:
+    """All of a panel of the plan's transformed weights, index group * blocks + block."""
+    cdef Part part
+    part.u, part.u_plane = plan.u + panel * panel_bytes(plan), plan.u_plane
+    part.tap, part.taps, part.begin, part.depth = 0, plan.x.axis[0].taps, 0, plan.x.depth
+    return part
+
+
+cdef int64_t panel_bytes(const Plan* plan) noexcept nogil:
+    """Bytes of a panel of transformed weights."""
+    return plan.grid.planes * plan.u_plane * plan.x.itemsize
+
+
+cdef int64_t weight_bytes(const Plan* plan) noexcept nogil:
+    """Bytes of all transformed weights."""
+    return plan.x.groups * plan.blocks * panel_bytes(plan)
+
+
+cdef int64_t packing_bytes(const Plan* plan) noexcept nogil:
+    """Bytes of the weights that are transformed at a time."""
+    return plan.x.taps * min(<int64_t> PACKED_DEPTH, plan.x.depth) * plan.x.kernel.nr * plan.x.itemsize
+
+
+cdef inline int64_t part_plane(const Plan* plan) noexcept nogil:
+    return apart(min(<int64_t> PACKED_DEPTH, plan.x.depth) * plan.x.kernel.nr)
+
+
+cdef int64_t part_bytes(const Plan* plan) noexcept nogil:
+    """Bytes of a part of a panel."""
+    return plan.grid.planes * part_plane(plan) * plan.x.itemsize
+
+
+cdef void pack_weights(const Plan* plan, int64_t panel, int64_t begin, int64_t depth, char* packed) noexcept nogil:
+    """Copy some channels of a panel, index group * blocks + block: (taps, depth, nr)."""
+    cdef const Correlation* problem = plan.problem
+    cdef const Reader* x = &plan.x
+    cdef int64_t group = panel // plan.blocks, nr = x.kernel.nr, first = panel % plan.blocks * nr
+    cdef fc_copy2d copy
+    copy.columns = min(nr, problem.columns - first)
+    copy.padded = nr
+    copy.dj, copy.sj = 1, problem.w_column
+    pack_chunk(x, &copy, problem.w + (group * problem.w_group + first * problem.w_column + begin * problem.w_depth) *
+               x.itemsize, problem.w_depth, depth, packed)
+
+
+cdef inline void transform_tap(const Plan* plan, int64_t tap, int64_t depth, const char* packed, char* u,
+                               int64_t u_plane) noexcept nogil:
+    """Transform what was packed of a depth tap to ``u`` (planes; u_plane)."""
+    cdef fc_winograd call
+    call.form, call.plane, call.count = plan.grid.form, u_plane, depth * plan.x.kernel.nr
+    call.column = call.count
+    call.row = plan.grid.kernel * call.column
+    call.first_row = call.first_column = 0
+    call.last_row = call.last_column = plan.grid.kernel
+    call.pixels = <char*> packed + tap * plan.grid.kernel * call.row * plan.x.itemsize
+    call.planes = u
+    plan.x.kernel.winograd_filter(&call)
+
+
+cdef Part transform_part(const Plan* plan, int64_t tap, int64_t begin, int64_t depth, const char* packed,
+                         char* u) noexcept nogil:
+    """Transform what was packed of a depth tap, channels from ``begin`` on, to ``u``."""
+    cdef Part part
+    part.u, part.u_plane = u, part_plane(plan)
+    part.tap, part.taps, part.begin, part.depth = tap, 1, begin, depth
+    transform_tap(plan, tap, depth, packed, u, part.u_plane)
+    return part
+
+
+cdef void transform_panel(const Plan* plan, int64_t panel, int64_t begin, int64_t depth, char* u,
+                          char* packed) noexcept nogil:
+    """Transform some channels of all depth taps to where they belong in a whole panel ``u``."""
+    cdef int64_t t
+    pack_weights(plan, panel, begin, depth, packed)
+    for t in range(plan.x.axis[0].taps):
+        transform_tap(plan, t, depth, packed, u + (t * plan.x.depth + begin) * plan.x.kernel.nr * plan.x.itemsize,
+                      plan.u_plane)
+
+
+cdef void prepare_weights(void* context, int64_t index) noexcept nogil:
+    """Transform a panel's weights for some channels: index = (group * blocks + block) * parts + part."""
+    cdef Plan* plan = <Plan*> context
+    cdef int64_t parts = ceil_div(plan.x.depth, PACKED_DEPTH), begin = index % parts * PACKED_DEPTH
+    cdef int64_t panel = index // parts
+    cdef char* packed = <char*> workspace(packing_bytes(plan))
+    if packed == NULL:
+        plan.failed = True
+        return
+    transform_panel(plan, panel, begin, min(<int64_t> PACKED_DEPTH, plan.x.depth - begin),
+                    plan.u + panel * panel_bytes(plan), packed)
+
+
+cdef void prepare_all(Plan* plan) noexcept nogil:
+    """Transform all weights of a plan to its ``u``."""
+    parallel_for(plan.x.groups * plan.blocks * ceil_div(plan.x.depth, PACKED_DEPTH), prepare_weights, plan)
