@@ -129,7 +129,8 @@ class KernelCache:
         """Keep a kernel that was compiled; a folder that cannot be written to is no error."""
         *_, path = places(digest(self.identity, types), self.capability)
         with suppress(OSError, *_CHANGED):
-            write(path, packed(kernel.entry_name, kernel.library.get_cubin(numba_capability(self.capability))))
+            linked = kernel.library.get_cubin(numba_capability(self.capability))
+            write(path, packed(kernel.entry_name, linked.code))
 
     def flush(self) -> None:
         """Nothing to forget: names change with what they stand for."""
@@ -144,14 +145,15 @@ def numba_capability(capability: tuple[int, int]) -> tuple[int, int, str]:
 
 def rebuilt(entry: str, cubin: bytes, types: Any, capability: tuple[int, int]) -> Any:
     """Return numba's kernel of machine code."""
+    from cuda.core import ObjectCode
     from numba.cuda import types as kinds
     from numba.cuda.codegen import CUDACodeLibrary
     from numba.cuda.dispatcher import _Kernel
 
     library = CUDACodeLibrary._rebuild(
         codegen=None, name=entry, entry_name=entry, llvm_strs=[], ptx_cache={}, linkerinfo_cache={},
-        cubin_cache={numba_capability(capability): cubin}, max_registers=None, nvvm_options={},
-        needs_cudadevrt=False, nrt=False, use_cooperative=False, lto=False,
+        cubin_cache={numba_capability(capability): ObjectCode.from_cubin(cubin, name=entry)}, max_registers=None,
+        nvvm_options={}, needs_cudadevrt=False, nrt=False, use_cooperative=False, lto=False,
     )  # fmt: skip
     return _Kernel._rebuild(
         cooperative=False, name=entry, signature=kinds.void(*types), codelibrary=library, debug=False, lineinfo=False,

@@ -9,6 +9,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -125,26 +127,46 @@ def test_a_kernel_comes_back_to_the_dispatcher_without_a_device(folder, monkeypa
     found = compiled.compile(launched.types)
     wanted = {8: codes[0], 9: codes[1], 10: codes[2]}.get(capability[0], b"own")
     assert len(first) == (capability[0] in kernel_cache.ARCHITECTURES)
-    assert found.library.get_cubin(kernel_cache.numba_capability(capability)) == wanted
+    assert found.library.get_cubin(kernel_cache.numba_capability(capability)).code == wanted
     assert (found.entry_name, found.argument_types) == (entry, launched.types)
 
 
+def a_kernel(code: bytes = b"code") -> Any:
+    """A kernel as numba leaves it: machine code in an object of cuda.core's."""
+    from cuda.core import ObjectCode
+
+    def get_cubin(capability: tuple) -> ObjectCode:
+        assert capability == (9, 0, "a")
+        return ObjectCode.from_cubin(code)
+
+    return SimpleNamespace(entry_name="entry", library=SimpleNamespace(get_cubin=get_cubin))
+
+
+@needs_ptxas
+def test_what_numba_links_is_kept_and_what_comes_back_is_what_it_loads(folder):
+    """Linked by numba's own linker, which needs no device; it is loaded by the driver alone."""
+    from numba.cuda.cudadrv import driver
+
+    launched, kernel = recorded(lambda backend: backend.dropout_mask((5,), 0.5, (1, 2)))
+    linker = driver._Linker(cc=(9, 0, "a"))
+    linker.add_ptx(recorder._ptx(launched, kernel, (9, 0)).encode())
+    linked = linker.complete()
+    made = SimpleNamespace(entry_name="entry", library=SimpleNamespace(get_cubin=lambda capability: linked))
+    cache = kernel_cache.KernelCache("a", (9, 0), pytest.fail)
+    cache.save_overload(launched.types, made)
+    found = cache.load_overload(launched.types, None).library.get_cubin((9, 0, "a"))
+    assert found.code == linked.code
+    assert (type(found), found.code_type) == (type(linked), linked.code_type)
+
+
 def test_what_was_compiled_is_kept_and_found(folder):
-    class Library:
-        def get_cubin(self, capability):
-            assert capability == (9, 0, "a")
-            return b"code\nof a machine"
-
-    class Kernel:
-        entry_name, library = "entry", Library()
-
     missed = []
     first, second = (kernel_cache.KernelCache("a", (9, 0), missed.append) for _ in range(2))
     assert first.load_overload((), None) is None
     assert missed == [(9, 0)]
-    first.save_overload((), Kernel())
+    first.save_overload((), a_kernel(b"code\nof a machine"))
     found = second.load_overload((), None)
-    assert (found.entry_name, found.library.get_cubin((9, 0, "a"))) == ("entry", b"code\nof a machine")
+    assert (found.entry_name, found.library.get_cubin((9, 0, "a")).code) == ("entry", b"code\nof a machine")
     assert Path(first.cache_path).is_dir()
     (file,) = (path for path in Path(first.cache_path).rglob("*") if path.is_file())
     file.write_bytes(b"{not whole")
@@ -156,25 +178,16 @@ def test_what_was_compiled_is_kept_and_found(folder):
 def test_a_cache_that_cannot_be_written_to_is_no_error(folder, monkeypatch):
     (folder / "file").touch()
     monkeypatch.setenv("FASTCONV_CACHE", str(folder / "file"))
-
-    class Kernel:
-        entry_name = "entry"
-        library = type("Library", (), {"get_cubin": lambda self, capability: b""})()
-
-    kernel_cache.KernelCache("a", (9, 0), pytest.fail).save_overload((), Kernel())
+    kernel_cache.KernelCache("a", (9, 0), pytest.fail).save_overload((), a_kernel())
 
 
 def test_a_numba_cuda_that_makes_kernels_another_way_compiles_each_time(folder, monkeypatch):
     """The cache leans on private parts of it; without them it is as if there were none."""
     from numba.cuda.dispatcher import _Kernel
 
-    class Kernel:
-        entry_name = "entry"
-        library = type("Library", (), {"get_cubin": lambda self, capability: b"code"})()
-
     missed = []
     cache = kernel_cache.KernelCache("a", (9, 0), missed.append)
-    cache.save_overload((), Kernel())
+    cache.save_overload((), a_kernel())
     assert cache.load_overload((), None) is not None
     monkeypatch.setattr(_Kernel, "_rebuild", lambda: None)  # other arguments than those given
     assert cache.load_overload((), None) is None
@@ -222,16 +235,12 @@ def test_other_sources_other_devices_and_a_lost_list_are_told(folder, monkeypatc
 
 
 def test_the_first_kernel_that_is_compiled_all_the_same_says_so_once(another):
-    class Kernel:
-        entry_name = "entry"
-        library = type("Library", (), {"get_cubin": lambda self, capability: b"code"})()
-
     machine = recorder.Recorder()
     first, second = (launch.Machine.compile(machine, lambda: None, name)._cache for name in "ab")
     with pytest.warns(RuntimeWarning, match=r"prebuilt kernels: expected .*, got .*0\.30\.99") as seen:
         assert first.load_overload((), None) is second.load_overload((), None) is None
     assert len(seen) == 1
-    first.save_overload((), Kernel())
+    first.save_overload((), a_kernel())
     shipped._warned.clear()
     assert first.load_overload((), None) is not None  # in the user's cache: nothing is compiled, nothing is said
 
