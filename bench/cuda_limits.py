@@ -4,8 +4,8 @@
 
 A block multiplies a slice of the depth. That takes a multiprocessor so many cycles of arithmetic, and so many of its
 shared memory, which moves 32 words a cycle; what takes longer is the limit. Left out is what would make it less:
-waiting at barriers, addresses, memory outside. Counted are forward convolutions whose rows are read 16 bytes at a time
-and whose pixels one by one.
+waiting at barriers, addresses, memory outside. Counted are forward convolutions, whose weights are read 16 bytes at a
+time along the depth and whose pixels one by one across it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from fastconv.backends.cuda import layouts, tiles
+import numpy as np
+
+from fastconv.backends.cuda import operands, tiles
 from fastconv.backends.cuda.problem import Tile
 
 from . import gpu_layers
@@ -55,13 +57,15 @@ def conflicts(addresses: list[int]) -> int:
     return max(map(len, banks.values()))
 
 
-def writes(tile: Tile, each: int, words: int) -> float:
-    """Return the cycles in which a slice is written: rows along the depth, pixels side by side. A number has ``words``
-    words, or a word ``each`` numbers."""
-    lanes, step = tile.depth // 4, (4 // each) * (tile.rows + tile.pad)
-    stored = [t % lanes * step + t // lanes for t in range(32)]
-    rows, columns = (size * tile.depth / each * words / BANKS for size in (tile.rows, tile.columns))
-    return rows * conflicts(stored) + columns
+def met(rows: int, tile: Tile, words: operands.Words, width: int) -> float:
+    """Return how many words of an operand, read along the depth so many numbers at a time, are written to one bank at
+    once: the mean over what a thread writes one after the other."""
+    lies, lanes, count = operands.sliced(rows, tile, words), tile.depth // width, width // words.each
+    written = [
+        conflicts([int(lies.place(np.uint32(t % lanes * count + i))) + t // lanes for t in range(32)])
+        for i in range(count)
+    ]  # fmt: skip
+    return sum(written) / count
 
 
 def cycles(compute: str, tile: Tile) -> Cycles:
@@ -71,15 +75,18 @@ def cycles(compute: str, tile: Tile) -> Cycles:
     1024.0
     """
     peak = tile.rows * tile.columns * tile.depth / PEAK[compute]
-    warps = tile.threads / 32
-    if compute in tiles._CORES:
-        each = 2 if compute == "bf16" else 1
-        steps = tile.depth / each / layouts._WORDS
+    warps, cores = tile.threads / 32, compute in tiles._CORES
+    words = operands.Words(np.uint32, 2 if compute == "bf16" else 1, lambda low, high: low, cores)
+    wide = 2 if compute == "float64" else 4  # numbers in 16 bytes
+    weights, pixels = (size * tile.depth * 4 / wide / words.each / BANKS for size in (tile.rows, tile.columns))
+    writes = weights * met(tile.rows, tile, words, wide) + pixels
+    if cores:
+        steps = tile.depth / words.each / operands.WORDS
         reads = steps * warps * (2 * tile.thread_rows + tile.thread_columns)  # registers of a warp: a word of each lane
-        return Cycles(peak, peak / OF_MMA_SYNC, reads, writes(tile, each, 1))
-    vector = min(4 if compute == "float32" else 2, tile.thread_rows, tile.thread_columns)
+        return Cycles(peak, peak / OF_MMA_SYNC, reads, writes)
+    vector = min(wide, tile.thread_rows, tile.thread_columns)
     reads = tile.depth * warps * (tile.thread_rows + tile.thread_columns) / vector  # 128 bytes or less that differ
-    return Cycles(peak, peak, reads, writes(tile, 1, 1 if compute == "float32" else 2))
+    return Cycles(peak, peak, reads, writes)
 
 
 def warpgroups(compute: str, columns: int = 128) -> Cycles:

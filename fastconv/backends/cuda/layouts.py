@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import launch
-from .operands import line
+from .operands import Slice, line
 from .problem import Tile
 from .scalars import U, memory
 
@@ -24,8 +24,7 @@ cuda: Any = None  # put here by launch
 class Layout(NamedTuple):
     """``place(t)`` gives a thread's first row and column, ``row_step(i)`` and ``column_step(j)`` what others add.
 
-    ``start(t)`` gives its first places in slices of a and b, from which ``multiply`` takes ``terms`` elements along the
-    depth.
+    ``start(t)`` gives its first places in slices of a and b, from which ``multiply`` takes a step (operands.py).
     """
 
     place: Callable
@@ -33,19 +32,18 @@ class Layout(NamedTuple):
     column_step: Callable
     start: Callable
     multiply: Callable
-    terms: int
     operand: type  # of what ``multiply`` keeps in the registers it is given
 
 
-def layout(dtype: type, tile: Tile, compute: str, cores: bool) -> Layout:
-    """Return the layout of a tile; ``cores``: on tensor cores."""
-    return _fragments(tile, compute) if cores else _lanes(dtype, tile)
+def layout(dtype: type, tile: Tile, compute: str, a: Slice, b: Slice) -> Layout:
+    """Return the layout of a tile whose operands lie so."""
+    return _fragments(tile, compute, a, b) if a.fours else _lanes(dtype, tile, a, b)
 
 
 # ------------------------------------------------------------------------------------------------- lanes
 
 
-def _lanes(dtype: type, tile: Tile) -> Layout:
+def _lanes(dtype: type, tile: Tile, a: Slice, b: Slice) -> Layout:
     thread_rows, thread_columns = tile.thread_rows, tile.thread_columns
     vector = min(16 // np.dtype(dtype).itemsize, thread_rows, thread_columns)
     across = tile.columns // thread_columns  # threads along the columns, and of a warp
@@ -53,7 +51,7 @@ def _lanes(dtype: type, tile: Tile) -> Layout:
     down = max(1, min(32 // lanes, tile.threads // across))
     warp, warps = lanes * down, across // lanes
     run_a, run_b = vector * (tile.rows // thread_rows), vector * (tile.columns // thread_columns)
-    pitch_a, pitch_b = tile.rows + tile.pad, tile.columns + tile.pad
+    pitch_a, pitch_b = a.pitch, b.pitch
     load = memory(dtype, vector).load
 
     def place(t):
@@ -91,26 +89,22 @@ def _lanes(dtype: type, tile: Tile) -> Layout:
         return first(t)
 
     functions = (launch.inline(f) for f in (row_step, column_step, start, multiply))
-    return Layout(first, *functions, 2, dtype)
+    return Layout(first, *functions, dtype)
 
 
 # --------------------------------------------------------------------------------------------- fragments
 
 
-_WORDS = 8  # along the depth, of an instruction: 16 numbers of bfloat16, 8 of TF32
-
-
-def _fragments(tile: Tile, compute: str) -> Layout:
+def _fragments(tile: Tile, compute: str, a: Slice, b: Slice) -> Layout:
     """The layouts of m16n8k16 (bfloat16) and m16n8k8 (TF32) in the PTX ISA, chapter on mma.sync.
 
     Lane 4 r + q has rows r and r + 8 of every sixteen and columns 2 q and 2 q + 1 of every eight.
     """
     thread_rows, thread_columns = tile.thread_rows, tile.thread_columns
-    pitch_a, pitch_b = tile.rows + tile.pad, tile.columns + tile.pad
+    pitch_a, pitch_b, four_a, four_b = a.pitch, b.pitch, a.four, b.four
     down, across = thread_rows * 8, thread_columns * 4  # what a warp has
     warps = tile.columns // across
-    pairs, half = compute == "bf16", _WORDS // 2
-    load, multiply_add = memory(np.uint32, 1).load, _multiply_add(pairs)
+    load, multiply_add = memory(np.uint32, 1).load, _multiply_add(compute == "bf16")
 
     def place(t):
         lane, number = U(t % U(32)), U(t // U(32))
@@ -126,19 +120,19 @@ def _fragments(tile: Tile, compute: str) -> Layout:
 
     def start(t):
         lane, number = U(t % U(32)), U(t // U(32))
-        r, k = U(lane // U(4)), U(lane % U(4))
+        r, q = U(lane // U(4)), U(lane % U(4))
         row, column = U(U(number // U(warps)) * U(down) + r), U(U(number % U(warps)) * U(across) + r)
-        return U(k * U(pitch_a) + row), U(k * U(pitch_b) + column)
+        return U(q * U(pitch_a) + row), U(q * U(pitch_b) + column)
 
     def multiply(slices_a, slices_b, at_a, at_b, left, right, sums):
         for j in range(0, thread_columns, 2):
             right[j] = load(slices_b, at_b, U(j * 4))
-            right[j + 1] = load(slices_b, at_b, U(j * 4 + half * pitch_b))
+            right[j + 1] = load(slices_b, at_b, U(j * 4 + four_b))
         for i in range(0, thread_rows, 2):
             a0 = load(slices_a, at_a, U(i * 8))
             a1 = load(slices_a, at_a, U(i * 8 + 8))
-            a2 = load(slices_a, at_a, U(i * 8 + half * pitch_a))
-            a3 = load(slices_a, at_a, U(i * 8 + 8 + half * pitch_a))
+            a2 = load(slices_a, at_a, U(i * 8 + four_a))
+            a3 = load(slices_a, at_a, U(i * 8 + 8 + four_a))
             for j in range(0, thread_columns, 2):
                 k, l = i + 1, j + 1  # noqa: E741
                 sums[i, j], sums[i, l], sums[k, j], sums[k, l] = multiply_add(
@@ -146,7 +140,7 @@ def _fragments(tile: Tile, compute: str) -> Layout:
                 )
 
     functions = (launch.inline(f) for f in (place, row_step, column_step, start, multiply))
-    return Layout(*functions, _WORDS, np.uint32)
+    return Layout(*functions, np.uint32)
 
 
 @cache

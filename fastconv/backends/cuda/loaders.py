@@ -3,8 +3,8 @@
 An operand is seen as ``(r, k)``: r its rows (of a) or columns (of b), k the depth that is summed over. Threads lie
 *along the depth* where neighbours in memory are neighbours in k, else *along r*. ``hoist`` works out once what a thread
 needs of its rows, ``fetch`` reads a slice of the depth into registers, and ``put`` writes these to shared memory, as
-``[k, r]``, or as words of several k (operands.py). What lies beyond the depth is 0, and so is padding; rows beyond the
-last repeat it and are not stored.
+words of one k or several (operands.py). What lies beyond the depth is 0, and so is padding; rows beyond the last repeat
+it and are not stored.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import launch
-from .operands import Words
+from .operands import Slice, Words, sliced
 from .problem import Tile
 from .scalars import I, U, W, memory, quotient
 
@@ -47,6 +47,10 @@ class Extent(NamedTuple):
     tile: Tile
     dtype: type
     words: Words
+
+    @property
+    def slice(self) -> Slice:
+        return sliced(self.rows, self.tile, self.words)
 
 
 def loader(kind: tuple, extent: Extent) -> Loader:
@@ -83,31 +87,32 @@ class _Way(NamedTuple):
 
 
 def _along_depth(extent: Extent, width: int) -> _Way:
-    """``width`` neighbours in k, or those of a word, go to as many rows of shared memory as they make words."""
-    rows, tile, _, (kept, each, pack) = extent
-    span, apart = max(width, each), each - 1
+    """``width`` neighbours in k go to as many places of shared memory as they make words. In fours there are two at
+    least: a warp has four rows then, and writes to 32 banks."""
+    rows, tile, _, (kept, each, pack, fours) = extent
+    span, apart = max(width, 2 if fours else 1), each - 1
     lanes, step, passes, exact = layout = _lanes(tile.depth, rows, tile, span)
-    pitch, store = rows + tile.pad, memory(kept, 1).store
+    place_of, store = launch.inline(extent.slice.place), memory(kept, 1).store
 
     def slot(t):
-        return U(U(t % U(lanes)) * U(span // each * pitch) + t // U(lanes))
+        return U(place_of(U(U(t % U(lanes)) * U(span // each))) + t // U(lanes))
 
     def put(shared, place, t, held):
         for j in range(passes):
             if exact or U(t // U(lanes) + U(j * step)) < U(rows):
                 for i in range(0, span, each):
                     value = pack(held[j * span + i], held[j * span + i + apart])
-                    store(shared, place, U(i // each * pitch + j * step), value)
+                    store(shared, place, U(place_of(U(i // each)) + U(j * step)), value)
 
     return _Way(layout, span, launch.inline(slot), launch.inline(put))
 
 
 def _along_rows(extent: Extent, width: int) -> _Way:
     """``width`` neighbours in r stay together; a thread reads the numbers of a word one after the other."""
-    rows, tile, _, (kept, each, pack) = extent
+    rows, tile, _, (kept, each, pack, _) = extent
     depth, apart, span = tile.depth // each, (each - 1) * width, each * width
     lanes, step, passes, exact = layout = _lanes(rows, depth, tile, width)
-    pitch, store = rows + tile.pad, memory(kept, width).store
+    place_of, store = launch.inline(extent.slice.place), memory(kept, width).store
 
     def word(held, at):
         return pack(held[at], held[at + apart])
@@ -115,12 +120,12 @@ def _along_rows(extent: Extent, width: int) -> _Way:
     word = launch.inline(word)
 
     def slot(t):
-        return U(U(t // U(lanes)) * U(pitch) + U(t % U(lanes)) * U(width))
+        return U(place_of(U(t // U(lanes))) + U(t % U(lanes)) * U(width))
 
     def put(shared, place, t, held):
         for j in range(passes):
             if exact or U(t // U(lanes) + U(j * step)) < U(depth):
-                at, to = j * span, U(j * step * pitch)
+                at, to = j * span, place_of(U(j * step))
                 if width == 4:
                     values = word(held, at), word(held, at + 1), word(held, at + 2), word(held, at + 3)
                     store(shared, place, to, values)

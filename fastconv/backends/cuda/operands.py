@@ -1,4 +1,4 @@
-"""What slices of a product hold of its operands: numbers as they are, or rounded, or the words of tensor cores.
+"""What slices of a product hold of its operands, and where: numbers as they are, or rounded, or words of tensor cores.
 
 Numbers are rounded on their way to shared memory, once a block: to bfloat16, ties to even, of which a word holds two
 neighbours in k; or to TF32, ties away from zero. Where there are no such cores bfloat16 is rounded in software and kept
@@ -14,7 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import launch
+from .problem import Tile
 from .scalars import U
+
+WORDS = 8  # along the depth, of an instruction of tensor cores: 16 numbers of bfloat16, 8 of TF32
 
 
 class Words(NamedTuple):
@@ -23,14 +26,54 @@ class Words(NamedTuple):
     dtype: type
     each: int
     pack: Callable
+    fours: bool = False  # whether they lie in fours, see ``Slice``
 
 
 def words(dtype: type, compute: str, cores: bool) -> Words:
     """Return what operands become; ``cores``: on tensor cores."""
     if cores:
         pairs = compute == "bf16"
-        return Words(np.uint32, 2 if pairs else 1, _packed(pairs))
+        return Words(np.uint32, 2 if pairs else 1, _packed(pairs), True)
     return Words(dtype, 1, _rounded(compute))
+
+
+class Slice(NamedTuple):
+    """Where a slice of an operand lies in shared memory: word k of row r at ``place(k) + r``, ``size`` words in all.
+
+    Words of tensor cores lie in fours, one of each quarter of the slice. An instruction takes two fours, and lane
+    4 r + q of a warp the q-th words of them: it reads 4 words of 8 rows at a time, from 32 banks, as the pitch is 8
+    more than a multiple of 32. A thread that reads along the depth has neighbours in k, words of several fours, and
+    writes each along with those of other quarters. Where it has half a quarter, both halves are written at once: 4
+    words are left free between them.
+    """
+
+    place: Callable
+    size: int
+    pitch: int  # from a word to the next, of the slice or of its four
+    four: int  # to the next four of an instruction
+    step: int  # to what is multiplied next: two words, or two fours
+    fours: bool
+
+
+def sliced(rows: int, tile: Tile, words: Words) -> Slice:
+    """Return where so many rows of a tile lie."""
+    pitch, count = rows + tile.pad, tile.depth // words.each
+    if not words.fours:
+
+        def place(k):
+            return U(k * U(pitch))
+
+        return Slice(place, count * pitch, pitch, 0, 2 * pitch, False)
+    quarter, free = count // 4, 4
+    half = quarter // 2
+
+    def place_in_fours(k):
+        four = U(k % U(quarter))
+        return U(U(k // U(quarter)) * U(pitch) + four * U(4 * pitch) + U(four // U(half)) * U(free))
+
+    four = 4 * pitch + (free if half == 1 else 0)
+    step = WORDS * pitch + free
+    return Slice(place_in_fours, count // WORDS * step, pitch, four, step, True)
 
 
 @cache

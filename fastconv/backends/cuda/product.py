@@ -2,9 +2,10 @@
 
 A block computes a tile of c. Slices of the depth come through registers into one of two stages of shared memory while
 the slice before is multiplied, so that one barrier a slice is enough. A thread multiplies rows by columns of its own,
-read 16 bytes at a time. Every element is one sum over k in rising order, whatever the tile: the same bits for every
-tile, batch and place in it. Where the depth is cut into parts (the third axis of the grid), each part writes a c of
-its own, and another kernel adds them; or a block takes the parts in turn and adds each to c. See ``parts.py``.
+read 16 bytes at a time. Every element is one sum over k, in rising order or that of tensor cores, whatever the tile:
+the same bits for every tile, batch and place in it. Where the depth is cut into parts (the third axis of the grid),
+each part writes a c of its own, and another kernel adds them; or a block takes the parts in turn and adds each to c.
+See ``parts.py``.
 """
 
 from __future__ import annotations
@@ -142,15 +143,15 @@ def product(form: Form) -> Callable:
     of_a, of_b = (Extent(size, tile, dtype, kept) for size in (tile.rows, tile.columns))
     hoist_a, fetch_a, slot_a, put_a, held_a, origins_a, state_a = loader(form.a, of_a)
     hoist_b, fetch_b, slot_b, put_b, held_b, origins_b, state_b = loader(form.b, of_b)
-    rows, columns, depth, thread_rows, thread_columns, pad = tile
-    pitch_a, pitch_b = rows + pad, columns + pad
-    size_a, size_b = depth // kept.each * pitch_a, depth // kept.each * pitch_b
+    rows, columns, depth, thread_rows, thread_columns, _ = tile
+    lies_a, lies_b = of_a.slice, of_b.slice
+    size_a, size_b, step_a, step_b = lies_a.size, lies_b.size, lies_a.step, lies_b.step
     both_a, both_b, element = 2 * size_a, 2 * size_b, kept.dtype
     alignment = None if launch.machine().simulated else 16
     whole, zero = np.int32, dtype(0)
     quotient_of, settle = launch.inline(quotient), memory(dtype, 1).settle
-    where = layout(dtype, tile, form.compute, form.cores)
-    place, start, multiply, terms, operand = where.place, where.start, where.multiply, where.terms, where.operand
+    where = layout(dtype, tile, form.compute, lies_a, lies_b)
+    place, start, multiply, operand = where.place, where.start, where.multiply, where.operand
     (carry, store), in_turn = _storing(form, where), form.in_turn
 
     def corner(p, block):
@@ -201,7 +202,7 @@ def product(form: Form) -> Callable:
                 last = U(slice_a + U(size_a))
                 while slice_a < last:
                     multiply(slices_a, slices_b, slice_a, slice_b, left, right, sums)
-                    slice_a, slice_b = U(slice_a + U(terms * pitch_a)), U(slice_b + U(terms * pitch_b))
+                    slice_a, slice_b = U(slice_a + U(step_a)), U(slice_b + U(step_b))
                 stage = U(U(1) - stage)
                 if k < end:
                     put_a(slices_a, U(to_a + U(stage * U(size_a))), t, held_of_a)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,6 +35,20 @@ def plain_python(monkeypatch):
         monkeypatch.setattr(module, "memory", scalars._simulated)
 
 
+def words_of(compute: str) -> operands.Words:
+    """The words of tensor cores, as tuples of numbers."""
+    if compute == "bf16":
+        return operands.Words(np.uint32, 2, lambda low, high: (low, high), True)
+    return operands.Words(np.uint32, 1, lambda low, high: (low,), True)
+
+
+def lying(tile: Tile, words: operands.Words) -> tuple[operands.Slice, operands.Slice]:
+    return operands.sliced(tile.rows, tile, words), operands.sliced(tile.columns, tile, words)
+
+
+NUMBERS = operands.Words(np.float32, 1, lambda low, high: low)
+
+
 def covered(layout: layouts.Layout, tile: Tile) -> np.ndarray:
     """How often each element of the tile is a thread's."""
     count = np.zeros((tile.rows, tile.columns), int)
@@ -47,13 +62,15 @@ def covered(layout: layouts.Layout, tile: Tile) -> np.ndarray:
 
 @pytest.mark.parametrize("tile", LANES, ids=str)
 def test_lanes_have_each_element_of_a_tile_once(tile):
-    assert (covered(layouts.layout(np.float32, tile, "float32", False), tile) == 1).all()
+    layout = layouts.layout(np.float32, tile, "float32", *lying(tile, NUMBERS))
+    assert (covered(layout, tile) == 1).all()
 
 
 @pytest.mark.parametrize("compute, tile", FRAGMENTS, ids=str)
 def test_fragments_have_each_element_of_a_tile_once(monkeypatch, compute, tile):
     monkeypatch.setattr(layouts, "_multiply_add", lambda pairs: None)
-    assert (covered(layouts.layout(np.float32, tile, compute, True), tile) == 1).all()
+    layout = layouts.layout(np.float32, tile, compute, *lying(tile, words_of(compute)))
+    assert (covered(layout, tile) == 1).all()
 
 
 def a_place(pairs: bool, lane: int, register: int, half: int) -> tuple[int, int]:
@@ -69,13 +86,25 @@ def b_place(pairs: bool, lane: int, register: int, half: int) -> tuple[int, int]
     return (2 * in_group + half + 8 * register, group) if pairs else (in_group + 4 * register, group)
 
 
-def as_words(slices: np.ndarray, each: int) -> np.ndarray:
-    """Slices (k, r) as flat words, of which one holds so many neighbours in k, the first one first."""
-    depth, pitch = slices.shape
-    words = np.empty((depth // each, pitch), object)
-    for k, r in np.ndindex(words.shape):
-        words[k, r] = tuple(slices[k * each : (k + 1) * each, r])
-    return words.reshape(-1)
+def as_words(numbers: np.ndarray, each: int, lies: operands.Slice) -> np.ndarray:
+    """Numbers (k, r) as words in a slice, of which one holds so many neighbours in k, the first one first."""
+    depth, rows = numbers.shape
+    words = np.full(lies.size, None, object)
+    for k, r in np.ndindex(depth // each, rows):
+        at = int(lies.place(np.uint32(k))) + r
+        assert words[at] is None
+        words[at] = tuple(numbers[k * each : (k + 1) * each, r])
+    return words
+
+
+def instructions(layout: layouts.Layout, tile: Tile, lies: tuple, thread: int, a: Any, b: Any) -> None:
+    """Let a thread multiply a slice."""
+    at_a, at_b = (int(at) for at in layout.start(np.uint32(thread)))
+    left, right = np.empty(tile.thread_rows, object), np.empty(tile.thread_columns, object)
+    sums = np.zeros((tile.thread_rows, tile.thread_columns))
+    for step in range(lies[0].size // lies[0].step):
+        places = (np.uint32(at + step * one.step) for at, one in zip((at_a, at_b), lies, strict=True))
+        layout.multiply(a, b, *places, left, right, sums)
 
 
 @pytest.mark.parametrize("compute, tile", FRAGMENTS, ids=str)
@@ -83,37 +112,38 @@ def test_fragments_are_those_of_the_ptx_isa(monkeypatch, compute, tile):
     """Each lane's registers are put together to the matrices of an instruction; its product must be the lane's sums."""
     pairs, calls = compute == "bf16", []
     monkeypatch.setattr(layouts, "_multiply_add", lambda _: lambda *registers: calls.append(registers) or (0, 0, 0, 0))
-    layout = layouts.layout(np.float32, tile, compute, True)
+    words = words_of(compute)
+    halves, terms = words.each, words.each * operands.WORDS
+    lies = lying(tile, words)
+    layout = layouts.layout(np.float32, tile, compute, *lies)
     rng = np.random.default_rng(0)
-    a = rng.integers(-9, 9, (tile.depth, tile.rows + tile.pad)).astype(np.float32)
-    b = rng.integers(-9, 9, (tile.depth, tile.columns + tile.pad)).astype(np.float32)
-    halves = 2 if pairs else 1
-    terms = halves * layout.terms
-    words_a, words_b = (as_words(slices, halves) for slices in (a, b))
+    a, b = (rng.integers(-9, 9, (tile.depth, size)).astype(np.float32) for size in (tile.rows, tile.columns))
+    slices = [as_words(numbers, halves, one) for numbers, one in zip((a, b), lies, strict=True)]
+    count = tile.thread_rows * tile.thread_columns // 4  # instructions of a step
     for warp in {0, 1, tile.threads // 32 - 1}:
         recorded = []
         for lane in range(32):
             calls.clear()
-            at_a, at_b = layout.start(np.uint32(32 * warp + lane))
-            left, right = np.empty(tile.thread_rows, object), np.empty(tile.thread_columns, object)
-            sums = np.zeros((tile.thread_rows, tile.thread_columns))
-            layout.multiply(words_a, words_b, at_a, at_b, left, right, sums)
+            instructions(layout, tile, lies, 32 * warp + lane, *slices)
             recorded.append(list(calls))
-        for number in range(tile.thread_rows * tile.thread_columns // 4):
+        assert len(recorded[0]) == count * tile.depth // terms
+        for number in range(count):
             i, j = 2 * (number // (tile.thread_columns // 2)), 2 * (number % (tile.thread_columns // 2))
-            matrix_a, matrix_b = np.full((16, terms), np.nan), np.full((terms, 8), np.nan)
-            for lane in range(32):
-                for half in range(halves):
-                    for register in range(4):
-                        matrix_a[a_place(pairs, lane, register, half)] = recorded[lane][number][register][half]
-                    for register in range(2):
-                        matrix_b[b_place(pairs, lane, register, half)] = recorded[lane][number][4 + register][half]
-            product = matrix_a @ matrix_b
+            product = np.zeros((16, 8))
+            for call in range(number, len(recorded[0]), count):
+                matrix_a, matrix_b = np.full((16, terms), np.nan), np.full((terms, 8), np.nan)
+                for lane in range(32):
+                    for half in range(halves):
+                        for register in range(4):
+                            matrix_a[a_place(pairs, lane, register, half)] = recorded[lane][call][register][half]
+                        for register in range(2):
+                            matrix_b[b_place(pairs, lane, register, half)] = recorded[lane][call][4 + register][half]
+                product += matrix_a @ matrix_b
             for lane in range(32):
                 row, column = layout.place(np.uint32(32 * warp + lane))
                 for c in range(4):
-                    of_a = a[:terms, int(row) + int(layout.row_step(i + c // 2))]
-                    of_b = b[:terms, int(column) + int(layout.column_step(j + c % 2))]
+                    of_a = a[:, int(row) + int(layout.row_step(i + c // 2))]
+                    of_b = b[:, int(column) + int(layout.column_step(j + c % 2))]
                     assert product[lane // 4 + 8 * (c // 2), 2 * (lane % 4) + c % 2] == of_a @ of_b
 
 
@@ -142,7 +172,8 @@ def brought(kind: tuple, extent: loaders.Extent, start: int, end: int) -> np.nda
     image = {"image": 40} if kind[0] in ("rows", "columns") else {}
     p = problem(**windows.numbers(axes) | image)
     load = loaders.loader(kind, extent)
-    shared = np.full(tile.depth // each * (extent.rows + tile.pad), None, object)
+    lies = extent.slice
+    shared = np.full(lies.size, None, object)
     stride, between, count = np.uint32(48), np.uint32(5 * 42), np.uint32(76)
     for t in map(np.uint32, range(tile.threads)):
         held, origins = np.zeros(load.held, np.float32), np.zeros(load.origins, np.uint64)
@@ -150,31 +181,88 @@ def brought(kind: tuple, extent: loaders.Extent, start: int, end: int) -> np.nda
         load.hoist(array, np.uint64(0), stride, between, table, p, first, count, t, origins, state)
         load.fetch(array, stride, between, table, p, np.uint32(start), np.uint32(end), t, origins, state, held)
         load.put(shared, load.slot(t), t, held)
-    return shared.reshape(tile.depth // each, -1)[:, : extent.rows]
+    found = np.empty((tile.depth // each, extent.rows), object)
+    for k in range(len(found)):
+        found[k] = shared[int(lies.place(np.uint32(k))) :][: extent.rows]
+        shared[int(lies.place(np.uint32(k))) :][: extent.rows] = None
+    assert all(value is None for value in shared)  # what lies between is never written
+    return found
 
 
-@pytest.mark.parametrize("tile", [tile for compute, tile in FRAGMENTS if compute == "bf16"], ids=str)
+@pytest.mark.parametrize("compute, tile", FRAGMENTS, ids=str)
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_a_word_of_bfloat16_has_two_neighbours_of_the_depth(kind, tile):
+def test_a_word_has_neighbours_of_the_depth(kind, compute, tile):
     """Against the same loader without words, which products in the simulator try. An odd end cuts a word in two."""
-    one = operands.Words(np.float32, 1, lambda low, high: low)
-    pairs = operands.Words(np.uint32, 2, lambda low, high: (low, high))
+    each = words_of(compute).each
     with np.errstate(over="ignore"):
         for rows in {tile.rows, tile.columns}:
-            numbers = brought(kind, loaders.Extent(rows, tile, np.float32, one), 16, 27)
-            words = brought(kind, loaders.Extent(rows, tile, np.float32, pairs), 16, 27)
+            numbers = brought(kind, loaders.Extent(rows, tile, np.float32, NUMBERS), 16, 27)
+            words = brought(kind, loaders.Extent(rows, tile, np.float32, words_of(compute)), 16, 27)
             assert not any(value is None for value in words.reshape(-1))
-            assert any(high for _, high in words.reshape(-1))
+            assert any(word[-1] for word in words.reshape(-1))
             for k, r in np.ndindex(words.shape):
-                assert words[k, r] == (numbers[2 * k, r], numbers[2 * k + 1, r])
+                assert words[k, r] == tuple(numbers[each * k : each * (k + 1), r])
 
 
-@pytest.mark.parametrize("tile", [tile for _, tile in FRAGMENTS], ids=str)
-def test_fragments_are_read_from_32_banks(tile):
-    """The lanes of a warp that read one register of an operand: four elements of the depth by eight rows."""
-    for extent in (tile.rows, tile.columns):
-        pitch = extent + tile.pad
-        assert len({(k * pitch + row) % 32 for k in range(4) for row in range(8)}) == 32
+def busy(accesses: list[list[int]], together: int = 1) -> int:
+    """Return the cycles of shared memory in which a warp's lanes read or write the same number of words each, so many
+    side by side; what one lane does ``together`` is done with 32 / together lanes at a time."""
+    cycles, lanes = 0, 32 // together
+    assert len({len(places) for places in accesses}) == 1
+    for first in range(0, len(accesses[0]), together):
+        for some in range(0, 32, lanes):
+            places = {place for lane in accesses[some : some + lanes] for place in lane[first : first + together]}
+            cycles += max(np.bincount([place % 32 for place in places]))
+    return cycles
+
+
+def cycles_of_reads(monkeypatch, compute: str, tile: Tile) -> tuple[int, int]:
+    """The cycles in which a block's slice is read, and how many there are where banks never meet."""
+    places: list[int] = []
+    memory = scalars._simulated(np.uint32, 1)
+    noted = memory._replace(load=lambda array, base, offset: places.append(int(base) + int(offset)) or 0)
+    monkeypatch.setattr(layouts, "memory", lambda *_: noted)
+    monkeypatch.setattr(layouts, "_multiply_add", lambda _: lambda *registers: (0, 0, 0, 0))
+    lies = lying(tile, words_of(compute))
+    layout, found, least = layouts.layout(np.float32, tile, compute, *lies), 0, 0
+    for warp in range(0, tile.threads, 32):
+        lanes = []
+        for lane in range(32):
+            places.clear()
+            instructions(layout, tile, lies, warp + lane, None, None)
+            lanes.append(list(places))
+        found, least = found + busy(lanes), least + len(places)
+    return found, least
+
+
+def cycles_of_writes(kind: tuple, rows: int, compute: str, tile: Tile) -> tuple[int, int]:
+    """The cycles in which a block writes a slice of one operand, and the least in which so many words can be."""
+    load = loaders.loader(kind, loaders.Extent(rows, tile, np.float32, words_of(compute)))
+    together = kind[1] if kind[0] == "columns" else 1
+    found, words = 0, 0
+    for warp in range(0, tile.threads, 32):
+        lanes = []
+        for t in map(np.uint32, range(warp, warp + 32)):
+            shared: dict[int, Any] = {}
+            load.put(shared, load.slot(t), t, np.zeros(load.held, np.float32))
+            lanes.append([int(place) for place in shared])
+        found, words = found + busy(lanes, together), words + sum(map(len, lanes))
+    assert words == rows * tile.depth // words_of(compute).each
+    return found, words // 32
+
+
+@pytest.mark.parametrize("compute, tile", FRAGMENTS, ids=str)
+def test_fragments_are_read_from_32_banks(monkeypatch, compute, tile):
+    found, least = cycles_of_reads(monkeypatch, compute, tile)
+    assert found == least > 0
+
+
+@pytest.mark.parametrize("compute, tile", FRAGMENTS, ids=str)
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_words_are_written_to_32_banks(kind, compute, tile):
+    for rows in {tile.rows, tile.columns}:
+        found, least = cycles_of_writes(kind, rows, compute, tile)
+        assert found == least > 0
 
 
 @pytest.mark.parametrize("compute, tile", FRAGMENTS, ids=str)
@@ -184,24 +272,7 @@ def test_the_limits_of_the_guide_count_what_kernels_read_and_write(monkeypatch, 
         pytest.skip("the source tree is not here")
     monkeypatch.syspath_prepend(str(tree))
     limits = importlib.import_module("bench.cuda_limits")
-    each, read = 2 if compute == "bf16" else 1, []
-    counted = scalars._simulated(np.uint32, 1)._replace(load=lambda *_: read.append(1) or 0)
-    monkeypatch.setattr(layouts, "memory", lambda *_: counted)
-    monkeypatch.setattr(layouts, "_multiply_add", lambda _: lambda *registers: (0, 0, 0, 0))
-    layout = layouts.layout(np.float32, tile, compute, True)
-    left, right = np.empty(tile.thread_rows, object), np.empty(tile.thread_columns, object)
-    sums = np.zeros((tile.thread_rows, tile.thread_columns))
-    layout.multiply(None, None, np.uint32(0), np.uint32(0), left, right, sums)
-    slices = tile.depth // each // layout.terms
-    assert limits.cycles(compute, tile).reads == len(read) * slices * tile.threads / 32
-    words = operands.Words(np.uint32, each, lambda low, high: low)
-    written = 0
-    for rows, kind in ((tile.rows, ("rows", 4, False)), (tile.columns, ("pixels", 2))):
-        load, stores = loaders.loader(kind, loaders.Extent(rows, tile, np.float32, words)), []
-        for t in range(tile.threads):
-            shared = {}
-            load.put(shared, load.slot(np.uint32(t)), np.uint32(t), np.zeros(load.held, np.float32))
-            stores.append(list(shared))
-        for warp in range(0, tile.threads, 32):
-            written += sum(map(limits.conflicts, zip(*stores[warp : warp + 32], strict=True)))
-    assert limits.cycles(compute, tile).writes == written
+    counted = limits.cycles(compute, tile)
+    assert counted.reads == cycles_of_reads(monkeypatch, compute, tile)[0]
+    both = (("rows", 4, False), tile.rows), (("pixels", 2), tile.columns)
+    assert counted.writes == sum(cycles_of_writes(*one, compute, tile)[0] for one in both)
