@@ -37,6 +37,10 @@ CONVOLUTIONS = (
         for n in (1, 256)
         for compute in ("float32", "bf16", "tf32")
     ),
+    *(
+        ((16, 384, 14, 14), (384, 384, 3, 3), {"padding": 1, "compute": compute})
+        for compute in ("float32", "bf16", "tf32")
+    ),
     ((64, 256, 14, 14), (256, 256, 3, 3), {"padding": 1}),
     ((64, 2048, 8, 8), (512, 2048, 1, 1), {}),
     ((16, 512, 14, 14), (512, 512, 3, 3), {"padding": 1, "stride": 2}),
@@ -166,6 +170,7 @@ def _convolutions(backend: CudaBackend, array) -> None:
         dy = array(*geometry.output_shape)
         for b in (None, array(geometry.oc)):
             backend.conv_forward(x, w, b, geometry)
+        backend.conv_act_forward(x, w, b, geometry, "relu")
         for b in (None, array(geometry.ic)):
             backend.conv_backward_input(dy, w, b, geometry)
         backend.conv_backward_weight(dy, x, geometry)

@@ -68,7 +68,7 @@ def finisher(form: Any) -> Callable:
     zero = np.dtype(form.dtype).type(0)
 
     def finish(value, bias, row, column):
-        """The value of c at a row and a column of its group: bias added, activation applied."""
+        """A value of c, bias added and activation applied; ``row`` and ``column`` are places in ``bias``."""
         if form.bias == "rows":
             value += bias[row]
         elif form.bias == "columns":
@@ -80,59 +80,62 @@ def finisher(form: Any) -> Callable:
     return launch.inline(finish)
 
 
-def _storing(form: Form, where: Layout) -> tuple[Callable, Callable]:
-    """Return ``carry``, which adds to a thread's sums what the parts before have left in c, and ``store``, which writes
-    them to c, both from its first row and column on. (Apart: together they are too much for the compiler to unroll, and
-    sums would lie in local memory.)"""
+def _passes(form: Form, where: Layout) -> tuple[Callable, Callable, Callable]:
+    """Return three passes over a thread's part of c: ``carry`` adds to its sums what the parts before have left there,
+    ``finish`` adds a bias and activates, ``store`` writes. (Apart: together they are too much for the compiler to
+    unroll, and sums would lie in local memory.)"""
     tile, width, dtype = form.tile, form.width, np.dtype(form.dtype).type
     offset, end, access = column_offset(form.c), finisher(form), memory(dtype, width)
-    in_turn, read, write = form.in_turn, access.load, access.store
-    row_step, column_step, bias_rows = where.row_step, where.column_step, form.bias == "rows"
+    read, write, row_step, column_step = access.load, access.store, where.row_step, where.column_step
+    bias_rows, bias_columns = form.bias == "rows", form.bias == "columns"
+    longest = max(tile.thread_rows, tile.thread_columns)
 
-    def carry(c, p, base, first_row, first_column, sums):
-        for j in range(0, tile.thread_columns, width):
-            column = U(first_column + column_step(j))
-            if column < p.columns:
-                at = W(base + offset(p, column))
-                for i in range(tile.thread_rows):
-                    row = U(first_row + row_step(i))
-                    if row < p.rows:
-                        index = W(at + W(row) * W(p.c_stride))
-                        if width == 1:
-                            sums[i, j] += c[index]
-                        else:
-                            before = read(c, index, U(0))
-                            for v in range(width):
-                                sums[i, j + v] += before[v]
+    def over(visit: Callable) -> Callable:
+        """Return the pass that visits neighbours stored together."""
+        visit = launch.inline(visit)
 
-    def finish(value, bias, place, column, ends):
-        """The value of c: a part's sum, and of the last part what follows a sum."""
-        return end(value, bias, place, column) if not in_turn or ends else value
+        def walk(c, p, base, first_row, first_column, sums):
+            for j in range(0, tile.thread_columns, width):
+                column = U(first_column + column_step(j))
+                if column < p.columns:
+                    at = W(base + offset(p, column))
+                    for i in range(tile.thread_rows):
+                        row = U(first_row + row_step(i))
+                        if row < p.rows:
+                            visit(c, W(at + W(row) * W(p.c_stride)), sums, i, j)
 
-    finish = launch.inline(finish)
+        return launch.inline(walk)
 
-    def store(c, bias, p, base, group, first_row, first_column, sums, ends):
-        ready = cuda.local.array(width, dtype)
-        for j in range(0, tile.thread_columns, width):
-            column = U(first_column + column_step(j))
-            if column < p.columns:
-                at = W(base + offset(p, column))
-                for i in range(tile.thread_rows):
-                    row = U(first_row + row_step(i))
-                    if row < p.rows:
-                        index = W(at + W(row) * W(p.c_stride))
-                        place = W(group * p.rows + row) if bias_rows else W(row)
-                        if width == 1:
-                            c[index] = finish(sums[i, j], bias, place, column, ends)
-                        else:
-                            for v in range(width):
-                                ready[v] = finish(sums[i, j + v], bias, place, U(column + U(v)), ends)
-                            if width == 4:
-                                write(c, index, U(0), (ready[0], ready[1], ready[2], ready[3]))
-                            else:
-                                write(c, index, U(0), (ready[0], ready[1]))
+    def carry(c, index, sums, i, j):
+        if width == 1:
+            sums[i, j] += c[index]
+        else:
+            before = read(c, index, U(0))
+            for v in range(width):
+                sums[i, j + v] += before[v]
 
-    return launch.inline(carry), launch.inline(store)
+    def store(c, index, sums, i, j):
+        if width == 1:
+            c[index] = sums[i, j]
+        elif width == 2:
+            write(c, index, U(0), (sums[i, j], sums[i, j + 1]))
+        else:
+            write(c, index, U(0), (sums[i, j], sums[i, j + 1], sums[i, j + 2], sums[i, j + 3]))
+
+    def finish(bias, p, group, first_row, first_column, sums):
+        beside = cuda.local.array(longest, dtype)
+        if bias_rows:
+            for i in range(tile.thread_rows):
+                row = U(min(U(first_row + row_step(i)), U(p.rows - U(1))))
+                beside[i] = bias[W(group * p.rows + row)]
+        elif bias_columns:
+            for j in range(tile.thread_columns):
+                beside[j] = bias[W(min(U(first_column + column_step(j)), U(p.columns - U(1))))]
+        for i in range(tile.thread_rows):
+            for j in range(tile.thread_columns):
+                sums[i, j] = end(sums[i, j], beside, i, j)
+
+    return over(carry), launch.inline(finish), over(store)
 
 
 @launch.factory
@@ -152,7 +155,8 @@ def product(form: Form) -> Callable:
     quotient_of, settle = launch.inline(quotient), memory(dtype, 1).settle
     where = layout(dtype, tile, form.compute, lies_a, lies_b)
     place, start, multiply, operand = where.place, where.start, where.multiply, where.operand
-    (carry, store), in_turn = _storing(form, where), form.in_turn
+    (carry, finish, store), in_turn = _passes(form, where), form.in_turn
+    finishes = form.bias is not None or form.activation is not None
 
     def corner(p, block):
         """The first row and column of a block's tile."""
@@ -217,9 +221,12 @@ def product(form: Form) -> Callable:
             first_row, first_column = U(row_ + first_row), U(column_ + first_column)
             if in_turn and end > p.part:
                 carry(c, p, to, first_row, first_column, sums)
-            store(c, bias, p, to, group_, first_row, first_column, sums, ends)
+            if finishes and (ends or not in_turn):
+                finish(bias, p, group_, first_row, first_column, sums)
+            store(c, p, to, first_row, first_column, sums)
 
-    kernel.options = {"launch_bounds": (tile.threads, max(1, 512 // tile.threads))}
+    registers = max(128, 2 * thread_rows * thread_columns)  # a thread's, of the 65,536 of a multiprocessor
+    kernel.options = {"launch_bounds": (tile.threads, max(1, (1 << 16) // (registers * tile.threads)))}
     return kernel
 
 

@@ -14,7 +14,7 @@ from . import launch
 from .problem import Tile
 
 # Speed: multiplications for each value read from shared memory, and blocks on a multiprocessor to hide its delays,
-# relative to the first tile; estimates from counts, not yet measured.
+# relative to the first tile; estimates from counts (on tensor cores those of bench/cuda_limits.py), not yet measured.
 _TILES = {
     4: (
         (Tile(128, 128, 8, 8, 8), 1.0),
@@ -26,15 +26,15 @@ _TILES = {
     ),
     8: ((Tile(64, 64, 8, 4, 4), 1.0), (Tile(32, 64, 8, 4, 4), 0.9), (Tile(64, 32, 8, 4, 4), 0.9)),
 }
-_CORES = {  # on tensor cores
-    "bf16": ((Tile(128, 128, 16, 8, 8, 8), 1.0), (Tile(64, 64, 16, 4, 8, 8), 0.7), (Tile(32, 128, 16, 4, 8, 8), 0.6)),
-    "tf32": ((Tile(128, 128, 16, 8, 8, 8), 1.0), (Tile(64, 64, 16, 4, 8, 8), 0.7), (Tile(32, 128, 16, 4, 8, 8), 0.6)),
-}
+_CORES = dict.fromkeys(  # on tensor cores
+    ("bf16", "tf32"),
+    ((Tile(128, 128, 16, 8, 16, 8), 1.0), (Tile(64, 64, 16, 4, 8, 8), 0.53), (Tile(32, 128, 16, 4, 8, 8), 0.49)),
+)
 _SIMULATED = ((Tile(8, 8, 4, 4, 2), 1.0), (Tile(4, 8, 4, 2, 2), 0.9))
 STANDARD = 132  # multiprocessors, where a choice must be the same everywhere
 _BLOCKS = 4 * STANDARD  # that parts of a sum shall make, if there are terms enough
 _SHORTEST = 256  # terms of a part
-_WARPS = 8  # of a multiprocessor, that hide its delays
+_WARPS = 8  # of a multiprocessor, that hide its delays: of 64 sums a thread, or half as many of 128
 MOST_BYTES = 64 << 20  # of parts before they are added
 
 
@@ -68,7 +68,7 @@ def _pick(rows: int, columns: int, groups: int, tiles: tuple, processors: int) -
         tile, speed = entry
         blocks = -(-rows // tile.rows) * -(-columns // tile.columns) * groups
         share = max(1, -(-blocks // processors))
-        idle = max(1.0, _WARPS * 32 / (share * tile.threads))
+        idle = max(1.0, _WARPS * 32 / (share * max(tile.threads, tile.rows * tile.columns // 64)))
         return share * tile.rows * tile.columns / speed * idle
 
     return min(tiles, key=busiest)[0]

@@ -24,7 +24,7 @@ DIVISORS = [1, 2, 3, 5, 7, 9, 49, 127, 128, 129, 641, 3136, 50176, 65535, 65536,
 class Device:
     """What the rules ask of a machine."""
 
-    simulated = False
+    simulated, capability = False, (9, 0)
 
     def __init__(self, processors: int = 132) -> None:
         self.processors = processors
@@ -105,6 +105,14 @@ def test_negative_numbers_wrap_in_a_problem():
 )
 def test_a_tile_is_as_large_as_its_work(device, rows, columns, tile):
     assert tiles.pick(rows, columns, 1, 4)[:2] == tile
+
+
+@pytest.mark.parametrize("compute", ["bf16", "tf32"])
+@pytest.mark.parametrize(  # the second: one large block, or four small ones, for each multiprocessor
+    "rows, columns, tile", [(512, 100352, (128, 128)), (1408, 1536, (128, 128)), (64, 64 * 132, (64, 64))]
+)
+def test_a_tile_of_tensor_cores_is_as_large_as_its_work(device, rows, columns, tile, compute):
+    assert tiles.pick(rows, columns, 1, 4, compute)[:2] == tile
 
 
 def test_small_work_is_spread_over_the_device(device):
