@@ -132,13 +132,14 @@ class Recorder(launch.Machine):
 
 
 def _type(argument: Any) -> Any:
-    """Return numba's type of a kernel's argument."""
-    import numba
+    """Return the type of a kernel's argument that numba's launcher sees: names of kernels on disk hold these."""
+    from numba import from_dtype
     from numba.cuda import types
+    from numba.cuda.typing.typeof import typeof
 
     if isinstance(argument, _Nowhere):
-        return types.Array(numba.from_dtype(argument.dtype), 1, "C")
-    return numba.typeof(argument)
+        return types.Array(from_dtype(argument.dtype), 1, "C")
+    return typeof(argument)
 
 
 @cache

@@ -64,36 +64,24 @@ def _power_exponent_slope(number: type) -> Callable:
     return f
 
 
-def add(a: DeviceArray, b: DeviceArray) -> DeviceArray:
-    return elementwise.map_binary("add", _add, a, b)
+def _verb(name: str, make: Callable) -> Callable[[DeviceArray, DeviceArray], DeviceArray]:
+    """Return the verb that makes one array of two which broadcast."""
+
+    def verb(a: DeviceArray, b: DeviceArray) -> DeviceArray:
+        return elementwise.map_binary(name, make, a, b)
+
+    verb.__name__ = verb.__qualname__ = name
+    return verb
 
 
-def subtract(a: DeviceArray, b: DeviceArray) -> DeviceArray:
-    return elementwise.map_binary("subtract", _subtract, a, b)
-
-
-def multiply(a: DeviceArray, b: DeviceArray) -> DeviceArray:
-    return elementwise.map_binary("multiply", _multiply, a, b)
-
-
-def divide(a: DeviceArray, b: DeviceArray) -> DeviceArray:
-    return elementwise.map_binary("divide", _divide, a, b)
-
-
-def maximum(a: DeviceArray, b: DeviceArray) -> DeviceArray:
-    return elementwise.map_binary("maximum", _maximum, a, b)
-
-
-def power(a: DeviceArray, b: DeviceArray) -> DeviceArray:
-    return elementwise.map_binary("power", _power, a, b)
-
-
-def power_slope(a: DeviceArray, b: DeviceArray) -> DeviceArray:
-    return elementwise.map_binary("power_slope", _power_slope, a, b)
-
-
-def power_exponent_slope(a: DeviceArray, b: DeviceArray) -> DeviceArray:
-    return elementwise.map_binary("power_exponent_slope", _power_exponent_slope, a, b)
+add = _verb("add", _add)
+subtract = _verb("subtract", _subtract)
+multiply = _verb("multiply", _multiply)
+divide = _verb("divide", _divide)
+maximum = _verb("maximum", _maximum)
+power = _verb("power", _power)
+power_slope = _verb("power_slope", _power_slope)
+power_exponent_slope = _verb("power_exponent_slope", _power_exponent_slope)
 
 
 def scale(a: DeviceArray, factor: float) -> DeviceArray:
