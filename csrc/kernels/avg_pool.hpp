@@ -19,7 +19,7 @@ struct Average {
     using T = typename V::T;
     using Reg = typename V::Reg;
     const fc_pool_box* a;
-    int64_t h, w;
+    int64_t h, w, ahead;  // what lies `ahead` of a tap is asked for: other windows see it next
 
     FC_INLINE Reg weight(int i, int64_t t, int64_t k) const {
         const fc_pool_axis& axis = a->axis[i];
@@ -39,6 +39,7 @@ struct Average {
             const Reg factor = weight(2, w, k);
             FC_UNROLL
             for (int v = 0; v < count; ++v) {
+                FC_PREFETCH_OUTER(at + ahead + v * V::width);
                 row[v] = plus(row[v], load_some<V>(at, v * V::width, n), factor);
             }
         }
@@ -64,11 +65,11 @@ static inline void average(const fc_pool_box* a) {
     using T = typename V::T;
     using Reg = typename V::Reg;
     each_run<V>(a, [a](int64_t h, int64_t w, int64_t end, T* target, const T* source) {
-        const Average<V, Weighted> sum{a, h, w};
+        Average<V, Weighted> sum{a, h, w, rows_ahead(a, h)};
         const int64_t planes = a->axis[0].count[a->d], step = a->target_step[1];
         const int64_t divisor = divisor_at(a->axis[0], a->d) * divisor_at(a->axis[1], h) * divisor_at(a->axis[2], w);
         const Reg by = V::set1(static_cast<T>(a->divisor * divisor));
-        const auto block = [=](auto vectors, auto n, int64_t c) {
+        const auto block = [=, &sum](auto vectors, auto n, int64_t c) {
             constexpr int count = decltype(vectors)::value;
             Reg volume[count];
             FC_UNROLL
@@ -86,9 +87,14 @@ static inline void average(const fc_pool_box* a) {
         int64_t first = 0;
         if (planes * a->axis[1].count[h] * a->axis[2].count[w] > 16) {
             constexpr Constant<V::width> whole;
-            for (; first + wide * V::width <= a->channels; first += wide * V::width) block(Constant<wide>{}, whole, first);
+            sum.ahead = wide * V::width;
+            for (; first + wide * V::width <= a->channels; first += wide * V::width) {
+                block(Constant<wide>{}, whole, first);
+            }
         }
-        each_block<V>(a->channels - first, [=](auto vectors, auto n, int64_t c) { block(vectors, n, first + c); });
+        each_block<V>(a->channels - first, [=, &block](auto vectors, auto n, int64_t c) {
+            block(vectors, n, first + c);
+        });
     });
     if (a->stream) V::fence();
 }

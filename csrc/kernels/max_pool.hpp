@@ -55,7 +55,7 @@ struct Winners {
             const Reg here = V::set1(static_cast<T>(from));
             FC_UNROLL
             for (int v = 0; v < count; ++v) {
-                if (ahead) FC_PREFETCH(at + ahead + v * V::width);
+                FC_PREFETCH_OUTER(at + ahead + v * V::width);
                 const Reg x = load_some<V>(at, v * V::width, n);
                 if (careful) {  // or where x is the first NaN
                     const typename V::Mask better = V::both(V::not_less_equal(x, best[v]), V::ordered(best[v]));
@@ -97,7 +97,7 @@ static FC_INLINE void see_window(const fc_pool_box* a, int64_t h, int64_t taps, 
     for (int64_t i = 0; i < a->axis[0].count[a->d]; ++i) {
         for (int64_t j = 0; j < a->axis[1].count[h]; ++j) {
             const int64_t from = place_of_row(a->axis, i, j);
-            winners.template see_row<careful>(a, window_row<V>(a, source, i, j), from, taps, n, 0);
+            winners.template see_row<careful>(a, window_row<V>(a, source, i, j), from, taps, n, rows_ahead(a, h));
         }
     }
 }

@@ -40,6 +40,11 @@ static inline int64_t run_end(const fc_pool_axis& axis, int64_t w, int64_t end) 
     return last;
 }
 
+// How far the rows are behind those that target row h sees: the next ones see them.
+static inline int64_t rows_ahead(const fc_pool_box* a, int64_t h) {
+    return a->axis[1].count[h] * a->axis[1].step * a->source_step[1];
+}
+
 // Store n lanes of a target.
 template <class V>
 static FC_INLINE void put(const fc_pool_box* a, typename V::T* target, typename V::Reg value, int n) {
