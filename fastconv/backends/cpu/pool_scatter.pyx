@@ -237,26 +237,25 @@ cdef void expand_group(Expand* e, int64_t group) noexcept nogil:
         call.outer, call.dx_outer, call.dy_outer = 1, 0, 0
         call.inner, call.dx_inner, call.dy_inner = channels, 1, e.dy.stride[1]
     call.places = <const uint8_t*> e.places + n * outputs * channels
+    if e.images > 1:  # small ones
+        memset(dx, 0, images * e.dx.stride[0] * e.dx.itemsize)
+        zeroed = planes * rows
     for d in range(e.dy.size[2]):
         for h in range(e.dy.size[3]):
             end = (min(planes, e.starts[0][d] + e.extent[0]) - 1) * rows + min(rows, e.starts[1][h] + e.extent[1])
-            zeroed = clear_rows(e, dx, images, zeroed, end, row_size)
+            zeroed = clear_rows(e, dx, zeroed, end, row_size)
             call.dx = dx + (e.starts[0][d] * rows + e.starts[1][h]) * row_size * e.dx.itemsize
             call.dy = e.dy.data + (n * e.dy.stride[0] + d * e.dy.stride[2] + h * e.dy.stride[3]) * e.dy.itemsize
             e.kernels.max_pool_expand(&call)
             call.places += call.outputs * channels * images
-    clear_rows(e, dx, images, zeroed, planes * rows, row_size)
+    clear_rows(e, dx, zeroed, planes * rows, row_size)
 
 
-cdef int64_t clear_rows(Expand* e, char* dx, int64_t images, int64_t first, int64_t end,
-                        int64_t row_size) noexcept nogil:
-    """Set rows [first, end) of the images to zero, just before they are added to; return which rows are set then."""
-    cdef int64_t image
+cdef int64_t clear_rows(Expand* e, char* dx, int64_t first, int64_t end, int64_t row_size) noexcept nogil:
+    """Set an image's rows [first, end) to zero, just before they are added to; return which rows are set then."""
     if end <= first:
         return first
-    for image in range(images):
-        memset(dx + (image * e.dx.stride[0] + first * row_size) * e.dx.itemsize, 0,
-               (end - first) * row_size * e.dx.itemsize)
+    memset(dx + first * row_size * e.dx.itemsize, 0, (end - first) * row_size * e.dx.itemsize)
     return end
 
 
