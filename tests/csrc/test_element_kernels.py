@@ -20,7 +20,7 @@ KINDS = ("elu", "gelu", "gelu_tanh", "silu", "mish", "hardswish", "hardsigmoid",
 
 WeightedRows = struct(
     y=POINTER, x=POINTER, start=POINTER, row=POINTER, weight=POINTER, outputs=SIZE, columns=SIZE, ldy=SIZE, ldx=SIZE,
-    accumulate=FLAG,
+    accumulate=FLAG, parts=FLAG, offset=POINTER, share=POINTER,
 )  # fmt: skip
 LocalResponse = struct(
     y=POINTER, scale=POINTER, x=POINTER, dy=POINTER, terms=POINTER, channels=SIZE, positions=SIZE, size=SIZE,
@@ -110,6 +110,26 @@ def test_weighted_rows(isa, dtype):
                 columns=columns, ldy=columns, ldx=columns + 2, accumulate=accumulate)  # fmt: skip
             close(y, np.array(wide) + 0.5 * accumulate, dtype)
             assert edges_untouched(memory)
+
+
+@by_dtype
+@by_isa
+@pytest.mark.parametrize("parts", [1, 3])
+def test_weighted_rows_of_parts_have_the_bits_of_two_steps(isa, dtype, parts):
+    start, row, offset = np.array([0, 2, 2, 3, 6]), np.array([2, 0, 1, 1, 0, 2]), np.array([40, 0, 310])
+    weight, share = values("weight", 6, dtype), values("share", 3, dtype)
+    for columns in COUNTS:
+        x = values("x", 310 + 3 * columns, dtype)
+        between = np.empty(3 * columns, dtype)
+        run("weighted_rows", isa, dtype, WeightedRows, y=between, x=x, start=np.array([0, parts]), row=offset,
+            weight=share, outputs=1, columns=3 * columns, ldy=0, ldx=1)  # fmt: skip
+        wanted, (memory, y) = np.empty((4, columns), dtype), guarded(np.zeros((4, columns)), dtype)
+        shared = {"start": start, "row": row, "weight": weight, "outputs": 4, "columns": columns, "ldy": columns,
+                  "ldx": columns}  # fmt: skip
+        run("weighted_rows", isa, dtype, WeightedRows, y=wanted, x=between, **shared)
+        run("weighted_rows", isa, dtype, WeightedRows, y=y, x=x, parts=parts, offset=offset, share=share, **shared)
+        np.testing.assert_array_equal(y, wanted)
+        assert edges_untouched(memory)
 
 
 @by_dtype

@@ -344,7 +344,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         double lr, weight_decay, momentum, dampening, beta1, beta2, eps, correction, shrink
         int32_t nesterov, start
 
-    int FC_WINOGRAD_4X3, FC_WINOGRAD_4X5
+    int FC_BINS, FC_WINOGRAD_4X3, FC_WINOGRAD_4X5
 
     ctypedef struct fc_winograd:
         void* pixels
@@ -378,16 +378,16 @@ cdef extern from "fastconv/kernels.h" nogil:
         const int64_t* start
         const int64_t* row
         const void* weight
+        const int64_t* offset
+        const void* share
         int64_t outputs, columns, ldy, ldx
-        int32_t accumulate
+        int32_t accumulate, parts
 
     enum:
         FC_POINTWISE_elu, FC_POINTWISE_gelu, FC_POINTWISE_gelu_tanh, FC_POINTWISE_silu, FC_POINTWISE_mish
         FC_POINTWISE_hardswish, FC_POINTWISE_hardsigmoid, FC_POINTWISE_softplus, FC_POINTWISE_softsign
         FC_POINTWISE_clip, FC_POINTWISE_hardtanh, FC_POINTWISE_exp, FC_POINTWISE_log, FC_POINTWISE_sqrt
         FC_POINTWISE_abs, FC_POINTWISE_reciprocal, FC_POINTWISE_erf, FC_POINTWISE_power
-
-    int FC_BINS
 
     ctypedef struct fc_stump:
         double* score

@@ -2,12 +2,12 @@
 
 A tile is a run of output rows and columns of one sample, one plane and a block of channels. Its source is a matrix of
 pixels with neighbouring channels: read in place where channels lie side by side, else turned into one in the workspace.
-An output row is summed in two steps: the source's rows over depth and height, then its pixels along the width. Each
-output's sum has one order, whatever the tiles.
+An output row is summed in two steps: the source's rows over depth and height, then its pixels along the width; where
+outputs share no pixels, the kernel takes both steps at once. Each output's sum has one order, whatever the tiles.
 """
 
 cimport numpy as cnp
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t, int64_t
 
 from functools import lru_cache
 
@@ -84,49 +84,81 @@ cdef struct Source:
     int64_t pixels                  # of a row
 
 
+cdef int64_t row_taps(const Resampling* r, int64_t od, int64_t oh) noexcept nogil:
+    """How many rows an output row weighs, over depth and height."""
+    return taps_of(&r.axis[0], od) * taps_of(&r.axis[1], oh)
+
+
+cdef void list_rows(const Resampling* r, const Source* s, int64_t od, int64_t oh, int64_t first, int64_t count,
+                    int64_t* offset, double* weight) noexcept nogil:
+    """Where ``count`` of these rows from ``first`` on lie, and their weights in the arrays' dtype."""
+    cdef const Axis* d = &r.axis[0]
+    cdef const Axis* h = &r.axis[1]
+    cdef int64_t high = taps_of(h, oh), k, i, j, row, plane
+    cdef double w
+    for k in range(count):
+        i, j = (first + k) // high, (first + k) % high
+        plane = (od if d.start == NULL else d.index[d.start[od] + i]) - s.d0
+        row = (oh if h.start == NULL else h.index[h.start[oh] + j]) - s.h0
+        w = 1.0 if d.start == NULL else d.weight[d.start[od] + i]
+        if h.start != NULL:
+            w *= h.weight[h.start[oh] + j]
+        offset[k] = plane * s.depth + row * s.height
+        if r.x.itemsize == 4:
+            (<float*> weight)[k] = <float> w
+        else:
+            weight[k] = w
+
+
 cdef void sum_rows(const Resampling* r, const Source* s, int64_t od, int64_t oh, char* y,
                    int64_t columns) noexcept nogil:
     """y (columns,) <- the rows over depth and height, MOST_TAPS at a time."""
     cdef int64_t[MOST_TAPS] offset
     cdef double[MOST_TAPS] weight
     cdef int64_t[2] start
-    cdef const Axis* d = &r.axis[0]
-    cdef const Axis* h = &r.axis[1]
-    cdef int64_t i, j, row, plane, count = 0
-    cdef double w
+    cdef int64_t taps = row_taps(r, od, oh), first = 0
     cdef fc_weighted_rows call
     start[0] = 0
     call.y, call.x, call.start, call.row, call.weight = y, s.data, start, offset, weight
-    call.outputs, call.columns, call.ldy, call.ldx, call.accumulate = 1, columns, 0, 1, 0
-    for i in range(taps_of(d, od)):
-        plane = (od if d.start == NULL else d.index[d.start[od] + i]) - s.d0
-        for j in range(taps_of(h, oh)):
-            row = (oh if h.start == NULL else h.index[h.start[oh] + j]) - s.h0
-            w = 1.0 if d.start == NULL else d.weight[d.start[od] + i]
-            if h.start != NULL:
-                w *= h.weight[h.start[oh] + j]
-            if count == MOST_TAPS:
-                start[1] = count
-                r.kernels.weighted_rows(&call)
-                count, call.accumulate = 0, 1
-            offset[count] = plane * s.depth + row * s.height
-            if r.x.itemsize == 4:
-                (<float*> weight)[count] = <float> w
-            else:
-                weight[count] = w
-            count += 1
-    start[1] = count
-    r.kernels.weighted_rows(&call)
+    call.outputs, call.columns, call.ldy, call.ldx, call.accumulate, call.parts = 1, columns, 0, 1, 0, 0
+    while first < taps or first == 0:
+        start[1] = min(taps - first, <int64_t> MOST_TAPS)
+        list_rows(r, s, od, oh, first, start[1], offset, weight)
+        r.kernels.weighted_rows(&call)
+        first, call.accumulate = first + MOST_TAPS, 1
+
+
+cdef void use_pixels(const Resampling* r, const Source* s, const char* row, int64_t first, int64_t last, char* y,
+                     int64_t ldy, int64_t channels, fc_weighted_rows* call) noexcept nogil:
+    call.y, call.x = y, row - s.w0 * s.width * r.x.itemsize
+    call.start, call.row, call.weight = r.axis[2].start + first, r.axis[2].index, r.axis[2].rounded
+    call.outputs, call.columns, call.ldy, call.ldx, call.accumulate = last - first, channels, ldy, s.width, 0
+    call.parts = 0
 
 
 cdef void sum_pixels(const Resampling* r, const Source* s, const char* row, int64_t first, int64_t last, char* y,
                      int64_t ldy, int64_t channels) noexcept nogil:
     """y (last - first, channels) <- a row's pixels along the width."""
     cdef fc_weighted_rows call
-    call.y, call.x = y, row - s.w0 * s.width * r.x.itemsize
-    call.start, call.row, call.weight = r.axis[2].start + first, r.axis[2].index, r.axis[2].rounded
-    call.outputs, call.columns, call.ldy, call.ldx, call.accumulate = last - first, channels, ldy, s.width, 0
+    use_pixels(r, s, row, first, last, y, ldy, channels, &call)
     r.kernels.weighted_rows(&call)
+
+
+cdef bint sum_at_once(const Resampling* r, const Source* s, int64_t od, int64_t oh, int64_t first, int64_t last,
+                      char* y, int64_t ldy, int64_t channels) noexcept nogil:
+    """Both sums without a row between them: the same bits. False where outputs share pixels, which would be summed
+    more than once."""
+    cdef int64_t[MOST_TAPS] offset
+    cdef double[MOST_TAPS] weight
+    cdef int64_t taps = row_taps(r, od, oh)
+    cdef fc_weighted_rows call
+    if taps == 0 or taps > MOST_TAPS or r.axis[2].start[last] - r.axis[2].start[first] > s.pixels:
+        return False
+    list_rows(r, s, od, oh, 0, taps, offset, weight)
+    use_pixels(r, s, s.data, first, last, y, ldy, channels, &call)
+    call.parts, call.offset, call.share = <int32_t> taps, offset, weight
+    r.kernels.weighted_rows(&call)
+    return True
 
 
 cdef inline bint is_one_row(const Resampling* r, int64_t od, int64_t oh, int64_t* d, int64_t* h) noexcept nogil:
@@ -176,10 +208,11 @@ cdef void resample_tile(void* context, int64_t index) noexcept nogil:
     cdef int64_t c = place // r.down // r.y.size[2] % r.across_channels * r.channels
     cdef int64_t n = place // r.down // r.y.size[2] // r.across_channels
     cdef int64_t channels = min(r.channels, r.x.size[1] - c)
-    cdef int64_t last = min(ow + r.columns, r.y.size[4]), d1, h1, w1, tile = 0, line, out = 0
+    cdef int64_t last = min(ow + r.columns, r.y.size[4]), d1, h1, w1, tile = 0, line, out = 0, step
     cdef Source s
     cdef char* memory
     cdef char* y
+    cdef char* pixels
     cdef const char* source
     reach(&r.axis[0], od, od + 1, &s.d0, &d1)
     reach(&r.axis[1], oh, min(oh + r.rows, r.y.size[3]), &s.h0, &h1)
@@ -198,24 +231,25 @@ cdef void resample_tile(void* context, int64_t index) noexcept nogil:
         s.data = r.x.data + (n * r.x.stride[0] + s.d0 * s.depth + s.h0 * s.height + s.w0 * s.width + c) * size
     else:
         turn_in(r, n, c, channels, &s, d1, h1, memory)
+    pixels, step = memory + tile + line, channels
     for row in range(oh, min(oh + r.rows, r.y.size[3])):
         y = r.y.data + (n * r.y.stride[0] + c * r.y.stride[1] + od * r.y.stride[2] + row * r.y.stride[3]
                         + ow * r.y.stride[4]) * size
-        if r.axis[2].start == NULL and r.in_place:
-            sum_rows(r, &s, od, row, y, s.pixels * channels)
-            continue
-        source = memory + tile
+        if r.in_place:
+            if r.axis[2].start == NULL:
+                sum_rows(r, &s, od, row, y, s.pixels * channels)
+                continue
+            pixels, step = y, r.y.stride[4]
+        source = NULL
         if is_one_row(r, od, row, &d, &h):
             source = s.data + ((d - s.d0) * s.depth + (h - s.h0) * s.height) * size
-        else:
+        elif r.axis[2].start == NULL or not sum_at_once(r, &s, od, row, ow, last, pixels, step, channels):
+            source = memory + tile
             sum_rows(r, &s, od, row, memory + tile, s.pixels * channels)
-        if r.in_place:
-            sum_pixels(r, &s, source, ow, last, y, r.y.stride[4], channels)
-        elif r.axis[2].start == NULL:
-            turn_out(r, source, channels, y, last - ow)
-        else:
-            sum_pixels(r, &s, source, ow, last, memory + tile + line, channels, channels)
-            turn_out(r, memory + tile + line, channels, y, last - ow)
+        if source != NULL and r.axis[2].start != NULL:
+            sum_pixels(r, &s, source, ow, last, pixels, step, channels)
+        if not r.in_place:
+            turn_out(r, source if r.axis[2].start == NULL else pixels, channels, y, last - ow)
 
 
 cdef void cut(Resampling* r) noexcept nogil:
