@@ -193,6 +193,8 @@ cdef int grouped_products(Outer* problem) except -1 nogil:
     copies = copies_gradient(problem, lanes)
     x.chunk = min(CHUNK_CHANNELS, x.depth)  # the same tiles whether arrays are copied or not
     choose_tile(x, SLIDE_PIXELS if lanes.slides else TILE_PIXELS, TILE_SOURCES * x.itemsize * x.chunk)
+    while lanes.slides and x.n_tile > 1 and count_tiles(x) < 2 * TASKS:
+        x.n_tile = ceil_div(x.n_tile, 2)    # images are walked one by one anyway, and parts of them read long runs
     if in_place(lanes, x) and not copies:
         set_chunks(lanes, x, lanes.blocks.count)
     else:
