@@ -1,6 +1,8 @@
 // Sums over rows and normalisation, a constant a column; lanes are columns. Contracts in include/fastconv/norm.h.
 #pragma once
+#include <algorithm>
 #include <cstdint>
+#include <limits>
 
 #include "fastconv/norm.h"
 #include "kernels/finish.hpp"
@@ -13,9 +15,8 @@ constexpr int64_t kRowBlock = 256;     // rows summed apart before `first` takes
 constexpr int64_t kColumnBlock = 512;  // columns whose sums stay in the first-level cache
 constexpr int64_t kConstants = 1024;   // columns whose constants do
 constexpr int64_t kFirstRows = 16;     // rows whose mean the first sums are taken around
-constexpr int kRowGroup = 4;           // rows that one load of a column's sums or constants serves;
-constexpr int64_t kShortRow = 1024;    // longer rows, in bytes, are normalised in pairs, as prefetchers expect,
-constexpr int64_t kStreamedRow = 256;  // and longer than this one after the other, where they come from memory
+constexpr int kRowGroup = 4;           // rows that one load of a column's sums serves
+constexpr int64_t kAheadBytes = 8192;  // memory is asked for so far before: prefetchers do not expect rows in groups
 
 // Sums of a block of rows and columns.
 template <class V>
@@ -36,12 +37,16 @@ static inline typename V::Reg normalised(typename V::Reg x, typename V::Reg mean
     return V::fma(V::sub(x, mean), scale, shift);
 }
 
-// sums += f over G rows from x and dy on: f(x, dy, mean, first, second) adds one row. `begins`: the sums are not yet set.
+// sums += f over G rows from x and dy on: f(x, dy, mean, first, second) adds one row. `begins`: sums are not yet set.
 template <class V, int G, bool Gradient, class F>
 static inline void sum_group(const typename V::T* x, int64_t ldx, const typename V::T* dy, int64_t lddy,
                              const SumConstants<typename V::T>& constants, int64_t columns, bool begins,
                              BlockSums<V>* sums, F f) {
     using Reg = typename V::Reg;
+    const auto ahead = [](int64_t ld) {
+        return std::max(kRowGroup * ld, kAheadBytes / static_cast<int64_t>(sizeof(typename V::T)));
+    };
+    const int64_t x_ahead = ahead(ldx), dy_ahead = ahead(Gradient ? lddy : 0);
     for (int64_t c = 0; c < columns; c += V::width) {
         const int n = columns - c < V::width ? static_cast<int>(columns - c) : V::width;
         Reg first = begins ? V::zero() : load_some<V>(sums->first, c, n);
@@ -53,6 +58,8 @@ static inline void sum_group(const typename V::T* x, int64_t ldx, const typename
         Reg group_first = V::zero(), group_second = V::zero();  // by themselves: a sum of sums rounds less
         FC_UNROLL
         for (int k = 0; k < G; ++k) {
+            FC_PREFETCH_OUTER(x + k * ldx + c + x_ahead);
+            if (Gradient) FC_PREFETCH_OUTER(dy + k * lddy + c + dy_ahead);
             const Reg value = load_some<V>(x, k * ldx + c, n);
             Reg slope = Gradient ? load_some<V>(dy, k * lddy + c, n) : V::zero();
             if (masks) slope = masked<V>(slope, normalised<V>(value, centre, scale, shift));
@@ -173,16 +180,18 @@ void moment_rows(const fc_moments* a) {
     });
 }
 
-// The constants of a vector of columns, or of a row.
-template <class V>
+// The constants of a vector of columns, or of a row; a forward pass has no slopes.
+template <class V, bool Slopes>
 struct Constants {
     using Reg = typename V::Reg;
     Reg mean, scale, shift, slope, bias;
 
+    Constants() = default;
+
     Constants(const fc_normalise* a, int64_t c, int n)
         : mean(load_some<V>(a->mean, c, n)), scale(load_some<V>(a->scale, c, n)), shift(load_some<V>(a->shift, c, n)),
-          slope(a->slope ? load_some<V>(a->slope, c, n) : V::zero()),
-          bias(a->bias ? load_some<V>(a->bias, c, n) : V::zero()) {}
+          slope(Slopes ? load_some<V>(a->slope, c, n) : V::zero()),
+          bias(Slopes && a->bias ? load_some<V>(a->bias, c, n) : V::zero()) {}
 
     Constants(const fc_normalise* a, int64_t r)
         : mean(of(a->mean, r)), scale(of(a->scale, r)), shift(of(a->shift, r)), slope(of(a->slope, r)),
@@ -194,103 +203,128 @@ struct Constants {
     }
 };
 
-// y = f(x, dy, constants) + residual for G rows and columns [c0, c1)
-template <class V, int G, bool Gradient, bool Stream, class F>
-static inline void normalise_group(const fc_normalise* a, int64_t r, int64_t c0, int64_t c1, F f) {
+// How a walk reads and writes. Second: there is a dy; Slopes: constants are a gradient's; Stream: past the caches.
+template <bool Second_, bool Slopes_, bool Stream_>
+struct Way {
+    static constexpr bool Second = Second_, Slopes = Slopes_, Stream = Stream_;
+};
+
+// Where row r lies.
+template <class V>
+struct RowOf {
     using T = typename V::T;
-    const T* x = static_cast<const T*>(a->x) + r * a->ldx;
-    const T* dy = Gradient ? static_cast<const T*>(a->dy) + r * a->lddy : nullptr;
-    const T* residual = Gradient && a->residual ? static_cast<const T*>(a->residual) + r * a->ldr : nullptr;
-    T* y = static_cast<T*>(a->y) + r * a->ldy;
-    for (int64_t c = c0; c < c1; c += V::width) {
-        const int n = c1 - c < V::width ? static_cast<int>(c1 - c) : V::width;
-        const Constants<V> constants(a, c, n);
-        FC_UNROLL
-        for (int k = 0; k < G; ++k) {
-            const typename V::Reg slope = Gradient ? load_some<V>(dy, k * a->lddy + c, n) : V::zero();
-            typename V::Reg value = f(load_some<V>(x, k * a->ldx + c, n), slope, constants);
-            if (residual) value = V::add(value, load_some<V>(residual, k * a->ldr + c, n));
-            if (Stream) {
-                V::stream(y + k * a->ldy + c, value);
-            } else {
-                store_some<V>(y, k * a->ldy + c, value, n);
-            }
-        }
+    const T *x, *dy, *residual;
+    T* y;
+
+    RowOf(const fc_normalise* a, int64_t r)
+        : x(static_cast<const T*>(a->x) + r * a->ldx), dy(a->dy ? static_cast<const T*>(a->dy) + r * a->lddy : nullptr),
+          residual(a->residual ? static_cast<const T*>(a->residual) + r * a->ldr : nullptr),
+          y(static_cast<T*>(a->y) + r * a->ldy) {}
+};
+
+// y = f(x, dy, constants) + residual for n columns from c on.
+template <class V, class W, class F>
+static FC_INLINE void normalise_vector(const RowOf<V>& row, int64_t c, int n, const Constants<V, W::Slopes>& constants,
+                                       F f) {
+    const typename V::Reg second = W::Second ? load_some<V>(row.dy, c, n) : V::zero();
+    typename V::Reg value = f(load_some<V>(row.x, c, n), second, constants);
+    if (W::Slopes && row.residual) value = V::add(value, load_some<V>(row.residual, c, n));
+    if (W::Stream) {
+        V::stream(row.y + c, value);
+    } else {
+        store_some<V>(row.y, c, value, n);
     }
 }
 
-template <class V, int G, bool Gradient, bool Stream, class F>
-static inline void normalise_block(const fc_normalise* a, int64_t c0, int64_t c1, F f) {
-    int64_t r = 0;
-    for (; r + G <= a->rows; r += G) normalise_group<V, G, Gradient, Stream>(a, r, c0, c1, f);
-    for (; r < a->rows; ++r) normalise_group<V, 1, Gradient, Stream>(a, r, c0, c1, f);
+// G rows from r on, one or two, whose constants are loaded once, and columns [c, end).
+template <class V, class W, int G, class F>
+static inline void normalise_group(const fc_normalise* a, int64_t r, int64_t c, int64_t end, F f) {
+    const RowOf<V> first(a, r), last(a, r + G - 1);
+    const auto step = [&](int64_t at, int n) FC_INLINE_LAMBDA {
+        const Constants<V, W::Slopes> constants(a, at, n);
+        normalise_vector<V, W>(first, at, n, constants, f);
+        if (G > 1) normalise_vector<V, W>(last, at, n, constants, f);
+    };
+    for (; c + V::width <= end; c += V::width) step(c, V::width);
+    if (c < end) step(c, static_cast<int>(end - c));
+}
+
+template <class V, class W, int G, class F>
+static inline void normalise_wide(const fc_normalise* a, F f) {
+    for (int64_t c = 0; c < a->columns; c += kConstants) {
+        const int64_t end = a->columns - c < kConstants ? a->columns : c + kConstants;
+        int64_t r = 0;
+        for (; r + G <= a->rows; r += G) normalise_group<V, W, G>(a, r, c, end, f);
+        if (r < a->rows) normalise_group<V, W, 1>(a, r, c, end, f);
+    }
+}
+
+// Rows of `count` vectors, whose constants stay in registers.
+template <class V, class W, int count, class F>
+static inline void normalise_narrow(const fc_normalise* a, F f) {
+    constexpr int64_t whole = (count - 1) * V::width;
+    const int rest = static_cast<int>(a->columns - whole);
+    Constants<V, W::Slopes> constants[count];
+    FC_UNROLL
+    for (int v = 0; v < count; ++v) {
+        constants[v] = Constants<V, W::Slopes>(a, v * V::width, v + 1 < count ? V::width : rest);
+    }
+    for (int64_t r = 0; r < a->rows; ++r) {
+        const RowOf<V> row(a, r);
+        FC_UNROLL
+        for (int v = 0; v + 1 < count; ++v) normalise_vector<V, W>(row, v * V::width, V::width, constants[v], f);
+        normalise_vector<V, W>(row, whole, rest, constants[count - 1], f);
+    }
 }
 
 // A row after the other, each with constants of its own.
-template <class V, bool Gradient, bool Stream, class F>
+template <class V, class W, class F>
 static inline void normalise_lines(const fc_normalise* a, F f) {
-    using T = typename V::T;
     for (int64_t r = 0; r < a->rows; ++r) {
-        const T* x = static_cast<const T*>(a->x) + r * a->ldx;
-        const T* dy = Gradient ? static_cast<const T*>(a->dy) + r * a->lddy : nullptr;
-        T* y = static_cast<T*>(a->y) + r * a->ldy;
-        const T* residual = Gradient && a->residual ? static_cast<const T*>(a->residual) + r * a->ldr : nullptr;
-        const Constants<V> constants(a, r);
-        const auto value = [&](int64_t c, int n) {
-            const auto slope = Gradient ? load_some<V>(dy, c, n) : V::zero();
-            const auto result = f(load_some<V>(x, c, n), slope, constants);
-            return residual ? V::add(result, load_some<V>(residual, c, n)) : result;
-        };
+        const RowOf<V> row(a, r);
+        const Constants<V, W::Slopes> constants(a, r);
         int64_t c = 0;
-        for (; c + V::width <= a->columns; c += V::width) {
-            if (Stream) {
-                V::stream(y + c, value(c, V::width));
-            } else {
-                V::store(y + c, value(c, V::width));
-            }
-        }
-        const int n = static_cast<int>(a->columns - c);
-        if (n) V::store_n(y + c, value(c, n), n);
+        for (; c + V::width <= a->columns; c += V::width) normalise_vector<V, W>(row, c, V::width, constants, f);
+        if (c < a->columns) normalise_vector<V, W>(row, c, static_cast<int>(a->columns - c), constants, f);
     }
 }
 
-template <class V, bool Gradient, bool Stream, class F>
+// What comes from memory is read in its order, as prefetchers expect.
+template <class V, class W, class F>
 static inline void normalise_blocks(const fc_normalise* a, F f) {
-    if (a->by_row) return normalise_lines<V, Gradient, Stream>(a, f);
-    if (a->columns * static_cast<int64_t>(sizeof(typename V::T)) <= (Stream ? kStreamedRow : kShortRow)) {
-        normalise_block<V, kRowGroup, Gradient, Stream>(a, 0, a->columns, f);
-        return;
-    }
-    for (int64_t c = 0; c < a->columns; c += kConstants) {
-        const int64_t end = a->columns - c < kConstants ? a->columns : c + kConstants;
-        normalise_block<V, Stream ? 1 : 2, Gradient, Stream>(a, c, end, f);
-    }
+    if (a->by_row) return normalise_lines<V, W>(a, f);
+    if (a->columns <= V::width) return normalise_narrow<V, W, 1>(a, f);
+    if (a->columns <= 2 * V::width) return normalise_narrow<V, W, 2>(a, f);
+    if (a->columns > 3 * V::width && a->columns <= 4 * V::width) return normalise_narrow<V, W, 4>(a, f);
+    if (W::Stream || a->stream) return normalise_wide<V, W, 1>(a, f);
+    normalise_wide<V, W, 2>(a, f);
 }
 
 // Streams where every vector of y is whole and starts at a vector's boundary.
-template <class V, bool Gradient, class F>
+template <class V, bool Second, bool Slopes, class F>
 static inline void normalise(const fc_normalise* a, F f) {
     constexpr uintptr_t bytes = V::width * sizeof(typename V::T);
     const bool whole = a->columns % V::width == 0 && a->ldy % V::width == 0;
-    if (a->stream && whole && reinterpret_cast<uintptr_t>(a->y) % bytes == 0) {
-        normalise_blocks<V, Gradient, true>(a, f);
+    if (a->stream == 1 && whole && reinterpret_cast<uintptr_t>(a->y) % bytes == 0) {
+        normalise_blocks<V, Way<Second, Slopes, true>>(a, f);
         V::fence();
     } else {
-        normalise_blocks<V, Gradient, false>(a, f);
+        normalise_blocks<V, Way<Second, Slopes, false>>(a, f);
     }
 }
 
 template <class V>
 void normalise_rows(const fc_normalise* a) {
     using Reg = typename V::Reg;
-    const bool relu = a->relu;
+    using T = typename V::T;
+    const Reg least = a->relu ? V::zero() : V::set1(-std::numeric_limits<T>::infinity());  // NaN stays NaN
     if (a->dy) {
-        normalise<V, true>(a, [relu](Reg x, Reg residual, const Constants<V>& k) {
-            return activated<V>(V::add(normalised<V>(x, k.mean, k.scale, k.shift), residual), relu);
+        normalise<V, true, false>(a, [least](Reg x, Reg residual, const Constants<V, false>& k) {
+            return V::max(least, V::add(normalised<V>(x, k.mean, k.scale, k.shift), residual));
         });
     } else {
-        normalise<V, false>(a, [relu](Reg x, Reg, const Constants<V>& k) {
-            return activated<V>(normalised<V>(x, k.mean, k.scale, k.shift), relu);
+        normalise<V, false, false>(a, [least](Reg x, Reg, const Constants<V, false>& k) {
+            return V::max(least, normalised<V>(x, k.mean, k.scale, k.shift));
         });
     }
 }
@@ -299,7 +333,7 @@ template <class V>
 void normalise_gradient_rows(const fc_normalise* a) {
     using Reg = typename V::Reg;
     const bool masks = a->bias;
-    normalise<V, true>(a, [masks](Reg x, Reg dy, const Constants<V>& k) {
+    normalise<V, true, true>(a, [masks](Reg x, Reg dy, const Constants<V, true>& k) {
         if (masks) dy = masked<V>(dy, normalised<V>(x, k.mean, k.scale, k.bias));
         return V::sub(V::mul(dy, k.scale), V::fma(V::sub(x, k.mean), k.slope, k.shift));
     });

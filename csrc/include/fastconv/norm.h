@@ -29,7 +29,8 @@ typedef struct fc_moments {
     int64_t count, rows, columns, ldx;
 } fc_moments;
 
-/* y[r, c] = f(x[r, c], dy[r, c], column c's constants); `stream` asks for stores past the caches.
+/* y[r, c] = f(x[r, c], dy[r, c], column c's constants); `stream`: x comes from memory, and with 1 y is
+ * stored past the caches, with 2 it is not.
  * normalise_rows           (x - mean) * scale + shift, + dy unless NULL, then max(0, .) with `relu`
  * normalise_gradient_rows  dy * scale - ((x - mean) * slope + shift); with `bias`, dy counts as 0 where a ReLU behind
  *                          (x - mean) * scale + bias let nothing through; + residual unless NULL

@@ -24,7 +24,8 @@ cnp.import_array()
 cdef enum:
     LANE_BYTES = LANES * 8
     TASK_BYTES = 64 * 1024
-    STREAM_BYTES = 64 * 1024 * 1024     # what is read and written, beyond which it does not stay in the caches
+    STREAM_BYTES = 64 * 1024 * 1024     # what is read and written, beyond which it does not stay in the caches,
+    NEAR_BYTES = 24 * 1024 * 1024       # and comes from memory
 
 
 cdef bint channels_are_columns(const View* x) noexcept nogil:
@@ -332,7 +333,7 @@ cdef inline const void* lay_beside(char** memory, const void* values, size_t byt
 cdef int normalise_channels(normalise_kernel kernel, const fc_normalise* call, const View* y, const View* x,
                             const View* dy, bint apart=False, const View* residual=NULL) except -1:
     cdef Walk walk
-    cdef int64_t n = x.size[0], channels = x.size[1], length = x.size[2], tasks
+    cdef int64_t n = x.size[0], channels = x.size[1], length = x.size[2], tasks, touched
     cdef size_t bytes = channels * x.itemsize, room = 5 * ((bytes + 63) // 64 * 64)
     cdef char* constants = NULL
     cdef char* at
@@ -340,7 +341,8 @@ cdef int normalise_channels(normalise_kernel kernel, const fc_normalise* call, c
         return 0
     walk.kernel, walk.call, walk.y, walk.x, walk.dy, walk.residual = kernel, call[0], y, x, dy, residual
     walk.call.dy, walk.call.residual, walk.call.by_row, walk.apart = NULL, NULL, 0, bytes if apart else 0
-    walk.call.stream = n * channels * length * x.itemsize * (2 if dy == NULL else 3) >= STREAM_BYTES
+    touched = n * channels * length * x.itemsize * (2 if dy == NULL else 3)
+    walk.call.stream = 1 if touched >= STREAM_BYTES else 2 if touched >= NEAR_BYTES else 0
     if channels_are_columns(x):
         if not apart:  # constants at the starts of cache lines: each row reads them
             constants = at = <char*> allocate(room)
