@@ -14,12 +14,12 @@ static inline int64_t divisor_at(const fc_pool_axis& axis, int64_t t) {
 }
 
 // A sum an axis, so that the rounding error grows with the window's edges and not with its volume.
-template <class V, bool Weighted>
+template <class V, bool Weighted, bool Forward>
 struct Average {
     using T = typename V::T;
     using Reg = typename V::Reg;
     const fc_pool_box* a;
-    int64_t h, w, ahead;  // what lies `ahead` of a tap is asked for: other windows see it next
+    int64_t h, w, ahead;  // forward, what lies `ahead` of a tap is asked for: others see it next
 
     FC_INLINE Reg weight(int i, int64_t t, int64_t k) const {
         const fc_pool_axis& axis = a->axis[i];
@@ -39,7 +39,7 @@ struct Average {
             const Reg factor = weight(2, w, k);
             FC_UNROLL
             for (int v = 0; v < count; ++v) {
-                FC_PREFETCH_OUTER(at + ahead + v * V::width);
+                if (Forward) FC_PREFETCH_OUTER(at + ahead + v * V::width);
                 row[v] = plus(row[v], load_some<V>(at, v * V::width, n), factor);
             }
         }
@@ -60,12 +60,12 @@ struct Average {
     }
 };
 
-template <class V, bool Weighted>
+template <class V, bool Weighted, bool Forward>
 static inline void average(const fc_pool_box* a) {
     using T = typename V::T;
     using Reg = typename V::Reg;
     each_run<V>(a, [a](int64_t h, int64_t w, int64_t end, T* target, const T* source) {
-        Average<V, Weighted> sum{a, h, w, rows_ahead(a, h)};
+        Average<V, Weighted, Forward> sum{a, h, w, rows_ahead(a, h)};
         const int64_t planes = a->axis[0].count[a->d], step = a->target_step[1];
         const int64_t divisor = divisor_at(a->axis[0], a->d) * divisor_at(a->axis[1], h) * divisor_at(a->axis[2], w);
         const Reg by = V::set1(static_cast<T>(a->divisor * divisor));
@@ -102,9 +102,11 @@ static inline void average(const fc_pool_box* a) {
 template <class V>
 void avg_pool(const fc_pool_box* a) {
     if (a->axis[0].weight) {
-        average<V, true>(a);
+        average<V, true, false>(a);
+    } else if (a->axis[0].start) {
+        average<V, false, false>(a);
     } else {
-        average<V, false>(a);
+        average<V, false, true>(a);
     }
 }
 

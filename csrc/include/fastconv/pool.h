@@ -7,7 +7,7 @@
 typedef struct fc_pool_axis {
     const int64_t* first;   /* (targets,) */
     const int64_t* count;   /* (targets,) */
-    const int64_t* start;   /* (sources,) max backward: where the window of each source begins among the targets */
+    const int64_t* start;   /* (sources,) backward: where each window begins among the targets; forward NULL */
     const int64_t* divisor; /* (targets,) average: what the sum is divided by; NULL: 1 */
     const double* weight;   /* (sources,) average: what each source is multiplied with; NULL: 1 */
     int64_t step;
