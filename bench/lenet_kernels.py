@@ -2,12 +2,13 @@
 
     python -m bench.lenet_kernels --batch 1 64 512
     FASTCONV_EXACT=1 python -m bench.lenet_kernels --batch 64
+    python -m bench.lenet_kernels --batch 64 --compute bf16
 
 Counted are the multiply-adds that a kernel cannot do without, given its algorithm: one for each live window of a pooled
 layer's gradient, the products of Winograd's planes and the steps of its transforms (each a vector operation, as a
-multiply-add is). The least time is theirs at the rate that the micro-kernel reaches from the nearest cache on so many
-threads (bench.peak), in the same run. The optimiser's step moves memory: it has its bytes in place of products. What is
-left of a step after its kernels is Python.
+multiply-add is); two bfloat16 products at a time count as one. The least time is theirs at the rate that the
+micro-kernel reaches from the nearest cache on so many threads (bench.peak), in the same run. The optimiser's step moves
+memory: it has its bytes in place of products. What is left of a step after its kernels is Python.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ TAPS, IC, OC = 25, 32, 64  # of the second layer
 HIDDEN, INPUTS, CLASSES, PARAMETERS = 256, 1024, 10, 317_066
 # Operations on an element (a tile's or a weight's channel): calls of the one-dimensional map x its own.
 INPUT, OUTPUT, SPREAD, SCATTER, FILTER, FILTER_BACK = 16 * 24, 12 * 18, 12 * 15, 16 * 35 + 64, 13 * 25, 13 * 28
+LINES, LINE_INPUT = (72 * 32 * 80, 72 * 32 * 36), 6 * 28 * 24  # of the first layer along rows: an image's 2 x 4 outputs
 
 
 def winograd(batch: int) -> dict[str, tuple[int, int]]:
@@ -49,13 +51,18 @@ def winograd(batch: int) -> dict[str, tuple[int, int]]:
     return {"forward": (products, forward), "backward": (2 * products, backward)}
 
 
-def counted(batch: int, exact: bool) -> dict[tuple[str, int], tuple[str, int, int]]:
-    """Return, by verb and number of its call, a name and the products and other vector operations, in elements."""
+def counted(batch: int, exact: bool, pairs: bool) -> dict[tuple[str, int], tuple[str, float, float]]:
+    """Return, by verb and number of its call, a name and the products and other vector operations, in elements.
+
+    With ``pairs`` the layers that multiply bfloat16 numbers have a product for each two.
+    """
+    half = 0.5 if pairs else 1
+    first = (batch * 576 * 32 * TAPS, 0) if exact else (batch * LINES[0], batch * (LINES[1] + LINE_INPUT))
     dense, live = batch * 64 * OC * TAPS * IC, batch * 16 * OC * TAPS * IC
-    second = {"forward": (dense, 0), "backward": (2 * live, 0)} if exact else winograd(batch)
-    large, small = batch * INPUTS * HIDDEN, batch * HIDDEN * CLASSES
+    second = {"forward": (half * dense, 0), "backward": (2 * live, 0)} if exact else winograd(batch)
+    large, small = half * batch * INPUTS * HIDDEN, half * batch * HIDDEN * CLASSES
     return {
-        ("conv_act_pool_forward", 0): ("first layer", batch * 576 * 32 * TAPS, 0),
+        ("conv_act_pool_forward", 0): ("first layer", *first),
         ("conv_act_pool_forward", 1): ("second layer", *second["forward"]),
         ("linear_forward", 0): ("linear layer", large, 0),
         ("linear_forward", 1): ("classes", small, 0),
@@ -90,12 +97,12 @@ class Timed(type(backends.get("cpu"))):  # type: ignore[misc]
         return run
 
 
-def measure(batch: int, steps: int) -> tuple[float, dict[tuple[str, int], float]]:
+def measure(batch: int, steps: int, compute: str) -> tuple[float, dict[tuple[str, int], float]]:
     """Return the median seconds of a step, and of each verb's calls in steps that are watched."""
     x, labels = batch_of(batch)
     fastconv.manual_seed(0)
     weights = {name: np.array(value) for name, value in models.create("tutorial").state_dict().items()}
-    side, taken, watch = Fastconv(x, labels, weights), [], Timed()
+    side, taken, watch = Fastconv(x, labels, weights, compute=compute), [], Timed()
     for i in range(steps + 10):
         began = time.perf_counter()
         side.step()
@@ -113,17 +120,17 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[64], help="batch sizes")
     parser.add_argument("--threads", type=int, default=fastconv.get_num_threads())
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--compute", choices=config.COMPUTE, default="float32", help="numbers that are multiplied")
     machine.add_results_option(parser)
     options = parser.parse_args()
     fastconv.set_num_threads(options.threads)
     for batch in options.batch:
         rate = max([peak.arithmetic(options.threads) for _ in range(9)])
-        step, verbs = measure(batch, options.steps)
-        rows = []
-        for call, (name, products, others) in counted(batch, config.exact()).items():
+        step, verbs = measure(batch, options.steps, options.compute)
+        rows, known = [], counted(batch, config.exact(), options.compute == "bf16")
+        for call, (name, products, others) in known.items():
             rows.append((name, products, others, 2e-9 * (products + others) / rate, verbs[call]))
-        known = {*counted(batch, config.exact()), ("sgd_step", 0)}
-        rest = sum(seconds for call, seconds in verbs.items() if call not in known)
+        rest = sum(seconds for call, seconds in verbs.items() if call not in {*known, ("sgd_step", 0)})
         optimiser = verbs["sgd_step", 0]
         python = step - rest - optimiser - sum(row[-1] for row in rows)
         print(f"batch {batch}, {options.threads} threads, {rate:.0f} GFLOP/s: a step takes {1e6 * step:.0f} us\n")
@@ -138,7 +145,7 @@ def main() -> None:
               f"| sum | | | {1e6 * bound:.1f} | {1e6 * step:.1f} | {bound / step:.2f} |\n")  # fmt: skip
         record = {"batch": batch, "threads": options.threads, "gflops": rate, "step": step, "rows": rows,
                   "optimiser": optimiser, "small_calls": rest, "python": python}  # fmt: skip
-        suffix = "_exact" if config.exact() else ""
+        suffix = ("_exact" if config.exact() else "") + ("" if options.compute == "float32" else f"_{options.compute}")
         machine.save(f"lenet_kernels_b{batch}_t{options.threads}{suffix}", record, options.results)
 
 

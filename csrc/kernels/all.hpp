@@ -35,5 +35,6 @@
 #include "kernels/stump.hpp"
 #include "kernels/unit.hpp"
 #include "kernels/winograd.hpp"
+#include "kernels/winograd_lines.hpp"
 #include "kernels/winograd_unit.hpp"
 #include "dispatch/table.hpp"

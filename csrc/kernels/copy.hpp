@@ -11,6 +11,9 @@
 
 namespace fastconv {
 
+// How far ahead rows are brought near, bytes: there are more of them than a processor follows by itself.
+constexpr int64_t kCopyAhead = 128;
+
 // The square of up to `width` rows and columns at (i, j) of a copy whose source rows lie side by side (si == 1): vectors
 // down the columns are read, transposed in registers and written along the rows.
 template <class V>
@@ -23,6 +26,7 @@ static inline void copy_square(const fc_copy2d& a, int64_t i, int64_t j) {
     typename V::Reg square[V::width];
     FC_UNROLL
     for (int c = 0; c < V::width; ++c) {
+        FC_PREFETCH(src + c * a.sj + kCopyAhead / static_cast<int64_t>(sizeof(T)));
         square[c] = c >= columns ? V::zero() : rows == V::width ? V::load(src + c * a.sj) : V::load_n(src + c * a.sj, rows);
     }
     V::transpose(square);

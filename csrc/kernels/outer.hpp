@@ -73,7 +73,10 @@ static void outer_block(const fc_outer_tile& a, OuterNext<V>& next, int64_t r, i
     for (int m = 0; m < M; ++m) {
         x[m] = static_cast<const T*>(a.x) + (Near ? a.row[r] + m : a.row[r + m]);
         FC_UNROLL
-        for (int j = 0; j < NV; ++j) acc[m][j] = V::zero();
+        for (int j = 0; j < NV; ++j) {
+            acc[m][j] = V::zero();
+            FC_PREFETCH(dw + m * ld + j * V::width);
+        }
     }
     const T* dy = static_cast<const T*>(a.dy) + c;
     const int64_t *xpixel = a.xpixel, *ypixel = a.ypixel, *end = a.xpixel + a.pixels;

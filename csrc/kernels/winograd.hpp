@@ -191,6 +191,10 @@ inline void put(typename V::T* p, typename V::Reg a, int lanes) {
     }
 }
 
+// Bytes of so many pixel rows as a tile has, at most, for those that follow to be brought near. They are those of the next
+// row of tiles, or of the next image; of larger images they come too soon.
+constexpr int64_t kNearRows = 16 * 1024;
+
 // One vector of channels from pixels to planes. Inside: no pixel is left out.
 template <class V, class Map, bool Whole, bool Inside>
 static void pixels_to_planes(const fc_winograd& a, int64_t channel, int lanes) {
@@ -199,6 +203,8 @@ static void pixels_to_planes(const fc_winograd& a, int64_t channel, int lanes) {
     const T* pixels = static_cast<const T*>(a.pixels) + channel;
     T* planes = static_cast<T*>(a.planes) + channel;
     Reg middle[Map::to][Map::from];
+    const int64_t ahead = Map::from * a.row;
+    const bool near = Inside && ahead * static_cast<int64_t>(sizeof(T)) <= kNearRows;
     for (int j = 0; j < Map::from; ++j) {
         Reg in[Map::from], out[Map::to];
         const bool outside = !Inside && (j < a.first_column || j >= a.last_column);
@@ -206,6 +212,7 @@ static void pixels_to_planes(const fc_winograd& a, int64_t channel, int lanes) {
         for (int i = 0; i < Map::from; ++i) {
             const T* at = pixels + i * a.row + j * a.column;
             in[i] = outside || (!Inside && (i < a.first_row || i >= a.last_row)) ? V::zero() : take<V, Whole>(at, lanes);
+            if (near) FC_PREFETCH(at + ahead);
         }
         Map::apply(in, out);
         FC_UNROLL

@@ -23,7 +23,11 @@ static void planes_to_windows(const fc_winograd_windows& a, int64_t c, int rest)
     for (int j = 0; j < Map::from; ++j) {
         Reg in[Map::from], out[4];
         FC_UNROLL
-        for (int i = 0; i < Map::from; ++i) in[i] = load_some<V>(a.planes, (i * Map::from + j) * a.plane + c, n);
+        for (int i = 0; i < Map::from; ++i) {
+            const int64_t at = (i * Map::from + j) * a.plane + c;
+            in[i] = load_some<V>(a.planes, at, n);
+            FC_PREFETCH(static_cast<const T*>(a.planes) + at + a.count);  // the next tile
+        }
         Map::apply(in, out);
         FC_UNROLL
         for (int i = 0; i < 4; ++i) middle[i][j] = out[i];

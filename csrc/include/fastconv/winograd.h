@@ -44,3 +44,32 @@ typedef struct fc_winograd_windows {
     int64_t rows, columns, count;
     int32_t form, relu;
 } fc_winograd_windows;
+
+/* Along rows alone, F(4, 5): values at the 8 points of what is a polynomial along one axis. Pixel k of a vector is
+ * src[k * step + i], its value at point j is dst[j * plane + i], for 0 <= i < count.
+ * winograd_line_input   of 8 pixels of the source: B'
+ * winograd_line_filter  of 5 taps: G */
+typedef struct fc_winograd_line {
+    void* dst;
+    const void* src;
+    int64_t step, plane, count;
+} fc_winograd_line;
+
+/* A pair of output rows in tiles of 2 x 4: the sum of row r, tile t and column c at point j is, over taps s,
+ * x[t * tile + j * xplane + tap[s] + r] * w[j * wplane + s * NR + c]; A' takes it to 4 outputs, to which the bias is added.
+ * winograd_lines       y = outputs + residual, then max(0, .) with `relu`; 1 or 2 rows
+ * winograd_lines_pool  y = max over 2 x 2 outputs of f(.), f = ReLU with `relu`; index = its place, as in unit.h; 2 rows
+ * for columns 0 <= c < channels <= NR and the first `outputs` of the rows. Rows and columns are those of y. */
+typedef struct fc_winograd_lines {
+    const void* x;
+    const int64_t* tap; /* (taps,) */
+    const void* w;
+    const void* bias; /* (NR,) or NULL */
+    void* y;
+    uint8_t* index; /* as y, of bytes */
+    const void* residual; /* of winograd_lines, or NULL */
+    int64_t tile, xplane, wplane, taps;
+    int64_t row, column, residual_row, residual_column; /* elements from a pixel to the one below, to the one beside it */
+    int64_t rows, outputs, channels;
+    int32_t relu;
+} fc_winograd_lines;

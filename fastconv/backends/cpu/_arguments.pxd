@@ -344,24 +344,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         double lr, weight_decay, momentum, dampening, beta1, beta2, eps, correction, shrink
         int32_t nesterov, start
 
-    int FC_BINS, FC_WINOGRAD_4X3, FC_WINOGRAD_4X5
-
-    ctypedef struct fc_winograd:
-        void* pixels
-        void* planes
-        const void* bias
-        int64_t row, column, plane, first_row, last_row, first_column, last_column, count, residual_row, residual_column
-        int32_t form, relu
-        const void* residual
-
-    ctypedef struct fc_winograd_windows:
-        void* small
-        uint8_t* index
-        void* planes
-        const void* bias
-        void* total
-        int64_t row, column, index_row, index_column, plane, rows, columns, count
-        int32_t form, relu
+    int FC_BINS
 
     ctypedef struct fc_local_response:
         void* y

@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t
 
 from fastconv.backends.cpu._arguments cimport *
+from fastconv.backends.cpu._winograd_arguments cimport *
 
 
 cdef extern from "fastconv/kernels.h" nogil:
@@ -37,6 +38,10 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*winograd_filter_gradient)(const fc_winograd*) noexcept nogil
         void (*winograd_pool)(const fc_winograd_windows*) noexcept nogil
         void (*winograd_unpool)(const fc_winograd_windows*) noexcept nogil
+        void (*winograd_line_input)(const fc_winograd_line*) noexcept nogil
+        void (*winograd_line_filter)(const fc_winograd_line*) noexcept nogil
+        void (*winograd_lines)(const fc_winograd_lines*) noexcept nogil
+        void (*winograd_lines_pool)(const fc_winograd_lines*) noexcept nogil
         void (*add)(const fc_map*) noexcept nogil
         void (*subtract)(const fc_map*) noexcept nogil
         void (*multiply)(const fc_map*) noexcept nogil

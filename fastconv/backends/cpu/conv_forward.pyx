@@ -20,6 +20,7 @@ from fastconv.backends.cpu.grouped cimport grouped_correlate, kept_blocks
 from fastconv.backends.cpu.grouped_squares cimport kept_squares, squares_correlate
 from fastconv.backends.cpu.tiles cimport Reader, set_forward_axes, set_pairs
 from fastconv.backends.cpu.winograd cimport kept_transform, winograd_correlate
+from fastconv.backends.cpu.winograd_lines cimport lines_correlate
 
 from fastconv.backends.cpu.moments import batch_norm_statistics
 from fastconv.backends.cpu.runtime import empty
@@ -63,11 +64,11 @@ cdef bint join_pixels(Correlation* problem, const View* x, const View* y) noexce
 
 
 def conv_forward(cnp.ndarray x, cnp.ndarray w, b, geometry, frozen=False, bint lanes=False, int winograd=-1,
-                 bint pairs=False, activation=None, residual=None, out=None, bint moments=False):
+                 bint pairs=False, bint lines=False, activation=None, residual=None, out=None, bint moments=False):
     """x (N, IC, ID, IH, IW), w (OC, IC/G, KD, KH, KW), b (OC,) or None -> y (N, OC, OD, OH, OW), channels-last.
 
     See ``Backend.conv_act_forward``. ``lanes``: groups in vectors, with ``winograd`` too by F(4x4, 3x3). ``pairs``:
-    multiply bfloat16 numbers. ``moments``: return y, means and variances.
+    multiply bfloat16 numbers. ``lines``: by F(4, 5) along rows. ``moments``: return y, means and variances.
     """
     cdef cnp.ndarray mean = None, variance = None
     cdef bint fused = residual is None or (not lanes and in_rows(residual)), relu = activation == "relu"
@@ -78,8 +79,8 @@ def conv_forward(cnp.ndarray x, cnp.ndarray w, b, geometry, frozen=False, bint l
         y = empty(geometry.output_shape, x.dtype, "channels_last")
     if moments and not lanes and winograd < 0:
         mean, variance = np.empty(cnp.PyArray_DIM(y, 1)), np.empty(cnp.PyArray_DIM(y, 1))
-    taken = convolve(y, x, w, b, geometry, frozen, lanes, winograd, pairs, residual if fused else None, relu and fused,
-                     mean, variance)
+    taken = convolve(y, x, w, b, geometry, frozen, lanes, winograd, pairs, lines, residual if fused else None,
+                     relu and fused, mean, variance)
     if taken:
         return y, mean.astype(x.dtype), variance.astype(x.dtype)
     if moments:
@@ -94,7 +95,7 @@ def conv_forward(cnp.ndarray x, cnp.ndarray w, b, geometry, frozen=False, bint l
 
 
 cdef bint convolve(cnp.ndarray y, cnp.ndarray x, cnp.ndarray w, b, geometry, frozen, bint lanes, int winograd,
-                   bint pairs, residual, bint relu, cnp.ndarray mean, cnp.ndarray variance) except -1:
+                   bint pairs, bint lines, residual, bint relu, cnp.ndarray mean, cnp.ndarray variance) except -1:
     """Whether ``mean`` and ``variance``, where given, were taken on the way."""
     cdef View xv = view(x), wv = view(w), yv = view(y), other
     cdef Correlation problem
@@ -125,7 +126,7 @@ cdef bint convolve(cnp.ndarray y, cnp.ndarray x, cnp.ndarray w, b, geometry, fro
             problem.mean = <double*> cnp.PyArray_DATA(mean)
             problem.variance = <double*> cnp.PyArray_DATA(variance)
         _kept = None  # lives as long as the call
-        if frozen is False:
+        if frozen is False or lines:
             pass
         elif lanes and winograd >= 0:
             _kept = kept_squares(&problem, w, frozen)
@@ -142,6 +143,8 @@ cdef bint convolve(cnp.ndarray y, cnp.ndarray x, cnp.ndarray w, b, geometry, fro
                 grouped_correlate(&problem)
             elif winograd >= 0:
                 winograd_correlate(&problem, winograd, False, NULL, False)
+            elif lines:
+                lines_correlate(&problem, NULL, False)
             else:
                 correlate(&problem)
     finally:

@@ -62,9 +62,10 @@ def _specification(*arguments, moments=False, activation=None, **options):
     return conv_act_forward(*arguments, activation, **options)
 
 
-def _candidates(kernel: Callable, specification: Callable) -> tuple[Candidate, ...]:
+def _candidates(kernel: Callable, specification: Callable, *others: Candidate) -> tuple[Candidate, ...]:
     return (
         Candidate("winograd", _winograd(kernel), partial(winograd_rule.declines, kernel.__name__)),
+        *others,
         Candidate("grouped", partial(kernel, lanes=True), _grouped_declines),
         Candidate("bf16", partial(kernel, pairs=True), partial(bf16_rule.declines, kernel.__name__)),
         Candidate("tiles", kernel, _never),
@@ -73,7 +74,9 @@ def _candidates(kernel: Callable, specification: Callable) -> tuple[Candidate, .
 
 
 CANDIDATES = {
-    "conv_forward": _candidates(conv_forward, _specification),
+    "conv_forward": _candidates(
+        conv_forward, _specification, Candidate("lines", partial(conv_forward, lines=True), winograd_rule.lines_decline)
+    ),
     "conv_backward_input": _candidates(conv_backward_input, reference.conv_backward_input),
     "conv_backward_weight": _candidates(conv_backward_weight, reference.conv_backward_weight),
 }

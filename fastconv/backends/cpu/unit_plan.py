@@ -22,7 +22,8 @@ from .reduce import bias_backward
 from .unit_backward import live_backward_input, live_backward_weight
 from .unit_forward import conv_act_pool_forward as fused_forward
 from .unit_pool import act_pool_forward, unpool_backward
-from .winograd_unit import winograd_unit_backward, winograd_unit_forward
+from .winograd_unit import winograd_unit_forward
+from .winograd_unit_gradients import winograd_unit_backward
 
 PRODUCTS = 2304  # of one chunk in conv_tiles.pyx: a sum that is cut there has other bits
 SOURCE = 1024 * 1024  # bytes that a window may read: tiles.pyx cuts the channels of what is well above
@@ -60,11 +61,21 @@ def _few_tiles(geometry: ConvGeometry) -> bool:
     return 0 < geometry.n * -(-geometry.output[1] // m) * -(-geometry.output[2] // m) <= FEW_TILES
 
 
+def _windows_decline(pool: PoolGeometry) -> str | None:
+    return None if [axis.count[0] for axis in pool.windows] == [1, 2, 2] else "windows other than 2 x 2"
+
+
+def _lines_decline(geometry: ConvGeometry, pool: PoolGeometry, itemsize: int) -> str | None:
+    """Why the windows cannot be pooled on the way from Winograd's filtering along rows."""
+    name = plan.chosen("conv_forward", geometry, itemsize).name
+    return _windows_decline(pool) or (None if name == "lines" else f"{name} runs the convolution")
+
+
 def _winograd_declines(verbs: Sequence[str], geometry: ConvGeometry, pool: PoolGeometry, itemsize: int) -> str | None:
     """Why the unit cannot stay in Winograd's tiles; both gradients share a transform, so both run there, but for
     the weight gradient of few tiles."""
-    if [axis.count[0] for axis in pool.windows] != [1, 2, 2]:
-        return "windows other than 2 x 2"
+    if reason := _windows_decline(pool):
+        return reason
     if geometry.groups != 1 or geometry.input[0] != 1 or geometry.kernel[0] != 1 or geometry.padding[0] != 0:
         return "groups or a third axis"
     others = [name for verb in verbs if (name := plan.chosen(verb, geometry, itemsize).name) != "winograd"]
@@ -137,7 +148,12 @@ _backward_declines = partial(_winograd_declines, ("conv_backward_input", "conv_b
 BACKWARD = Candidate("winograd", _backward_declines)
 BACKWARD_WEIGHT = Candidate("winograd", _winograd_weight_declines)
 CANDIDATES = {
-    "conv_act_pool_forward": (FORWARD, Candidate("fused", _fused_declines), COMPOSED),
+    "conv_act_pool_forward": (
+        FORWARD,
+        Candidate("lines", _lines_decline),
+        Candidate("fused", _fused_declines),
+        COMPOSED,
+    ),
     "conv_act_pool_backward, input": (BACKWARD, Candidate("live", _live_input_declines), COMPOSED),
     "conv_act_pool_backward, weight": (
         BACKWARD_WEIGHT,
@@ -169,8 +185,8 @@ def conv_act_pool_forward(
     frozen: bool | dict = False,
 ) -> tuple[Array, Array]:  # fmt: skip
     way = choose("conv_act_pool_forward", geometry, pool_geometry, x.itemsize)
-    if way == "winograd":
-        form = winograd_rule.form_of(geometry).code
+    if way in ("winograd", "lines"):
+        form = winograd_rule.form_of(geometry).code if way == "winograd" else winograd_rule.ALONG_ROWS
         return winograd_unit_forward(x, w, b, geometry, activation, pool_geometry, form, frozen)
     if way == "fused":
         return fused_forward(x, w, b, geometry, activation, pool_geometry)

@@ -18,6 +18,9 @@ GAIN = 0.8  # of the direct kernel's multiplications: at most so many, or it doe
 IMAGE_BYTES = 512 * 1024  # planes of an image, at most, for the adjoint, which adds its tiles image by image
 TILE_BYTES = 2 * 1024 * 1024  # planes of what one tile reads, at most
 FEWEST = 16  # channels a group, in and out, that are multiplied group by group
+ALONG_ROWS = -1  # in place of a form's code: F(4, 5), rows alone
+ROW_POINTS, ROW_OUTPUTS, ROW_STEPS = 8, 4, 18  # of a tile of it, and the operations from its points to its outputs
+STRIP_BYTES = 1024 * 1024  # of the source of two output rows, at most
 SQUARE = 450  # multiplications of a vector that the transforms of a tile cost, of groups in vectors; measured
 
 
@@ -97,6 +100,29 @@ def declines(verb: str, geometry: ConvGeometry, itemsize: int) -> str | None:
     sizes = geometry.output if verb != "conv_backward_input" or adjoint(geometry) else geometry.input
     tile = form.planes * (ic * oc * k[0] + TRANSFORM * (ic + oc))
     if _tiles(sizes, form.m) * tile > GAIN * direct:
+        return "no fewer products"
+    return None
+
+
+def lines_decline(geometry: ConvGeometry, itemsize: int) -> str | None:
+    """Return why few channels cannot or should not run by F(4, 5) along rows, or None."""
+    k, ic = geometry.kernel, geometry.ic
+    if geometry.exact:
+        return "exact"
+    if itemsize != 4:
+        return "float64 keeps its precision"
+    if k[0] != 1 or k[2] != 5:
+        return f"kernel {k[0]}x{k[1]}x{k[2]}, not one plane of rows of 5"
+    if geometry.stride != (1, 1, 1) or geometry.dilation != (1, 1, 1) or geometry.padding[0] != 0:
+        return "stride, dilation or planes of padding"
+    if geometry.groups != 1 or ic >= FEWEST:
+        return f"{geometry.groups} groups" if geometry.groups != 1 else f"{ic} channels, {FEWEST} or more"
+    pairs, tiles = -(-geometry.output[1] // 2), -(-geometry.output[2] // ROW_OUTPUTS)
+    lines = k[1] + 1 + 16  # and up to a vector
+    if (ROW_POINTS * tiles + ROW_OUTPUTS * (tiles + 1)) * lines * ic * itemsize > STRIP_BYTES:
+        return "rows too long to stay in the cache"
+    steps = 2 * pairs * tiles * (ROW_POINTS * k[1] * ic + ROW_STEPS)
+    if steps > GAIN * geometry.output[1] * geometry.output[2] * k[1] * k[2] * ic:
         return "no fewer products"
     return None
 

@@ -7,11 +7,12 @@ from fastconv.backends.cpu.winograd_tiles cimport Grid
 
 
 cdef struct Planes:
-    # A transformed weight gradient; of the problem, what says how dw lies.
+    # A transformed weight gradient, in parts that are still to be added; of the problem, what says how dw lies.
     const Outer* problem
     const Grid* grid
     int64_t u_plane         # elements of a plane: (depth taps, depth, columns)
-    char* u                 # (groups, planes; u_plane)
+    int64_t parts, part_size    # part_size: elements
+    char* u                 # (parts, groups, planes; u_plane)
     bint failed
 
 

@@ -30,7 +30,7 @@ cdef int64_t CHUNK_TILES = 256              # a sum over more tiles is a sum of 
 cdef int64_t PARTIAL_BYTES = 4608 * 1024    # of all partial sums
 cdef int64_t LEAST_PARTS = 8                # fewer would leave threads idle
 cdef int64_t MOST_PARTS = 16
-cdef int64_t FINISHED_DEPTH = 16            # input channels and
+cdef int64_t FINISHED_DEPTH = 4             # input channels and
 cdef int64_t FINISHED_COLUMNS = 64          # output channels whose gradient is transformed back at a time
 
 
@@ -148,28 +148,37 @@ cdef void run_part(void* context, int64_t index) noexcept nogil:
             multiply(&stage, i)
 
 
-cdef void add_parts(void* context, int64_t index) noexcept nogil:
-    """Add the sums of all parts pairwise: one plane of one group."""
-    cdef Plan* plan = <Plan*> context
-    cdef int64_t size = plan.grid.itemsize, step = 1, part
-    cdef char* u = plan.u + index * plan.u_plane * size
+cdef void add_parts(const Planes* plan, char* first, int64_t rows, int64_t columns) noexcept nogil:
+    """Add some rows and columns of all parts pairwise, in every plane."""
+    cdef int64_t size = plan.grid.itemsize, step, part, plane, row
+    cdef char* to
     cdef fc_accumulate call
-    call.count = plan.rows * plan.problem.columns
-    while step < plan.parts:
-        part = 0
-        while part + step < plan.parts:
-            call.dst, call.src = u + part * part_size(plan) * size, u + (part + step) * part_size(plan) * size
-            plan.grid.kernels.accumulate(&call)
-            part += 2 * step
-        step *= 2
+    call.count = columns
+    if columns == plan.problem.columns:  # rows lie side by side
+        rows, call.count = 1, rows * columns
+    for plane in range(plan.grid.planes):
+        for row in range(rows):
+            step = 1
+            while step < plan.parts:
+                part = 0
+                while part + step < plan.parts:
+                    to = first + (plane * plan.u_plane + row * plan.problem.columns + part * plan.part_size) * size
+                    call.dst, call.src = to, to + step * plan.part_size * size
+                    plan.grid.kernels.accumulate(&call)
+                    part += 2 * step
+                step *= 2
 
 
 cdef void finish(void* context, int64_t index) noexcept nogil:
-    """Transform back: index = ((group * depth parts + part) * column parts + part) * depth taps + tap."""
+    """Add the parts and transform back.
+
+    index = ((group * depth parts + part) * column parts + part) * depth taps + tap.
+    """
     cdef Planes* plan = <Planes*> context
     cdef const Outer* problem = plan.problem
     cdef const Reader* x = &problem.x
     cdef int64_t taps = plan.grid.kernel * plan.grid.kernel, size = x.itemsize, tap, depth, column, k
+    cdef char* u = plan.u
     cdef char* buffer = <char*> workspace(FINISHED_DEPTH * taps * FINISHED_COLUMNS * size)
     cdef fc_winograd call
     cdef fc_copy2d copy
@@ -189,9 +198,10 @@ cdef void finish(void* context, int64_t index) noexcept nogil:
     call.last_row = call.last_column = plan.grid.kernel
     copy.rows, copy.columns, copy.padded, copy.ld = call.count, taps, taps, problem.dw_column
     copy.dj, copy.si, copy.sj = 1, 1, call.count
+    u += (index * plan.grid.planes * plan.u_plane + (tap * x.depth + depth) * problem.columns + column) * size
+    add_parts(plan, u, min(FINISHED_DEPTH, x.depth - depth), call.count)
     for k in range(min(FINISHED_DEPTH, x.depth - depth)):
-        call.planes = plan.u + (index * plan.grid.planes * plan.u_plane +
-                                (tap * x.depth + depth + k) * problem.columns + column) * size
+        call.planes = u + k * problem.columns * size
         call.pixels = buffer
         plan.grid.kernels.winograd_filter_gradient(&call)
         copy.src = buffer
@@ -246,8 +256,7 @@ cdef void sum_parts(Plan* plan) noexcept nogil:
         plan.failed = True
         return
     parallel_for(plan.parts * plan.problem.x.groups, run_part, plan)
-    parallel_for(plan.problem.x.groups * plan.grid.planes, add_parts, plan)
-    planes.failed = False
+    planes.failed, planes.parts, planes.part_size = False, plan.parts, part_size(plan)
     planes.problem, planes.grid, planes.u_plane, planes.u = plan.problem, &plan.grid, plan.u_plane, plan.u
     transform_back(&planes)
     release(plan.u, bytes)

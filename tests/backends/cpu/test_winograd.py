@@ -9,8 +9,8 @@ from layouts import LAYOUTS
 from oracle import relative_error
 
 import fastconv
+from fastconv import backends, nn
 from fastconv import functional as F
-from fastconv import nn
 from fastconv.backends.cpu import plan, runtime, unit_plan, winograd_rule
 from fastconv.backends.reference import conv as reference
 from fastconv.errors import ArgumentError
@@ -162,6 +162,26 @@ def test_the_rule_sees_neither_batch_nor_threads():
     for n in (0, 1, 7, 512):
         geometry = geometry_of((n, 64, 1, 28, 28), (64, 64, 1, 3, 3), padding=(0, 1, 1))
         assert winograd_rule.declines("conv_forward", geometry, 4) is None
+
+
+@pytest.mark.parametrize("n, columns", [(37, 64), (9, 24), (7, 64), (8, 200)])  # many chunks, one a part, one part
+def test_gradients_of_a_unit_in_parts_of_the_batch(isa, n, columns):
+    geometry = conv_geometry("conv2d", 2, (n, 32, 12, 12), (columns, 32, 5, 5))
+    pool = pool_geometry("pool", 2, (n, columns, 8, 8), 2)
+    x, w, _, b = arrays_for(geometry, np.random.default_rng(5), np.float32)
+    dy = np.random.default_rng(6).standard_normal(pool.output_shape).astype(np.float32)
+    cpu, wanted = backends.get("cpu"), backends.get("reference")
+    index = cpu.conv_act_pool_forward(x, w, b, geometry, "relu", pool)[1]
+    exact = [a.astype(np.float64) for a in (dy, x, w)]
+    expected = wanted.conv_act_pool_backward(exact[0], index, *exact[1:], geometry, pool, (True, True, True))
+    results = []
+    for threads in (1, 2, 3, 16):
+        runtime.set_num_threads(threads)
+        results.append(cpu.conv_act_pool_backward(dy, index, x, w, geometry, pool, (True, True, True)))
+    for value, again in zip(results[0] * 3, results[1] + results[2] + results[3], strict=True):
+        np.testing.assert_array_equal(value, again)
+    for value, exactly in zip(results[0], expected, strict=True):
+        assert relative_error(value, exactly) < 1e-5
 
 
 @pytest.mark.parametrize("n, weight", [(1, "live"), (2, "winograd"), (64, "winograd")])
