@@ -80,8 +80,13 @@ def conv_unit(
     return run_unit("conv_unit", input, weight, bias, options, activation)
 
 
-def run_unit(op: str, input: Any, weight: Any, bias: Any, options: tuple, activation: str | None) -> Any:
-    """``conv_unit`` under another name in messages; options: stride, padding, dilation, groups, exact and pool."""
+def run_unit(
+    op: str, input: Any, weight: Any, bias: Any, options: tuple, activation: str | None, room: Array | None = None
+) -> Any:
+    """``conv_unit`` under another name in messages; options: stride, padding, dilation, groups, exact and pool.
+
+    ``room``: where the result of a unit without a pool may lie, if it is of its shape.
+    """
     backend, x, w, b = layer_operands(op, input, weight, bias)
     x_shape, w_shape = x.shape, w.shape
     shapes = x_shape, w_shape, None if b is None else b.shape
@@ -89,7 +94,10 @@ def run_unit(op: str, input: Any, weight: Any, bias: Any, options: tuple, activa
     x = backend.reshape(x, conv.input_shape)  # (N, IC, ID, IH, IW)
     w = backend.reshape(w, conv.weight_shape)  # (OC, IC/G, KD, KH, KW)
     if pooling is None:
-        y = backend.reshape(backend.conv_act_forward(x, w, b, conv, activation, None, is_frozen(weight)), y_shape)
+        fits = room is not None and (room.shape, room.dtype) == (y_shape, x.dtype)
+        out = backend.reshape(room, conv.output_shape) if fits else None
+        y = backend.conv_act_forward(x, w, b, conv, activation, None, is_frozen(weight), out)
+        y = room if fits and y is out else backend.reshape(y, y_shape)
         backward = completing(backend, x, w, conv, x_shape, w_shape)
         return record(y, (input, weight, bias), backward, None if activation is None else y, completes=True)
     y, saved = backend.conv_act_pool_forward(x, w, b, conv, activation, pooling, is_frozen(weight))

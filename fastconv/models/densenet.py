@@ -27,8 +27,9 @@ class DenseLayer(nn.Module):
         self.conv2 = nn.Conv2d(width, growth_rate, 3, padding=1, bias=False, dtype=dtype)
         self.drop_rate = drop_rate
 
-    def forward(self, input: Any, moments: Any = None) -> Any:
-        out = nn.chain(input, self.norm1, F.relu, self.conv1, self.norm2, F.relu, self.conv2, moments=moments)
+    def forward(self, input: Any, moments: Any = None, room: Any = None) -> Any:
+        steps = self.norm1, F.relu, self.conv1, self.norm2, F.relu, self.conv2
+        out = nn.chain(input, *steps, moments=moments, room=None if self.drop_rate else room)
         return F.dropout(out, self.drop_rate, self.training) if self.drop_rate else out
 
 
@@ -45,7 +46,7 @@ class DenseBlock(nn.Module):
         for i in range(layers):
             layer = DenseLayer(channels + i * growth_rate, growth_rate, bn_size, drop_rate, dtype)
             setattr(self, f"denselayer{i + 1}", layer)
-        self.channels = channels + layers * growth_rate
+        self.channels, self.growth_rate = channels + layers * growth_rate, growth_rate
 
     def forward(self, input: Any) -> Any:
         array, room = input.data if isinstance(input, Tensor) else input, None
@@ -53,10 +54,11 @@ class DenseBlock(nn.Module):
             room = backend.empty((array.shape[0], self.channels, *array.shape[2:]), array.dtype)
         moments, inside = None, False  # the input may lie in another order, in which sums round otherwise
         for layer in self.children():
-            knows = inside and type(layer) is DenseLayer and "forward" not in vars(layer)  # or replaced, or hooked
-            moments = moments_for(layer.norm1, input, moments) if knows else None
-            maps = layer(input) if moments is None else layer(input, moments)
-            channels = input.shape[1] + maps.shape[1]
+            ours = room is not None and type(layer) is DenseLayer and "forward" not in vars(layer)  # not replaced
+            moments = moments_for(layer.norm1, input, moments) if ours and inside else None
+            first = input.shape[1]
+            maps = layer(input, moments, room[:, first : first + self.growth_rate]) if ours else layer(input)
+            channels = first + maps.shape[1]
             inside = room is not None and channels <= self.channels
             input = F.cat([input, maps], 1, out=room[:, :channels] if inside else None)
         return input

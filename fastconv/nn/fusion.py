@@ -150,13 +150,20 @@ def _run_normalised(conv: Any, norm: Any, last: Step, input: Any, residual: Any)
     return relu(norm.run(input, moments=moments) + residual)
 
 
-def chain(input: Any, *steps: Step, residual: Any = None, moments: Any = None) -> Any:
+def _run_into(conv: Any, input: Any, room: Any) -> Any:
+    op = _OPS[type(conv)]
+    options = (conv.stride, conv.padding, conv.dilation, conv.groups, resolve_exact(op, conv.exact), None)
+    return run_unit(op, input, conv.weight, conv.bias, options, None, room)
+
+
+def chain(input: Any, *steps: Step, residual: Any = None, moments: Any = None, room: Any = None) -> Any:
     """Return ``input`` after one step after the other; neighbours that make a unit run as one, as in a Sequential.
 
     Args:
         steps: modules, or functions of one argument, such as ``functional.relu``.
         residual: is added in front of the last step, with broadcasting.
         moments: ``moments_for(steps[0], input)``, if ``steps`` begin with a batch norm and a ReLU.
+        room: an array apart from all others, where the result may lie if the last step is a convolution.
 
     >>> import numpy as np
     >>> from fastconv.nn import BatchNorm1d, Identity, functional
@@ -175,6 +182,9 @@ def chain(input: Any, *steps: Step, residual: Any = None, moments: Any = None) -
         else:
             if residual is not None and i + 1 == count:
                 input = input + residual
+            into = room is not None and i + 1 == count and ENABLED and type(steps[i]) in _POOLS
+            if into and _is_genuine(steps[i]) and steps[i]._extended is None:
+                return _run_into(steps[i], input, room)
             input = steps[i](input)
         i += max(length, 1)
     return input

@@ -155,8 +155,8 @@ def cat(arrays, int axis, out=None):
     for a in arrays:
         place[axis] = slice(start, start + a.shape[axis])
         part = (<object> y)[tuple(place)]
-        if cnp.PyArray_DATA(part) != cnp.PyArray_DATA(a) or part.strides != a.strides:  # else it lies there
-            copy_into(part, a)
+        if cnp.PyArray_DATA(part) != cnp.PyArray_DATA(a) or (<object> part).strides != (<object> a).strides:
+            copy_into(part, a)  # else it lies there
         start += a.shape[axis]
     return y
 
