@@ -248,7 +248,7 @@ def _spatial(name: str) -> Callable:
 def _crop_conv(node: Node, of: Layouts, window: Window) -> Crop:
     g = node.arguments["geometry"]
     chosen = plan.chosen("conv_forward", g, node.result.dtype.itemsize).name
-    step = winograd_rule.form_of(g).m if chosen == "winograd" else 1
+    step = winograd_rule.form_of(g).m if chosen == "winograd" else winograd_rule.ROW_OUTPUTS if chosen == "lines" else 1
     made, read, geometry = conv_window(g, of[node.result], window, step)
     crop = _same(node, of, made)
     return crop._replace(reads={**crop.reads, "x": read}, arguments={"geometry": geometry})

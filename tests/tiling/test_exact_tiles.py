@@ -157,6 +157,13 @@ def test_winograd_keeps_its_tiles(rank, sizes, kernel):
     assert_exact(nn.Sequential(*layers), volume_of(np.random.default_rng(3), 16, sizes), 9)
 
 
+@pytest.mark.parametrize("padding", [0, 2])
+def test_winograd_along_rows_keeps_its_tiles(padding):
+    layers = [nn.Conv2d(channels, 3, 5, padding=padding) for channels in (2, 3)]
+    assert "conv_forward: lines" in fastconv.explain("conv2d", (1, 2, 41, 38), (3, 2, 5, 5), padding=padding)
+    assert_exact(nn.Sequential(*layers), volume_of(np.random.default_rng(5), 2, (41, 38)), (9, 14))
+
+
 @pytest.mark.parametrize("groups", [2, 4])
 def test_winograd_of_groups_keeps_its_tiles(groups):
     layers = [nn.Conv2d(8 * groups, 8 * groups, 3, padding=1, groups=groups), nn.ReLU()]
