@@ -6,7 +6,8 @@
 A step is forward pass, cross-entropy, backward pass and SGD with momentum, through the public API of both. PyTorch has
 its best of NCHW and channels-last, each with its default and its fused optimiser, at the same number of threads;
 --jax adds a jit-compiled step of JAX, where it is installed. Before anything is timed all must agree, from the same
-weights: loss, every gradient, every parameter after the step. With FASTCONV_EXACT=1 our side does without Winograd.
+weights: loss, every gradient, every parameter after the step, with direct kernels and, for a few images, with Winograd;
+for the whole batch near-ties of the pools fall to different sides. With FASTCONV_EXACT=1 our side does without Winograd.
 With --compute bf16 both sides may multiply bfloat16 numbers: our side in its compute mode, PyTorch under autocast. They
 round in different places, and near-ties of the pools fall to different sides; so each is compared with a step in
 float64, and our side must not be further from it than PyTorch is.
@@ -34,7 +35,8 @@ SGD = {"lr": 0.01, "momentum": 0.9}
 BOUND = 1e-3  # relative norm error, float32 against float32, direct kernels
 JAX = "jax jit"
 BFLOAT16 = 1.25  # our error against float64 over PyTorch's, both sides in bfloat16
-NEAR_TIES = 1e-2  # with Winograd: in a large batch some near-ties of a max-pool fall to the other side
+FEW = 8  # images among which no near-tie of a max-pool falls to the other side
+NEAR_TIES = 5e-2  # with Winograd, in a batch where some do: one of 65,536 windows moves a gradient by 1.6 %
 
 
 def batch_of(size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -157,6 +159,8 @@ def compare(batch: int, rounds: int, steps: int, compute: str, jax: bool = False
         if compute == "bf16":
             found = verify_rounded(Fastconv(x, labels, weights, None, compute), (x, labels, weights), layout)
         else:
+            few = x[:FEW], labels[:FEW], weights
+            verify(Fastconv(*few), Torch(*few, *layout), BOUND)
             verify(Fastconv(x, labels, weights, True), Torch(x, labels, weights, *layout), BOUND)
             found = verify(Fastconv(x, labels, weights), Torch(x, labels, weights, *layout), NEAR_TIES)
         errors = {key: max(value, errors.get(key, 0.0)) for key, value in found.items()}
