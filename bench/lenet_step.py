@@ -7,7 +7,7 @@ A step is forward pass, cross-entropy, backward pass and SGD with momentum, thro
 its best of NCHW and channels-last, each with its default and its fused optimiser, at the same number of threads;
 --jax adds a jit-compiled step of JAX, where it is installed. Before anything is timed all must agree, from the same
 weights: loss, every gradient, every parameter after the step, with direct kernels and, for a few images, with Winograd;
-for the whole batch near-ties of the pools fall to different sides. With FASTCONV_EXACT=1 our side does without Winograd.
+for the whole batch near-ties of pools fall to different sides. With FASTCONV_EXACT=1 our side does without Winograd.
 With --compute bf16 both sides may multiply bfloat16 numbers: our side in its compute mode, PyTorch under autocast. They
 round in different places, and near-ties of the pools fall to different sides; so each is compared with a step in
 float64, and our side must not be further from it than PyTorch is.
