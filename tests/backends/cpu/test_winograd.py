@@ -84,6 +84,28 @@ def test_all_directions_against_the_reference(isa, geometry, layout, threads):
         assert error <= 2e-13, direction
 
 
+@pytest.mark.parametrize(
+    "x, w, options",
+    [
+        ((1, 200, 4, 7, 7), (130, 200, 3, 3, 3), {}),  # part after part: three blocks of channels, three depth taps
+        ((1, 200, 5, 7, 7), (130, 200, 2, 3, 3), {"stride": (2, 1, 1)}),  # of which positions see one, or none
+        ((2, 480, 1, 9, 9), (130, 480, 1, 3, 3), {}),
+        ((1, 272, 6, 18, 18), (70, 272, 3, 3, 3), {}),  # more products than stay in the cache beside a part
+    ],
+)
+def test_tasks_that_transform_their_own_weights(isa, x, w, options):
+    geometry = geometry_of(x, w, padding=(w[2] // 2, 1, 1), **options)
+    _, weights, dy, _ = arrays_for(geometry, np.random.default_rng(8), np.float32)
+    exact = reference.conv_backward_input(dy.astype(np.float64), weights.astype(np.float64), None, geometry)
+    results = []
+    for threads in (1, 2, 3, 16):
+        runtime.set_num_threads(threads)
+        results.append(conv_backward_input(dy, weights, None, geometry, winograd=winograd_rule.form_of(geometry).code))
+    for again in results[1:]:
+        np.testing.assert_array_equal(results[0], again)
+    assert relative_error(results[0], exact) < 1e-5
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize(
     "x, w, groups",
