@@ -39,8 +39,9 @@ def run_for(command: list[str], seconds: float) -> tuple[int | str, str]:
     so that pytest sums up."""
     try:
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=TREE, start_new_session=True
-        )
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=TREE, start_new_session=True,
+            preexec_fn=_hear_interrupts,
+        )  # fmt: skip
     except OSError as error:
         return "not started", str(error)
     try:
@@ -51,6 +52,11 @@ def run_for(command: list[str], seconds: float) -> tuple[int | str, str]:
         return f"stopped after {seconds:.0f} s", _code(process, 20)[1]
     except subprocess.TimeoutExpired:
         return f"killed after {seconds + 20:.0f} s", killed(process)
+
+
+def _hear_interrupts() -> None:
+    """In a new process: what a shell starts in the background ignores interrupts, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _code(process: subprocess.Popen, seconds: float) -> tuple[int, str]:

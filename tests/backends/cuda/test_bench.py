@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -201,6 +202,14 @@ def test_an_unusable_device_wants_another_process(watch, measure, case, monkeypa
     assert steps[-1][1] == "DeviceError: an illegal address"
 
 
+@pytest.fixture(params=[signal.SIG_IGN, signal.default_int_handler], ids=["in the background", "before a user"])
+def interrupts(request):
+    before = signal.signal(signal.SIGINT, request.param)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 def test_a_run_that_takes_too_long_is_interrupted_and_heard(watch):
     talk = "import sys, time; print('begun', flush=True); time.sleep(60)"
     code, said = watch.run_for([sys.executable, "-c", talk], 1.0)
