@@ -57,25 +57,35 @@ static void conv_block(const fc_conv_tile& a, int64_t p, const int64_t* next, in
         const T* row[M];
         FC_UNROLL
         for (int m = 0; m < M; ++m) row[m] = x + pixel[m] + a.tap[t];
-        for (int64_t k = 0, end; k < a.depth; ) {
-            end = a.depth;
-            if (next && t == 0) {
-                for (int m = 0; m < M; ++m) prefetch(x + next[m] + k);
-                end = k + line < end ? k + line : end;
+        auto add = [&](int64_t k) FC_INLINE_LAMBDA {
+            typename V::Reg columns[NV];
+            FC_UNROLL
+            for (int j = 0; j < NV; ++j) columns[j] = V::load(w + j * V::width);
+            FC_UNROLL
+            for (int m = 0; m < M; ++m) {
+                const typename V::Reg value = V::set1(row[m][k]);
+                FC_UNROLL
+                for (int j = 0; j < NV; ++j) acc[m][j] = V::fma(value, columns[j], acc[m][j]);
             }
-            for (; k < end; ++k) {
-                typename V::Reg columns[NV];
-                FC_UNROLL
-                for (int j = 0; j < NV; ++j) columns[j] = V::load(w + j * V::width);
-                FC_UNROLL
+            w += nr;
+        };
+        int64_t k = 0;
+        if (M == Blocks<V>::mr && next && t == 0) {  // of each cache line, one next pixel's after the other's
+            while (k + line <= a.depth) {
+                const T* run = x + k;
+                const int64_t end = k + line;
                 for (int m = 0; m < M; ++m) {
-                    const typename V::Reg value = V::set1(row[m][k]);
+                    FC_PREFETCH_OUTER(run + next[m]);
                     FC_UNROLL
-                    for (int j = 0; j < NV; ++j) acc[m][j] = V::fma(value, columns[j], acc[m][j]);
+                    for (int i = 0; i < line / M; ++i) add(k++);
                 }
-                w += nr;
+                for (; k < end; ++k) add(k);
+            }
+            if (k < a.depth) {
+                for (int m = 0; m < M; ++m) FC_PREFETCH_OUTER(x + next[m] + k);
             }
         }
+        for (; k < a.depth; ++k) add(k);
     }
     FC_UNROLL
     for (int m = 0; m < M; ++m) {

@@ -10,56 +10,65 @@
 
 namespace fastconv {
 
-// What the next call reads, cache line by cache line. The register tiles of this call bring an equal share of it near every
-// `stride` pixels: memory arrives while there is arithmetic to do, and never so much at once that a core waits for it.
+// Brings what is ahead near, cache line by cache line, an equal share in every register tile, some lines at a time: memory
+// arrives while there is arithmetic to do, and never so much at once that a core waits for it.
 template <class V>
-class OuterNext {
+class OuterAhead {
   public:
-    static constexpr int64_t stride = 8;
-
-    explicit OuterNext(const fc_outer_tile& a)
-        : side_{{static_cast<const char*>(a.x), a.xnext, bytes(a.rows)},
-                {static_cast<const char*>(a.dy), a.ynext, bytes(a.columns)}} {
-        if (a.next == 0 || a.pixels == 0) return;
+    explicit OuterAhead(const fc_outer_tile& a)
+        : side_{{static_cast<const char*>(a.ahead[0].data), a.ahead[0].run, bytes(a.ahead[0].length)},
+                {static_cast<const char*>(a.ahead[1].data), a.ahead[1].run, bytes(a.ahead[1].length)}},
+          strip_(a.pixels),
+          first_(a.ahead[0].runs),
+          second_(a.ahead[1].runs) {
+        FC_CHECK(first_ == 0 || (first_ > 0 && side_[0].data && side_[0].run));
+        FC_CHECK(second_ == 0 || (second_ > 0 && side_[1].data && side_[1].run));
         constexpr int64_t mr = Blocks<V>::mr, nr = Blocks<V>::nv * V::width;
+        const int64_t lines = first_ * ((side_[0].bytes + line - 1) / line) + second_ * ((side_[1].bytes + line - 1) / line);
+        if (lines == 0 || a.pixels == 0) return;
         const int64_t tiles = ((a.rows + mr - 1) / mr) * ((a.columns + nr - 1) / nr);
-        const int64_t shares = tiles * ((a.pixels + stride - 1) / stride);
-        const int64_t lines = a.next * ((side_[0].bytes + line - 1) / line + (side_[1].bytes + line - 1) / line);
-        share_ = (lines + shares - 1) / shares;
-        left_ = 2 * a.next;
-        next_ = a.next;
+        const int64_t share = (lines + tiles - 1) / tiles, strips = (share + at_once - 1) / at_once;
+        share_ = (share + strips - 1) / strips;
+        strip_ = (a.pixels + strips - 1) / strips;
     }
 
+    // How many pixels are summed from one `bring` to the next.
+    int64_t strip() const { return strip_; }
+
     FC_INLINE void bring() {
-        for (int64_t i = 0; i < share_ && left_ > 0; ++i) {
-            const Side& side = side_[left_ <= next_];
-            FC_PREFETCH(side.data + bytes(side.pixel[pixel_]) + at_);
+        for (int64_t i = 0; i < share_ && first_ + second_ > 0; ++i) {
+            const Side& side = side_[first_ == 0];
+            FC_PREFETCH_OUTER(side.data + bytes(side.run[run_]) + at_);
             at_ += line;
             if (at_ < side.bytes) continue;
             at_ = 0;
-            --left_;
-            pixel_ = left_ == next_ ? 0 : pixel_ + 1;
+            int64_t& left = first_ > 0 ? first_ : second_;
+            --left;
+            run_ = left > 0 ? run_ + 1 : 0;
         }
     }
 
   private:
     struct Side {
         const char* data;
-        const int64_t* pixel;
-        int64_t bytes;  // a pixel
+        const int64_t* run;
+        int64_t bytes;  // a run
     };
 
-    static constexpr int64_t line = 64;
+    static constexpr int64_t line = 64, at_once = 8;
     static int64_t bytes(int64_t elements) { return elements * static_cast<int64_t>(sizeof(typename V::T)); }
 
     Side side_[2];
-    int64_t share_ = 0, next_ = 0, left_ = 0, pixel_ = 0, at_ = 0;  // left_: pixels of both sides
+    int64_t strip_, first_, second_;  // runs that are left
+    int64_t share_ = 0, run_ = 0, at_ = 0;
 };
 
-// With `Near` the rows lie side by side in x, which takes one pointer for all of them, and the next call's memory is brought
-// near; else each row has a pointer of its own, and no register is left for that.
-template <class V, int M, int NV, bool Whole, bool Near>
-static void outer_block(const fc_outer_tile& a, OuterNext<V>& next, int64_t r, int64_t c) {
+// How pixels and rows are found. Listed: by lists. Near: rows lie side by side, which takes one pointer for all of them in
+// place of one each. Even: pixels as well lie at equal distances, and no list is read.
+enum class Outer { Listed, Near, Even };
+
+template <class V, int M, int NV, bool Whole, Outer Way>
+static void outer_block(const fc_outer_tile& a, OuterAhead<V>& ahead, int64_t r, int64_t c) {
     using T = typename V::T;
     T* dw = static_cast<T*>(a.dw) + r * a.ld + c;
     const int64_t ld = a.ld;
@@ -71,32 +80,35 @@ static void outer_block(const fc_outer_tile& a, OuterNext<V>& next, int64_t r, i
     const T* x[M];
     FC_UNROLL
     for (int m = 0; m < M; ++m) {
-        x[m] = static_cast<const T*>(a.x) + (Near ? a.row[r] + m : a.row[r + m]);
+        x[m] = static_cast<const T*>(a.x) + (Way == Outer::Listed ? a.row[r + m] : r + m);
         FC_UNROLL
         for (int j = 0; j < NV; ++j) {
             acc[m][j] = V::zero();
             FC_PREFETCH(dw + m * ld + j * V::width);
         }
     }
-    const T* dy = static_cast<const T*>(a.dy) + c;
-    const int64_t *xpixel = a.xpixel, *ypixel = a.ypixel, *end = a.xpixel + a.pixels;
-    while (xpixel < end) {
-        const int64_t* stop = end;
-        if constexpr (Near) {
-            if (end - xpixel > OuterNext<V>::stride) stop = xpixel + OuterNext<V>::stride;
-            next.bring();
+    auto add = [&](const T* from, int64_t at) FC_INLINE_LAMBDA {
+        typename V::Reg columns[NV];
+        FC_UNROLL
+        for (int j = 0; j < NV; ++j) columns[j] = load(from + j * V::width, j);
+        FC_UNROLL
+        for (int m = 0; m < M; ++m) {
+            const typename V::Reg value = V::set1(Way == Outer::Listed ? x[m][at] : x[0][at + m]);
+            FC_UNROLL
+            for (int j = 0; j < NV; ++j) acc[m][j] = V::fma(value, columns[j], acc[m][j]);
         }
-        for (; xpixel < stop; ++xpixel, ++ypixel) {
-            const int64_t at = *xpixel;
-            const T* from = dy + *ypixel;
-            typename V::Reg columns[NV];
-            FC_UNROLL
-            for (int j = 0; j < NV; ++j) columns[j] = load(from + j * V::width, j);
-            FC_UNROLL
-            for (int m = 0; m < M; ++m) {
-                const typename V::Reg value = V::set1(Near ? x[0][at + m] : x[m][at]);
-                FC_UNROLL
-                for (int j = 0; j < NV; ++j) acc[m][j] = V::fma(value, columns[j], acc[m][j]);
+    };
+    const T* dy = static_cast<const T*>(a.dy) + c;
+    for (int64_t p = 0; p < a.pixels;) {
+        const int64_t end = p + ahead.strip() < a.pixels ? p + ahead.strip() : a.pixels;
+        ahead.bring();
+        for (; p < end; ++p) {
+            if constexpr (Way == Outer::Even) {
+                add(dy, 0);
+                x[0] += a.xstep;
+                dy += a.ystep;
+            } else {
+                add(dy + a.ypixel[p], a.xpixel[p]);
             }
         }
     }
@@ -116,33 +128,33 @@ static void outer_block(const fc_outer_tile& a, OuterNext<V>& next, int64_t r, i
 }
 
 // Rows [r, rows) in blocks of M and M - 1, of which `larger` have M: no block is small where one could be as long as others.
-template <class V, int M, int NV, bool Whole, bool Near>
-static void outer_rows(const fc_outer_tile& a, OuterNext<V>& next, int64_t c, int64_t larger) {
+template <class V, int M, int NV, bool Whole, Outer Way>
+static void outer_rows(const fc_outer_tile& a, OuterAhead<V>& ahead, int64_t c, int64_t larger) {
     int64_t r = 0;
-    for (; larger > 0; --larger, r += M) outer_block<V, M, NV, Whole, Near>(a, next, r, c);
+    for (; larger > 0; --larger, r += M) outer_block<V, M, NV, Whole, Way>(a, ahead, r, c);
     if constexpr (M > 1) {
-        for (; r < a.rows; r += M - 1) outer_block<V, M - 1, NV, Whole, Near>(a, next, r, c);
+        for (; r < a.rows; r += M - 1) outer_block<V, M - 1, NV, Whole, Way>(a, ahead, r, c);
     }
 }
 
-template <class V, int M, int NV, bool Whole, bool Near>
-static void outer_even(const fc_outer_tile& a, OuterNext<V>& next, int64_t c) {
+template <class V, int M, int NV, bool Whole, Outer Way>
+static void outer_even(const fc_outer_tile& a, OuterAhead<V>& ahead, int64_t c) {
     constexpr int mr = Blocks<V>::mr;
     const int64_t blocks = (a.rows + mr - 1) / mr, most = (a.rows + blocks - 1) / blocks;
     if constexpr (M > 1) {
-        if (most < M) return outer_even<V, M - 1, NV, Whole, Near>(a, next, c);
+        if (most < M) return outer_even<V, M - 1, NV, Whole, Way>(a, ahead, c);
     }
-    outer_rows<V, M, NV, Whole, Near>(a, next, c, a.rows - blocks * (M - 1));
+    outer_rows<V, M, NV, Whole, Way>(a, ahead, c, a.rows - blocks * (M - 1));
 }
 
-template <class V, int NV, bool Near>
-static void outer_columns(const fc_outer_tile& a, OuterNext<V>& next, int64_t c) {
+template <class V, int NV, Outer Way>
+static void outer_columns(const fc_outer_tile& a, OuterAhead<V>& ahead, int64_t c) {
     if constexpr (NV > 0) {
         constexpr int mr = Blocks<V>::mr;
         const int64_t columns = a.columns - c;
-        if (columns <= (NV - 1) * V::width) return outer_columns<V, NV - 1, Near>(a, next, c);
-        columns >= NV * V::width ? outer_even<V, mr, NV, true, Near>(a, next, c)
-                                : outer_even<V, mr, NV, false, Near>(a, next, c);
+        if (columns <= (NV - 1) * V::width) return outer_columns<V, NV - 1, Way>(a, ahead, c);
+        columns >= NV * V::width ? outer_even<V, mr, NV, true, Way>(a, ahead, c)
+                                : outer_even<V, mr, NV, false, Way>(a, ahead, c);
     }
 }
 
@@ -150,14 +162,18 @@ template <class V>
 void outer_tile(const fc_outer_tile* a) {
     constexpr int nr = Blocks<V>::nv * V::width;
     FC_CHECK(a->pixels >= 0 && a->rows >= 0 && a->columns >= 0 && (a->rows <= 1 || a->ld >= a->columns));
-    FC_CHECK(a->rows == 0 || (a->dw && a->row));
-    FC_CHECK(a->pixels == 0 || (a->x && a->xpixel && a->dy && a->ypixel));
-    FC_CHECK(a->next >= 0 && (a->next == 0 || (a->xnext && a->ynext)));
-    OuterNext<V> next(*a);
-    bool near = true;
-    for (int64_t r = 1; r < a->rows; ++r) near = near && a->row[r] == a->row[0] + r;
+    FC_CHECK(a->rows == 0 || a->dw);
+    FC_CHECK(a->pixels == 0 || (a->x && a->dy));
+    FC_CHECK((a->xpixel == nullptr) == (a->ypixel == nullptr) && (a->xpixel || !a->row));
+    OuterAhead<V> ahead(*a);
     for (int64_t c = 0; c < a->columns; c += nr) {
-        near ? outer_columns<V, Blocks<V>::nv, true>(*a, next, c) : outer_columns<V, Blocks<V>::nv, false>(*a, next, c);
+        if (!a->xpixel) {
+            outer_columns<V, Blocks<V>::nv, Outer::Even>(*a, ahead, c);
+        } else if (a->row) {
+            outer_columns<V, Blocks<V>::nv, Outer::Listed>(*a, ahead, c);
+        } else {
+            outer_columns<V, Blocks<V>::nv, Outer::Near>(*a, ahead, c);
+        }
     }
 }
 

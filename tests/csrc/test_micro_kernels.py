@@ -24,9 +24,10 @@ ConvTile = struct(
     pixels=SIZE, listed=SIZE, taps=SIZE, depth=SIZE, columns=SIZE, accumulate=FLAG, relu=FLAG, residual=POINTER,
     rpixel=POINTER, gate=POINTER, gpixel=POINTER,
 )  # fmt: skip
+Ahead = struct("Ahead", data=POINTER, run=POINTER, runs=SIZE, length=SIZE)
 OuterTile = struct(
     "OuterTile", x=POINTER, xpixel=POINTER, row=POINTER, dy=POINTER, ypixel=POINTER, dw=POINTER, pixels=SIZE, rows=SIZE,
-    columns=SIZE, ld=SIZE, xnext=POINTER, ynext=POINTER, next=SIZE, accumulate=FLAG,
+    columns=SIZE, ld=SIZE, xstep=SIZE, ystep=SIZE, ahead=Ahead * 2, accumulate=FLAG,
 )  # fmt: skip
 Copy2d = struct(
     "Copy2d", dst=POINTER, src=POINTER, rows=SIZE, columns=SIZE, padded=SIZE, ld=SIZE, dj=SIZE, si=SIZE, sj=SIZE
@@ -184,33 +185,51 @@ def test_conv_tile_without_taps_stores_the_bias(isa, dtype, rng):
     assert edges_untouched(memory)
 
 
+@pytest.mark.parametrize("way", ["listed", "near", "even"])
 @pytest.mark.parametrize("accumulate", [0, 1])
-def test_outer_tile(isa, dtype, rng, accumulate):
+def test_outer_tile(isa, dtype, rng, accumulate, way):
     width, mr, nr = _lab.block_sizes(ISAS[isa], DTYPES[dtype])
     for rows in sizes_around(mr):
         for columns in sorted({*sizes_around(width), *sizes_around(nr)}):
-            for pixels in (
-                0,
-                1,
-                5,
-                8,
-                17,
-            ):  # beyond 5: rows side by side, the last call's pixels brought near once more
-                near = pixels > 5
-                row = np.arange(rows) if near else rng.permutation(rows).astype(np.int64)
-                x = rng.standard_normal((max(pixels, 1), rows)).astype(dtype)
-                dy = rng.standard_normal((max(pixels, 1), columns)).astype(dtype)
+            for pixels in (0, 1, 5, 8, 17):
+                row = rng.permutation(rows).astype(np.int64) if way == "listed" else np.arange(rows)
+                x = rng.standard_normal((max(pixels, 1), rows + 3)).astype(dtype)
+                dy = rng.standard_normal((max(pixels, 1), columns + 1)).astype(dtype)
                 memory, dw = guarded((rows, columns), dtype, rng)
                 start = dw.astype(np.float64) if accumulate else 0.0
-                expected = start + x[:pixels, row].astype(np.float64).T @ dy[:pixels].astype(np.float64)
-                xpixel, ypixel = np.arange(pixels) * rows, np.arange(pixels) * columns
+                product = x[:pixels, row].astype(np.float64).T @ dy[:pixels, :columns].astype(np.float64)
+                xpixel, ypixel = np.arange(pixels) * (rows + 3), np.arange(pixels) * (columns + 1)
+                lists = {"listed": {"row": row, "xpixel": xpixel, "ypixel": ypixel},
+                         "near": {"xpixel": xpixel, "ypixel": ypixel},
+                         "even": {"xstep": rows + 3, "ystep": columns + 1}}  # fmt: skip
+                ahead = (Ahead * 2)()  # this call's pixels once more
+                if way != "listed" and pixels:
+                    ahead[0] = Ahead(x.ctypes.data, xpixel.ctypes.data, pixels, rows)
+                    ahead[1] = Ahead(dy.ctypes.data, ypixel.ctypes.data, pixels - 1, columns)
                 call(
-                    "outer_tile", isa, dtype, x=x, xpixel=xpixel, row=row, dy=dy, ypixel=ypixel, dw=dw, pixels=pixels,
-                    rows=rows, columns=columns, ld=columns, xnext=xpixel, ynext=ypixel, next=pixels if near else 0,
-                    accumulate=accumulate,
+                    "outer_tile", isa, dtype, x=x, dy=dy, dw=dw, pixels=pixels, rows=rows, columns=columns, ld=columns,
+                    ahead=ahead, accumulate=accumulate, **lists[way],
                 )  # fmt: skip
-                np.testing.assert_allclose(dw, expected, rtol=0, atol=tolerance(dtype))
+                np.testing.assert_allclose(dw, start + product, rtol=0, atol=tolerance(dtype))
                 assert edges_untouched(memory)
+
+
+@pytest.mark.parametrize("accumulate", [0, 1])
+def test_every_way_of_outer_tile_has_the_same_bits(isa, dtype, rng, accumulate):
+    width, mr, nr = _lab.block_sizes(ISAS[isa], DTYPES[dtype])
+    rows, columns, pixels = 2 * mr + 1, nr + width - 1, 19
+    x, dy = rng.standard_normal((pixels, rows)).astype(dtype), rng.standard_normal((pixels, columns)).astype(dtype)
+    start = rng.standard_normal((rows, columns)).astype(dtype)
+    lists = {"row": np.arange(rows), "xpixel": np.arange(pixels) * rows, "ypixel": np.arange(pixels) * columns}
+    results = []
+    for names in (("row", "xpixel", "ypixel"), ("xpixel", "ypixel"), ()):
+        results.append(start.copy())
+        call(
+            "outer_tile", isa, dtype, x=x, dy=dy, dw=results[-1], pixels=pixels, rows=rows, columns=columns, ld=columns,
+            xstep=rows, ystep=columns, accumulate=accumulate, **{name: lists[name] for name in names},
+        )  # fmt: skip
+    np.testing.assert_array_equal(results[1], results[0])
+    np.testing.assert_array_equal(results[2], results[0])
 
 
 def matrix(layout, rows, columns, dtype, rng):

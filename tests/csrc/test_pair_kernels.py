@@ -169,9 +169,8 @@ def test_outer_tile_pairs(isa, rng, accumulate):
                 memory, dw = guarded((rows, columns), np.float32, rng)
                 expected = rounded(x).T @ rounded(dy) + (dw.astype(np.float64) if accumulate else 0.0)
                 call(
-                    "outer_tile_pairs", isa, x=wide_pairs(x), xpixel=np.arange(pixels) * rows, row=np.arange(rows),
-                    dy=wide_pairs(dy), ypixel=np.arange(pixels) * columns, dw=dw, pixels=pixels, rows=rows,
-                    columns=columns, ld=columns, accumulate=accumulate,
+                    "outer_tile_pairs", isa, x=wide_pairs(x), dy=wide_pairs(dy), dw=dw, pixels=pixels, rows=rows,
+                    columns=columns, ld=columns, xstep=rows, ystep=columns, accumulate=accumulate,
                 )  # fmt: skip
                 np.testing.assert_allclose(dw, expected, rtol=0, atol=64 * np.finfo(np.float32).eps)
                 assert edges_untouched(memory)

@@ -27,22 +27,27 @@ typedef struct fc_conv_tile {
     const int64_t* gpixel; /* (pixels,) */
 } fc_conv_tile;
 
+/* Memory that is read next: `length` elements from data + run[i] on, for 0 <= i < runs. */
+typedef struct fc_ahead {
+    const void* data;
+    const int64_t* run; /* (runs,) */
+    int64_t runs, length;
+} fc_ahead;
+
 /* dw[r * ld + c] = start + sum over pixels p of x[xpixel[p] + row[r]] * dy[ypixel[p] + c]
  * for 0 <= r < rows, 0 <= c < columns (any number). `start` is dw itself with `accumulate`, else 0, and is added last:
  * a sum over very many pixels is a sum of sums, which rounds less than one long chain.
- * Meanwhile, bit by bit, memory that is read next comes near: `rows` elements from x[xnext[p]] on and `columns` from
- * dy[ynext[p]] on, for 0 <= p < next. */
+ * Without `row`, row[r] = r. Without `xpixel` as well, xpixel[p] = p * xstep and ypixel[p] = p * ystep.
+ * Meanwhile, bit by bit, what is `ahead` comes near. */
 typedef struct fc_outer_tile {
     const void* x;
-    const int64_t* xpixel; /* (pixels,) */
-    const int64_t* row;    /* (rows,) */
+    const int64_t* xpixel; /* (pixels,) or NULL */
+    const int64_t* row;    /* (rows,) or NULL */
     const void* dy;
-    const int64_t* ypixel; /* (pixels,) */
+    const int64_t* ypixel; /* (pixels,) or NULL, as xpixel */
     void* dw;
-    int64_t pixels, rows, columns, ld;
-    const int64_t* xnext; /* (next,) */
-    const int64_t* ynext; /* (next,) */
-    int64_t next;
+    int64_t pixels, rows, columns, ld, xstep, ystep;
+    fc_ahead ahead[2];
     int32_t accumulate;
 } fc_outer_tile;
 

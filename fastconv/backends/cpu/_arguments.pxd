@@ -19,6 +19,11 @@ cdef extern from "fastconv/kernels.h" nogil:
         const int64_t* rpixel
         const int64_t* gpixel
 
+    ctypedef struct fc_ahead:
+        const void* data
+        const int64_t* run
+        int64_t runs, length
+
     ctypedef struct fc_outer_tile:
         const void* x
         const int64_t* xpixel
@@ -26,9 +31,8 @@ cdef extern from "fastconv/kernels.h" nogil:
         const void* dy
         const int64_t* ypixel
         void* dw
-        int64_t pixels, rows, columns, ld, next
-        const int64_t* xnext
-        const int64_t* ynext
+        int64_t pixels, rows, columns, ld, xstep, ystep
+        fc_ahead[2] ahead
         int32_t accumulate
 
     ctypedef struct fc_blocks:

@@ -36,7 +36,7 @@ cdef int64_t most_positions(const Reader* x) noexcept nogil:
 cdef size_t wide_lists(const Plan* plan) noexcept nogil:
     cdef const Reader* x = &plan.problem.x
     cdef int64_t extents = x.axis[0].extent + x.axis[1].extent + x.axis[2].extent
-    return whole_lines((extents + most_positions(x) + 3 * tile_pixels(x) + plan.line_block) * sizeof(int64_t))
+    return whole_lines((extents + most_positions(x) + 3 * tile_pixels(x)) * sizeof(int64_t))
 
 
 cdef size_t wide_memory(const Plan* plan) noexcept nogil:
@@ -147,7 +147,6 @@ cdef void add_wide(const Plan* plan, const Block* block, char* memory) noexcept 
     cdef int64_t* list = <int64_t*> memory
     cdef int64_t *xpixel
     cdef int64_t *ypixel
-    cdef int64_t *row
     cdef char* xs = memory + wide_lists(plan)
     cdef char* dys = xs + most_positions(x) * ldx * size
     cdef char* sums
@@ -164,10 +163,10 @@ cdef void add_wide(const Plan* plan, const Block* block, char* memory) noexcept 
     take_dy.dst, take_dy.pixel, take_dy.channels, take_dy.ld = dys, list, block.lines, ldy
     take_dy.channel = problem.ys[1]
     take_dy.src = problem.dy + (block.group * problem.columns + block.line) * problem.ys[1] * size
-    xpixel, ypixel, row = list + most, list + 2 * most, list + 3 * most
-    for n in range(block.lines):
-        row[n] = n
-    call.row, call.rows, call.ld, call.next = row, block.lines, block.ld, 0
+    xpixel, ypixel = list + most, list + 2 * most
+    call.row = NULL
+    call.rows, call.ld = block.lines, block.ld
+    call.ahead[0].runs = call.ahead[1].runs = 0
     for n in range(block.first, block.last):
         locate(x, n, &tile)
         for i in range(3):
@@ -228,7 +227,9 @@ cdef void add_narrow(const Plan* plan, const Block* block, char* memory) noexcep
     take.channel = problem.ys[1]
     call.xpixel, call.ypixel = xpixel, pixel if near else packed
     call.row, call.rows, call.ld = row, x.taps * block.lines, block.ld if x.taps == 1 else block.tap
-    call.next = 0
+    if row[call.rows - 1] - row[0] == call.rows - 1 and (x.taps == 1 or block.lines == 1):
+        call.row = NULL
+    call.ahead[0].runs = call.ahead[1].runs = 0
     for n in range(block.first, block.last):
         locate(x, n, &tile)
         call.x = fetch(x, &tile, block.group, block.line // x.chunk, xs)

@@ -23,7 +23,7 @@ cdef struct Side:
 
 
 cdef inline size_t list_bytes(const Plan* plan) noexcept nogil:
-    return whole_lines((4 * tile_pixels(&plan.problem.x) + plan.line_block) * sizeof(int64_t))
+    return whole_lines(2 * tile_pixels(&plan.problem.x) * sizeof(int64_t))
 
 
 cdef size_t pairs_memory(const Plan* plan) noexcept nogil:
@@ -89,7 +89,7 @@ cdef void add_pairs(const Plan* plan, const Block* block, char* memory) noexcept
     cdef Side* lanes = &xs if plan.wide else &dys
     cdef Tile tile
     cdef fc_outer_tile call
-    call.next = 0
+    call.ahead[0].runs = call.ahead[1].runs = 0
     xs.pixel, dys.pixel = list, list + most
     lines.channels, lanes.channels = block.lines, block.lanes
     lines.ld, lanes.ld = copied_row(x, plan.line_block), copied_row(x, plan.lane_block)
@@ -100,11 +100,10 @@ cdef void add_pairs(const Plan* plan, const Block* block, char* memory) noexcept
     xs.data = x.data + (block.group * x.depth + (block.lane if plan.wide else block.line)) * xs.channel * size
     dys.data = problem.dy
     dys.data += (block.group * problem.columns + (block.line if plan.wide else block.lane)) * dys.channel * size
-    call.xpixel, call.ypixel, call.row = list + 2 * most, list + 3 * most, list + 4 * most
-    for n in range(most):
-        list[2 * most + n], list[3 * most + n] = n * lines.ld, n * lanes.ld
-    for n in range(block.lines):
-        list[4 * most + n] = n
+    call.row = NULL
+    call.xpixel = NULL
+    call.ypixel = NULL
+    call.xstep, call.ystep = lines.ld, lanes.ld
     call.x, call.rows, call.ld = lines.pairs, block.lines, block.ld
     for n in range(block.first, block.last):
         locate(x, n, &tile)

@@ -1,20 +1,34 @@
 """What one task of a weight gradient adds up where there is a single tap that sees no padding: a product of matrices.
 
-A tile is a run of pixels, counted over all images. They are read where they lie, or, if an array's channels do not lie
-side by side, copied. While a tile is added, the next one is brought near: the processor foresees no such pattern.
+A tile is a run of pixels, counted over all images. Both sides of it are copied in panels, some channels of each pixel
+side by side: pixels a multiple of 4 KB apart would push one another out of the first-level cache, and panels need no
+lists. What fits one panel is read where it lies, if its pixels lie at equal distances. While a tile is added, the next
+one is brought near: the processor foresees no such pattern.
 """
 
 from libc.stdint cimport int64_t
 
 from fastconv.backends.cpu._csrc cimport fc_gather, fc_outer_tile
 from fastconv.backends.cpu.tiles cimport Reader, TileAxis, ceil_div, source_at
-from fastconv.backends.cpu.weight_blocks cimport copied_row, whole_lines
-from fastconv.backends.cpu.weight_tiles cimport Block, Outer, Plan
+from fastconv.backends.cpu.weight_blocks cimport whole_lines
+from fastconv.backends.cpu.weight_tiles cimport Block, Outer, Plan, even_block
 
 cdef enum:
     TILE_BYTES = 64 * 1024
     LEAST_PIXELS = 64       # fewer, and loading and storing the sums would show
     MOST_PIXELS = 128
+
+
+cdef struct Side:
+    # The channels of a block on one side, and where a tile's pixels lie: in this tile, and in the next.
+    const char* data
+    int64_t channel                 # elements from channel to channel
+    int64_t channels, width         # of the block, of a panel
+    int64_t* pixel
+    int64_t* next
+    char* panels
+    const char* first               # of the panels that are multiplied
+    int64_t step                    # elements from pixel to pixel in a panel
 
 
 cdef bint sees_no_padding(const Plan* plan) noexcept nogil:
@@ -37,14 +51,21 @@ cdef void choose_pixels(Plan* plan) noexcept nogil:
     plan.tiles = ceil_div(plan.pixels, plan.tile)
 
 
-cdef size_t lists_memory(const Plan* plan) noexcept nogil:
-    return whole_lines((6 * plan.tile + plan.line_block) * sizeof(int64_t))
+cdef inline int64_t panels_size(const Plan* plan, int64_t channels, int64_t width) noexcept nogil:
+    """Elements of a tile's panels."""
+    return ceil_div(channels, width) * width * plan.tile
+
+
+cdef inline int64_t line_width(const Plan* plan, int64_t lines) noexcept nogil:
+    """Lines of a panel: panels of equal size, of whole register tiles."""
+    return even_block(lines, plan.problem.x.kernel.nr, plan.problem.x.kernel.mr)
 
 
 cdef size_t pixels_memory(const Plan* plan) noexcept nogil:
     cdef const Reader* x = &plan.problem.x
-    cdef int64_t row = copied_row(x, plan.line_block) + copied_row(x, plan.lane_block)
-    return lists_memory(plan) + plan.tile * row * x.itemsize
+    cdef int64_t elements = panels_size(plan, plan.lane_block, x.kernel.nr)
+    elements += plan.tile * (plan.line_block + line_width(plan, x.kernel.nr))  # at most a panel more than lines
+    return whole_lines(4 * plan.tile * sizeof(int64_t)) + elements * x.itemsize
 
 
 cdef int64_t list_tile(const Plan* plan, int64_t tile, int64_t* line, int64_t* lane) noexcept nogil:
@@ -76,47 +97,91 @@ cdef int64_t list_tile(const Plan* plan, int64_t tile, int64_t* line, int64_t* l
     return pixels
 
 
+cdef bint lie_even(const int64_t* pixel, int64_t pixels) noexcept nogil:
+    cdef int64_t p
+    for p in range(2, pixels):
+        if pixel[p] - pixel[p - 1] != pixel[1] - pixel[0]:
+            return False
+    return True
+
+
+cdef void set_panels(const Plan* plan, Side* side, int64_t pixels) noexcept nogil:
+    """Copy a tile in panels, or find that the only one can stay where it lies."""
+    cdef const Reader* x = &plan.problem.x
+    cdef int64_t channel = 0
+    cdef fc_gather take
+    if side.channels <= side.width and (side.channel == 1 or side.channels == 1) and lie_even(side.pixel, pixels):
+        side.first = side.data + side.pixel[0] * x.itemsize
+        side.step = side.pixel[1] - side.pixel[0] if pixels > 1 else 0
+        return
+    side.first, side.step = side.panels, side.width
+    take.pixel, take.pixels, take.channel, take.ld = side.pixel, pixels, side.channel, side.width
+    while channel < side.channels:
+        take.src = side.data + channel * side.channel * x.itemsize
+        take.dst = side.panels + channel * plan.tile * x.itemsize
+        take.channels = min(side.width, side.channels - channel)
+        x.kernel.gather(&take)
+        channel += side.width
+
+
+cdef void multiply(const Plan* plan, const Block* block, const Side* lines, const Side* lanes, int64_t pixels,
+                   int64_t following, bint accumulate) noexcept nogil:
+    """Add the products of all panels, and bring the ``following`` pixels of the next tile near meanwhile."""
+    cdef const Reader* x = &plan.problem.x
+    cdef int64_t size = x.itemsize, line, lane = 0, calls, call_index = 0, pixel = 0, end
+    cdef fc_outer_tile call
+    calls = ceil_div(lines.channels, lines.width) * ceil_div(lanes.channels, lanes.width)
+    call.row = NULL
+    call.xpixel = NULL
+    call.ypixel = NULL
+    call.xstep, call.ystep, call.pixels = lines.step, lanes.step, pixels
+    call.ld, call.accumulate = block.ld, accumulate
+    call.ahead[0].runs = call.ahead[1].runs = 0
+    call.ahead[0].data, call.ahead[1].data = lines.data, lanes.data
+    call.ahead[0].length, call.ahead[1].length = lines.channels, lanes.channels
+    while lane < lanes.channels:
+        line = 0
+        while line < lines.channels:
+            call_index += 1
+            end = following * call_index // calls
+            call.ahead[0].run, call.ahead[1].run = lines.next + pixel, lanes.next + pixel
+            if lines.channel == 1:
+                call.ahead[0].runs = end - pixel
+            if lanes.channel == 1:
+                call.ahead[1].runs = end - pixel
+            pixel = end
+            call.x, call.rows = lines.first + line * plan.tile * size, min(lines.width, lines.channels - line)
+            call.dy, call.columns = lanes.first + lane * plan.tile * size, min(lanes.width, lanes.channels - lane)
+            call.dw = block.sums + (line * block.ld + lane) * size
+            x.kernel.outer_tile(&call)
+            line += lines.width
+        lane += lanes.width
+
+
 cdef void add_pixels(const Plan* plan, const Block* block, char* memory) noexcept nogil:
     cdef Outer* problem = plan.problem
     cdef const Reader* x = &problem.x
-    cdef int64_t most = plan.tile, size = x.itemsize, here = 0, pixels, n
-    cdef int64_t* line = <int64_t*> memory
-    cdef int64_t* lane = line + 2 * most
-    cdef int64_t* packed = lane + 2 * most
-    cdef int64_t* row = packed + 2 * most
-    cdef int64_t x_channel = block.group * x.depth + (block.lane if plan.wide else block.line)
-    cdef int64_t y_channel = block.group * problem.columns + (block.line if plan.wide else block.lane)
-    cdef const char* xs = x.data + x_channel * x.stride[1] * size
-    cdef const char* dys = problem.dy + y_channel * problem.ys[1] * size
-    cdef fc_gather lines, lanes
-    cdef fc_outer_tile call
-    cdef bint copies
-    lines.src, lines.channel = (dys, problem.ys[1]) if plan.wide else (xs, x.stride[1])
-    lanes.src, lanes.channel = (xs, x.stride[1]) if plan.wide else (dys, problem.ys[1])
-    lines.channels, lines.ld = block.lines, copied_row(x, plan.line_block)
-    lanes.channels, lanes.ld = block.lanes, copied_row(x, plan.lane_block)
-    lines.dst = memory + lists_memory(plan)
-    lanes.dst = <char*> lines.dst + most * lines.ld * size
-    copies = (lines.channel != 1 and lines.channels > 1) or (lanes.channel != 1 and lanes.channels > 1)
-    for n in range(most):
-        packed[n], packed[most + n] = n * lines.ld, n * lanes.ld
-    for n in range(block.lines):
-        row[n] = n
-    call.row, call.rows, call.columns, call.dw, call.ld = row, block.lines, block.lanes, block.sums, block.ld
-    call.x, call.xpixel = lines.dst, packed
-    call.dy, call.ypixel = lanes.dst, packed + most
-    call.next = 0
-    pixels = list_tile(plan, block.first, line, lane)
+    cdef int64_t most = plan.tile, size = x.itemsize, pixels, following, n
+    cdef int64_t* list = <int64_t*> memory
+    cdef Side xs
+    cdef Side dys
+    cdef Side* lines = &dys if plan.wide else &xs
+    cdef Side* lanes = &xs if plan.wide else &dys
+    xs.channel, dys.channel = x.stride[1], problem.ys[1]
+    xs.data = x.data + (block.group * x.depth + (block.lane if plan.wide else block.line)) * xs.channel * size
+    dys.data = problem.dy
+    dys.data += (block.group * problem.columns + (block.line if plan.wide else block.lane)) * dys.channel * size
+    lines.channels, lines.width = block.lines, line_width(plan, block.lines)
+    lanes.channels, lanes.width = block.lanes, x.kernel.nr
+    lines.pixel, lines.next, lanes.pixel, lanes.next = list, list + most, list + 2 * most, list + 3 * most
+    lines.panels = memory + whole_lines(4 * most * sizeof(int64_t))
+    lanes.panels = lines.panels + panels_size(plan, lines.channels, lines.width) * size
+    pixels = list_tile(plan, block.first, lines.pixel, lanes.pixel)
     for n in range(block.first, block.last):
-        call.pixels, call.accumulate = pixels, n > block.first
-        lines.pixel, lanes.pixel = line + here, lane + here
-        lines.pixels = lanes.pixels = pixels
-        here = most - here
-        pixels = 0 if n + 1 == block.last else list_tile(plan, n + 1, line + here, lane + here)
-        if copies:
-            x.kernel.gather(&lines)
-            x.kernel.gather(&lanes)
-        else:
-            call.x, call.xpixel, call.dy, call.ypixel = lines.src, lines.pixel, lanes.src, lanes.pixel
-            call.xnext, call.ynext, call.next = line + here, lane + here, pixels
-        x.kernel.outer_tile(&call)
+        following = 0 if n + 1 == block.last else list_tile(plan, n + 1, lines.next, lanes.next)
+        set_panels(plan, lines, pixels)
+        set_panels(plan, lanes, pixels)
+        multiply(plan, block, lines, lanes, pixels, following, n > block.first)
+        lines.pixel, lines.next = lines.next, lines.pixel
+        lanes.pixel, lanes.next = lanes.next, lanes.pixel
+        pixels = following

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t
 
-from fastconv.backends.cpu.tiles cimport Reader
+from fastconv.backends.cpu.tiles cimport Reader, ceil_div
 
 
 cdef struct Outer:
@@ -39,6 +39,12 @@ cdef struct Block:
     int64_t first, last
     char* sums
     int64_t ld, tap                             # strides of lines and taps there
+
+
+cdef inline int64_t even_block(int64_t size, int64_t most, int64_t unit) noexcept nogil:
+    """The size of equal blocks, at most ``most`` if that is a multiple of ``unit``, each a multiple of ``unit``."""
+    cdef int64_t blocks = ceil_div(size, most)
+    return ceil_div(ceil_div(size, blocks), unit) * unit
 
 
 cdef int outer_products(Outer* problem) except -1 nogil

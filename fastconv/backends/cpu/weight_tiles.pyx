@@ -33,12 +33,6 @@ cdef int64_t PARTIAL_BYTES = 4 * 1024 * 1024  # of all partial sums
 cdef int64_t FINISH = 8 * 1024              # elements a task, at the end
 
 
-cdef inline int64_t even_block(int64_t size, int64_t most, int64_t unit) noexcept nogil:
-    """The size of equal blocks, at most ``most`` if that is a multiple of ``unit``, each a multiple of ``unit``."""
-    cdef int64_t blocks = ceil_div(size, most)
-    return ceil_div(ceil_div(size, blocks), unit) * unit
-
-
 cdef inline int64_t padded(int64_t size, int64_t width) noexcept nogil:
     return ceil_div(size, width) * width
 

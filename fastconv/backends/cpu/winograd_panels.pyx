@@ -17,7 +17,7 @@ from fastconv.backends.cpu.tiles cimport ceil_div
 from fastconv.backends.cpu.weight_tiles cimport Outer
 from fastconv.backends.cpu.winograd_tiles cimport (
     Chunk, Grid, Pixels, apart, buffer_bytes, count_chunks, list_tiles, locate_chunk, plane_size, rows_to_transform,
-    transform_row,
+    tiles_lie_even, transform_row,
 )
 
 cdef int64_t PANEL_BYTES = 600 * 1024   # of a panel's planes
@@ -130,14 +130,16 @@ cdef void multiply(const Plan* plan, int64_t row, int64_t column, int64_t tap, c
     cdef int64_t size = grid.itemsize, i
     cdef int64_t x_plane = plane_size(&x, chunk.count), dy_plane = plane_size(&dy, chunk.count)
     cdef fc_outer_tile call
+    call.row = NULL
+    call.xpixel = NULL
+    call.ypixel = NULL
+    call.xstep, call.ystep = dy.channels, x.channels
     list_tiles(chunk, &dy, lists)
     list_tiles(chunk, &x, lists + chunk.tiles)
-    for i in range(chunk.tiles):
-        lists[2 * chunk.tiles + i], lists[3 * chunk.tiles + i] = lists[i] + dy_plane, lists[chunk.tiles + i] + x_plane
-    for i in range(dy.channels):
-        lists[4 * chunk.tiles + i] = i
-    call.xpixel, call.ypixel, call.row = lists, lists + chunk.tiles, lists + 4 * chunk.tiles
-    call.xnext, call.ynext = lists + 2 * chunk.tiles, lists + 3 * chunk.tiles
+    if not (tiles_lie_even(chunk, &dy) and tiles_lie_even(chunk, &x)):
+        call.xpixel, call.ypixel = lists, lists + chunk.tiles
+    call.ahead[0].run, call.ahead[0].length = lists, dy.channels
+    call.ahead[1].run, call.ahead[1].length = lists + chunk.tiles, x.channels
     call.pixels, call.rows, call.columns, call.ld = chunk.tiles, dy.channels, x.channels, plan.x.width
     call.x, call.dy, call.dw = plan.dy.planes, plan.x.planes, u
     call.x = <char*> call.x + row * panel_size(&plan.dy, grid, chunk.count) * size
@@ -145,7 +147,9 @@ cdef void multiply(const Plan* plan, int64_t row, int64_t column, int64_t tap, c
                                  (shift[tap] - shift[0]) * chunk.count[2] * chunk.count[3] * x.channels) * size
     call.accumulate = 0
     for i in range(grid.planes):
-        call.next = chunk.tiles if i + 1 < grid.planes else 0
+        call.ahead[0].runs = call.ahead[1].runs = chunk.tiles if i + 1 < grid.planes else 0
+        call.ahead[0].data = <char*> call.x + dy_plane * size
+        call.ahead[1].data = <char*> call.dy + x_plane * size
         grid.kernels.outer_tile(&call)
         call.x, call.dy = <char*> call.x + dy_plane * size, <char*> call.dy + x_plane * size
         call.dw = <char*> call.dw + apart(plan.dy.width * plan.x.width) * size
@@ -191,7 +195,7 @@ cdef void panel_task(void* context, int64_t index) noexcept nogil:
     cdef int64_t row = index // taps // plan.x.panels, column = index // taps % plan.x.panels
     cdef int64_t planes = plan.grid.planes * apart(plan.dy.width * plan.x.width) * size
     cdef int64_t buffer = apart(plan.taps * plan.x.width) * size
-    cdef char* memory = <char*> workspace(planes + buffer + (4 * plan.chunk.tiles + plan.dy.width) * sizeof(int64_t))
+    cdef char* memory = <char*> workspace(planes + buffer + 2 * plan.chunk.tiles * sizeof(int64_t))
     if memory == NULL:
         plan.failed = True
         return

@@ -58,6 +58,12 @@ cdef inline int64_t rows_to_transform(const Pixels* pixels, const Chunk* chunk) 
     return chunk.count[0] * depth_positions(pixels, chunk.count[1]) * chunk.count[2]
 
 
+cdef inline bint tiles_lie_even(const Chunk* chunk, const Pixels* pixels) noexcept nogil:
+    """Whether the tiles that list_tiles lists follow one another, a pixel's channels apart."""
+    return ((chunk.count[1] == 1 or pixels.depth_step == 1) and
+            (chunk.count[0] == 1 or depth_positions(pixels, chunk.count[1]) == chunk.count[1]))
+
+
 cdef void set_form(Grid* grid, const fc_kernels* kernels, int itemsize, int form) noexcept nogil
 cdef int64_t chunk_bytes(const Grid* grid, const int64_t* count, const Pixels* pixels, int64_t columns) noexcept nogil
 cdef void choose_box(Grid* grid, const Pixels* pixels, int64_t columns, int64_t bytes) noexcept nogil

@@ -105,8 +105,12 @@ cdef void multiply(Stage* stage, int64_t plane) noexcept nogil:
     cdef fc_outer_tile outer
     cdef fc_conv_tile call
     if s.weight:
-        outer.x, outer.xpixel, outer.ypixel, outer.row = v, lists, lists + tiles, lists + 2 * tiles + 1
-        outer.rows, outer.pixels, outer.ld, outer.next = s.channels, tiles, s.columns, 0
+        outer.row = NULL
+        outer.xpixel = NULL
+        outer.ypixel = NULL
+        outer.x, outer.xstep, outer.ystep = v, s.channels, s.columns
+        outer.rows, outer.pixels, outer.ld = s.channels, tiles, s.columns
+        outer.ahead[0].runs = outer.ahead[1].runs = 0
         outer.accumulate = not stage.first
         while column < s.columns:
             outer.columns = min(nr, s.columns - column)
@@ -178,7 +182,7 @@ cdef inline int64_t totals_bytes(const Backward* s) noexcept nogil:
 
 
 cdef int64_t stage_bytes(const Backward* s) noexcept nogil:
-    cdef int64_t lists = 2 * s.images * s.grid.count[2] * s.grid.count[3] + 1 + s.channels
+    cdef int64_t lists = 2 * s.images * s.grid.count[2] * s.grid.count[3] + 1
     return chunk_elements(s, s.images) * s.grid.itemsize + totals_bytes(s) + ceil_div(lists * sizeof(int64_t), 64) * 64
 
 
@@ -200,5 +204,3 @@ cdef void set_stage(Stage* stage, Backward* s, int64_t part, int64_t first, int6
     for i in range(chunk.tiles):
         stage.lists[i], stage.lists[chunk.tiles + i] = i * s.channels, i * s.columns
     stage.lists[2 * chunk.tiles] = 0
-    for i in range(s.channels):
-        stage.lists[2 * chunk.tiles + 1 + i] = i

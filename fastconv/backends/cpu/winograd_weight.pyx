@@ -20,7 +20,7 @@ from fastconv.backends.cpu.weight_tiles cimport Outer
 from fastconv.backends.cpu.winograd_panels cimport run_panels
 from fastconv.backends.cpu.winograd_tiles cimport (
     Chunk, Grid, Pixels, apart, buffer_bytes, choose_box, chunk_bytes, count_chunks, list_tiles, locate_chunk,
-    plane_size, rows_to_transform, set_form, transform_row,
+    plane_size, rows_to_transform, set_form, tiles_lie_even, transform_row,
 )
 
 cdef int64_t SMALL_CHUNK = 832 * 1024       # bytes: chunks of a part stay in a second-level cache
@@ -117,8 +117,15 @@ cdef void multiply(Stage* stage, int64_t plane) noexcept nogil:
     cdef int64_t columns = plan.problem.columns, nr = plan.grid.kernels.nr, size = plan.grid.itemsize, column = 0
     cdef fc_outer_tile call
     call.xpixel, call.ypixel = stage.lists, stage.lists + chunk.tiles
-    call.row, call.rows, call.pixels = stage.lists + 2 * chunk.tiles, plan.rows, chunk.tiles
-    call.ld, call.accumulate, call.next = columns, not stage.first, 0
+    call.row = NULL
+    if plan.problem.x.axis[0].taps > 1:
+        call.row = stage.lists + 2 * chunk.tiles
+    elif tiles_lie_even(chunk, &plan.source) and tiles_lie_even(chunk, &plan.gradient):
+        call.xpixel = NULL
+        call.ypixel = NULL
+        call.xstep, call.ystep = plan.source.channels, plan.gradient.channels
+    call.rows, call.pixels, call.ld, call.accumulate = plan.rows, chunk.tiles, columns, not stage.first
+    call.ahead[0].runs = call.ahead[1].runs = 0
     call.x = stage.v + plane * plane_size(&plan.source, chunk.count) * size
     while column < columns:
         call.columns = min(nr, columns - column)
