@@ -9,6 +9,7 @@
 #include "kernels/ahead.hpp"
 #include "kernels/check.hpp"
 #include "kernels/finish.hpp"
+#include "kernels/partial.hpp"
 #include "simd/unroll.hpp"
 
 namespace fastconv {
@@ -168,7 +169,7 @@ static void each_block(const fc_depthwise& a, Run run) {
                          static_cast<T*>(a.y), V::width};
     for (int64_t b = 0; b < a.blocks; ++b) {
         if (b == a.blocks - 1) at.lanes = a.last;
-        at.lanes == V::width ? run(at, std::true_type{}) : run(at, std::false_type{});
+        fills<V>(at.lanes) ? run(at, std::true_type{}) : run(at, std::false_type{});
         at.x += V::width;
         at.y += V::width;
         at.w += a.wblock;
@@ -265,7 +266,7 @@ static void depthwise_outer_step(const fc_depthwise_outer& a) {
         const int64_t lanes = b == a.blocks - 1 ? a.last : V::width;
         cut_runs<V>(a.pixels, [=, &a, &next_x, &next_dy](auto run, int64_t first, int64_t end) {
             constexpr int M = decltype(run)::value;
-            lanes == V::width
+            fills<V>(lanes)
                 ? depthwise_outer_runs<V, M, Step, true>(a, x, dy, dw, lanes, first, end, next_x, next_dy)
                 : depthwise_outer_runs<V, M, Step, false>(a, x, dy, dw, lanes, first, end, next_x, next_dy);
         });

@@ -150,7 +150,7 @@ template <class V>
 void grouped_outer(const fc_grouped_outer* a) {
     using T = typename V::T;
     const fc_blocks& blocks = a->blocks;
-    const Lanes from = lanes_of(blocks);
+    const Lanes from = lanes_of<V>(blocks);
     FC_CHECK(a->lines >= 0 && a->rows >= 0 && a->taps >= 0 && a->pixels >= 0 && a->low <= a->high && a->dw);
     FC_CHECK(blocks.count > 0 && blocks.depth > 0 && blocks.ylanes <= V::width);
     FC_CHECK(from == Lanes::same ? blocks.ylanes == V::width : blocks.xlanes <= V::width);

@@ -14,7 +14,10 @@ namespace fastconv {
 // How lanes get a channel in: their own, one of their group, or all the same, of the only group.
 enum class Lanes { own, mixed, same };
 
+// A vector of one lane holds an output channel of one group.
+template <class V>
 static inline Lanes lanes_of(const fc_blocks& blocks) {
+    if constexpr (V::width == 1) return Lanes::same;
     return blocks.lane ? Lanes::mixed : blocks.depth > 1 ? Lanes::same : Lanes::own;
 }
 
@@ -132,7 +135,7 @@ template <class V, int M, bool Edge>
 static void grouped_row_blocks(const fc_grouped_row& a, int64_t p) {
     using T = typename V::T;
     const fc_blocks& blocks = a.blocks;
-    const Lanes from = lanes_of(blocks);
+    const Lanes from = lanes_of<V>(blocks);
     RowBlock<T> at{static_cast<const T*>(a.x), static_cast<const T*>(a.w), static_cast<const T*>(a.bias),
                    static_cast<T*>(a.y) + p * a.ypixel, p, blocks.xlanes, blocks.ylanes};
     for (int64_t b = 0; b < blocks.count; ++b) {
@@ -160,7 +163,7 @@ template <class V>
 void grouped_row(const fc_grouped_row* a) {
     FC_CHECK(a->rows >= 0 && a->taps >= 0 && a->pixels >= 0 && a->low <= a->high && a->y);
     FC_CHECK(a->blocks.count > 0 && a->blocks.depth > 0 && a->blocks.ylanes <= V::width);
-    FC_CHECK(lanes_of(a->blocks) == Lanes::same ? a->blocks.ylanes == V::width : a->blocks.xlanes <= V::width);
+    FC_CHECK(lanes_of<V>(a->blocks) == Lanes::same ? a->blocks.ylanes == V::width : a->blocks.xlanes <= V::width);
     constexpr int most = 7, few = 4;  // the sizes of most networks' images are multiples of 7
     int64_t p = 0;
     while (p < a->pixels) {

@@ -152,7 +152,7 @@ template <class V>
 static void check_squares(const fc_grouped_squares& a) {
     FC_CHECK(a.count >= 0 && a.planes && a.u && a.y && a.square && a.blocks.depth > 0);
     FC_CHECK(a.blocks.ylanes <= V::width || a.blocks.ylanes == a.blocks.xlanes);
-    FC_CHECK(a.blocks.xlanes <= V::width || (a.blocks.xlanes == 2 * V::width && lanes_of(a.blocks) == Lanes::same));
+    FC_CHECK(a.blocks.xlanes <= V::width || (a.blocks.xlanes == 2 * V::width && lanes_of<V>(a.blocks) == Lanes::same));
 }
 
 template <class V>
@@ -162,7 +162,7 @@ void grouped_squares(const fc_grouped_squares* a) {
         const fc_winograd call = square_source<V>(*a, t);
         winograd_input<V>(&call);
     }
-    const Lanes from = lanes_of(a->blocks);
+    const Lanes from = lanes_of<V>(a->blocks);
     constexpr int M = square_run<V>;
     if (a->blocks.xlanes > V::width) {
         square_tiles<V, Lanes::same, 2, M>(*a, 0);
@@ -190,7 +190,7 @@ void grouped_squares_outer(const fc_grouped_squares* a) {
         gradient.planes = static_cast<T*>(gradient.planes) + kSquarePlanes * gradient.plane;
         winograd_expand<V>(&gradient);
     }
-    const Lanes from = lanes_of(a->blocks);
+    const Lanes from = lanes_of<V>(a->blocks);
     constexpr int K = square_run<V>;
     if (a->blocks.xlanes > V::width) {
         square_channels<V, Lanes::same, 2, K>(*a, 0);

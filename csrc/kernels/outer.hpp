@@ -6,6 +6,7 @@
 #include "dispatch/blocks.hpp"
 #include "fastconv/conv.h"
 #include "kernels/check.hpp"
+#include "kernels/partial.hpp"
 #include "simd/unroll.hpp"
 
 namespace fastconv {
@@ -153,8 +154,8 @@ static void outer_columns(const fc_outer_tile& a, OuterAhead<V>& ahead, int64_t 
         constexpr int mr = Blocks<V>::mr;
         const int64_t columns = a.columns - c;
         if (columns <= (NV - 1) * V::width) return outer_columns<V, NV - 1, Way>(a, ahead, c);
-        columns >= NV * V::width ? outer_even<V, mr, NV, true, Way>(a, ahead, c)
-                                : outer_even<V, mr, NV, false, Way>(a, ahead, c);
+        fills<V>(columns - (NV - 1) * V::width) ? outer_even<V, mr, NV, true, Way>(a, ahead, c)
+                                                : outer_even<V, mr, NV, false, Way>(a, ahead, c);
     }
 }
 

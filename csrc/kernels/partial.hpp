@@ -4,16 +4,22 @@
 
 namespace fastconv {
 
+// Whether n lanes, n >= 1, fill a vector. Said so, no kernel of one lane is compiled for tails as well.
+template <class V>
+static constexpr bool fills(int64_t n) {
+    return V::width == 1 || n >= V::width;
+}
+
 template <class V>
 static inline typename V::Reg load_some(const void* array, int64_t i, int n) {
     const typename V::T* p = static_cast<const typename V::T*>(array) + i;
-    return n == V::width ? V::load(p) : V::load_n(p, n);
+    return fills<V>(n) ? V::load(p) : V::load_n(p, n);
 }
 
 template <class V>
 static inline void store_some(void* array, int64_t i, typename V::Reg value, int n) {
     typename V::T* p = static_cast<typename V::T*>(array) + i;
-    if (n == V::width) {
+    if (fills<V>(n)) {
         V::store(p, value);
     } else {
         V::store_n(p, value, n);
@@ -23,7 +29,7 @@ static inline void store_some(void* array, int64_t i, typename V::Reg value, int
 // Where the first n bytes are b.
 template <class V>
 static inline typename V::Mask some_bytes_equal(const uint8_t* bytes, uint8_t b, int n) {
-    if (V::width == 1 || n == V::width) return V::bytes_equal(bytes, b);
+    if (fills<V>(n)) return V::bytes_equal(bytes, b);
     uint8_t lanes[V::width] = {};
     for (int i = 0; i < n; ++i) lanes[i] = bytes[i];
     return V::bytes_equal(lanes, b);
