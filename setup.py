@@ -45,7 +45,7 @@ if MSVC:
 else:
     # Contraction would fuse or not fuse a product and a sum as the optimiser likes, and so change bits between kernels.
     COMMON = ["-std=c++17", "-fvisibility=hidden", "-ffp-contract=off", "-pthread"]
-    COMMON += ["-O1", "-g", "-D_GLIBCXX_ASSERTIONS", "-DFC_DEBUG"] if DEBUG else ["-O3", "-g0", "-fno-math-errno"]
+    COMMON += ["-O1", "-g1", "-D_GLIBCXX_ASSERTIONS", "-DFC_DEBUG"] if DEBUG else ["-O3", "-g0", "-fno-math-errno"]
     ISA_FLAGS = {
         "scalar": [],
         "avx2": ["-mavx2", "-mfma"],
@@ -56,43 +56,51 @@ else:
     ISA_FLAGS["avx512_bf16"] = [*ISA_FLAGS["avx512"], "-mavx512bw", "-mavx512bf16"]
 ISAS = ["scalar", "neon"] if machine() in ("arm64", "aarch64") else ["scalar", "avx2", "avx512", "avx512_bf16"]
 LINK = [] if MSVC else ["-pthread"] if DEBUG else ["-pthread", "-s"] if sys.platform == "linux" else ["-pthread"]
-OWN_SOURCES = {  # C++ that exactly one extension links
+OWN_SOURCES = {  # C++ that exactly one extension links, what takes longest first
     "runtime": sorted(glob("csrc/runtime/*.cpp")),
-    "dispatch": sorted(glob("csrc/dispatch/*.cpp")) + [f"csrc/targets/{isa}.cpp" for isa in ISAS],
+    "dispatch": [f"csrc/targets/{isa}.cpp" for isa in reversed(ISAS)] + sorted(glob("csrc/dispatch/*.cpp")),
 }
 INCLUDE = ["csrc", "csrc/include"]
 DEPENDS = [name for name in glob("csrc/**/*", recursive=True) if name.endswith((".h", ".hpp", ".def", ".cpp"))]
 
 
 class BuildExtensions(build_ext):
-    """Compile the C++ sources side by side, each target with its own flags, and say plainly if there is no compiler."""
+    """Compile all C++ side by side, each target with its own flags, and say plainly if there is no compiler.
+
+    Cython runs here, not whenever somebody asks for metadata or the sdist.
+    """
 
     def build_extensions(self):
+        self.check_extensions_list(self.extensions)
+        translate(self.extensions)  # by processes: before there are threads
+        pool = ThreadPoolExecutor(self.parallel or os.cpu_count() or 1)
         try:
-            with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-                own = [
-                    (extension, source)
-                    for extension in self.extensions
-                    for source in OWN_SOURCES.get(extension.name.rsplit(".", 1)[-1], [])
-                ]
-                own.sort(key=lambda pair: "avx512" in pair[1], reverse=True)  # what takes longest first
-                for extension, objects in pool.map(self._compile_own_source, own):
-                    extension.extra_objects += objects
-            self.parallel = self.parallel or os.cpu_count()
-            super().build_extensions()
+            objects = {one.name: self._own_objects(pool, one) for one in self.extensions}
+            last = sorted(self.extensions, key=lambda one: len(objects[one.name]))  # what waits for objects of its own
+            built = [pool.submit(self._built, one, objects[one.name]) for one in last]
+            for future in built:
+                future.result()
         except (CCompilerError, CompileError, LinkError, PlatformError) as error:
             if self._compiler_works():
                 raise
             raise SystemExit(NEEDS_COMPILER) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
 
-    def _compile_own_source(self, pair):
-        extension, source = pair
+    def _own_objects(self, pool, extension):
+        sources = OWN_SOURCES.get(extension.name.rsplit(".", 1)[-1], [])
+        return [pool.submit(self._compiled, extension, source) for source in sources]
+
+    def _built(self, extension, objects):
+        extension.extra_objects += [name for future in objects for name in future.result()]
+        self.build_extension(extension)
+
+    def _compiled(self, extension, source):
         flags = ISA_FLAGS[Path(source).stem] if "/targets/" in source else []
-        objects = self.compiler.compile(
+        return self.compiler.compile(
             [source], output_dir=self.build_temp, include_dirs=INCLUDE, extra_postargs=COMMON + flags,
             depends=extension.depends,
         )  # fmt: skip
-        return extension, objects
 
     def _compiler_works(self):
         probe = Path(self.build_temp) / "probe.cpp"
@@ -147,11 +155,13 @@ def extension(source):
     )
 
 
-def extensions():
-    modules = cythonize(
-        [extension(source) for source in sorted(glob(f"{CPU}/*.pyx"))],
+def translate(modules):
+    """Make C++ of Cython, and let the extensions have it as their sources."""
+    written = [module for module in modules if module.sources[0].endswith(".pyx")]
+    made = cythonize(
+        written,
         nthreads=0 if MSVC else os.cpu_count() or 1,
-        build_dir="build/cython",
+        build_dir=f"build/cython{'_debug' if DEBUG else ''}",  # what is newer than its source is not made anew
         compiler_directives={
             "language_level": 3,
             "boundscheck": DEBUG,
@@ -161,6 +171,12 @@ def extensions():
             "embedsignature": True,
         },
     )
+    for module, translated in zip(written, made, strict=True):
+        module.sources = translated.sources
+
+
+def extensions():
+    modules = [extension(source) for source in sorted(glob(f"{CPU}/*.pyx"))]
     for source in glob("csrc/bindings/*.cpp"):
         name = f"fastconv.backends.cpu.{Path(source).stem}"
         paths = {"include_dirs": INCLUDE, "depends": DEPENDS}
