@@ -144,7 +144,7 @@ def options_for_cuda():
 
 def extension(source):
     return Extension(
-        f"{CPU}/{Path(source).stem}".replace("/", "."),
+        source.removesuffix(".pyx").replace("/", "."),
         [source],
         include_dirs=[*INCLUDE, numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_25_API_VERSION")],
@@ -176,7 +176,7 @@ def translate(modules):
 
 
 def extensions():
-    modules = [extension(source) for source in sorted(glob(f"{CPU}/*.pyx"))]
+    modules = [extension(source) for source in ["fastconv/_tape.pyx", *sorted(glob(f"{CPU}/*.pyx"))]]
     for source in glob("csrc/bindings/*.cpp"):
         name = f"fastconv.backends.cpu.{Path(source).stem}"
         paths = {"include_dirs": INCLUDE, "depends": DEPENDS}

@@ -1,7 +1,7 @@
 """Tensor: an array that remembers how it was made (define-by-run autograd).
 
-Here live the two functions through which every functional reaches the tape (tape.py): ``operands`` before the backend's
-work, ``record`` after it. What a primitive computes lives in ``fastconv.functional`` (Tensor's operators, ``sum``,
+Every functional reaches the tape through two functions: ``operands`` here before the backend's work, ``record``
+(_tape.pyx) after it. What a primitive computes lives in ``fastconv.functional`` (Tensor's operators, ``sum``,
 ``reshape`` and the like are bound in ``functional/arithmetic.py``), how it is computed in ``fastconv.backends``.
 """
 
@@ -13,11 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from . import backends
+from . import _tape, backends
+from ._tape import is_frozen as is_frozen  # known by this module's name, as are those that follow
+from ._tape import record as record
+from ._tape import walk
 from .backends.base import Array
 from .errors import DeviceError, DTypeError, GraphError, ShapeError, mismatch
-from .tape import Backward, Node, grad_enabled, walk
-from .tape import is_grad_enabled as is_grad_enabled  # known by this module's name
+from .tape import grad_enabled
+from .tape import is_grad_enabled as is_grad_enabled
 from .tape import no_grad as no_grad
 
 _new = object.__new__
@@ -26,56 +29,6 @@ _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 _ONE = {dtype: np.ones((), dtype) for dtype in (_FLOAT32, _FLOAT64)}  # the gradient of a loss
 for _one in _ONE.values():
     _one.flags.writeable = False
-_ALL = [(True,) * count for count in range(4)]  # the needs of an operation whose inputs all want a gradient
-
-# -------------------------------------------------------------------------------------------- what goes out
-
-
-def record(
-    y: Array, inputs: Sequence[object], backward: Backward, gate: Array | None = None, completes: bool = False
-) -> Any:
-    """Return ``y`` as the user gets it: an array if all ``inputs`` are arrays, else a Tensor on the tape.
-
-    ``backward(dy, needs)`` returns one gradient for each input; ``needs[i]`` says whether input ``i`` wants one. It may
-    return ``dy`` itself or a view of it, and must not write to it. ``gate``: y, where it comes from a ReLU; then ``dy``
-    has been through ``relu_backward``. ``completes``: where inputs[0] wants a gradient, ``backward(dy, needs, waiting,
-    gates)`` adds to it what came before (or None) and, if ``gates``, applies ``relu_backward`` with inputs[0] as its y;
-    it is a new array, with the bits of the verbs one by one.
-    """
-    if len(inputs) == 1:
-        return _record_one(y, inputs[0], backward, gate)
-    any_tensor = False
-    tracked = 0
-    sources: list[Node | Tensor | None] = []
-    for value in inputs:
-        if isinstance(value, Tensor):
-            any_tensor = True
-            if value.requires_grad:
-                tracked += 1
-                sources.append(value._node or value)
-                continue
-        sources.append(None)
-    if not any_tensor:
-        return y
-    out = _new(Tensor)
-    out.data, out.grad, out.requires_grad, out._node = y, None, False, None
-    if tracked and grad_enabled.get():
-        out.requires_grad = True
-        needs = _ALL[tracked] if tracked == len(sources) < 4 else [source is not None for source in sources]
-        out._node = Node(sources, needs, backward, gate, completes)
-    return out
-
-
-def _record_one(y: Array, value: object, backward: Backward, gate: Array | None) -> Any:
-    if not isinstance(value, Tensor):
-        return y
-    out = _new(Tensor)
-    out.data, out.grad, out.requires_grad, out._node = y, None, False, None
-    if value.requires_grad and grad_enabled.get():
-        out.requires_grad = True
-        out._node = Node((value._node or value,), _ALL[1], backward, gate)
-    return out
-
 
 # ----------------------------------------------------------------------------------------- what comes in
 
@@ -203,7 +156,7 @@ class Tensor:
         self.data: Any = data
         self.grad: Any = None
         self.requires_grad = requires_grad
-        self._node: Node | None = None
+        self._node: Any = None  # the operation that made it
 
     @classmethod
     def _wrap(cls, data: Array) -> Tensor:
@@ -310,6 +263,9 @@ class Tensor:
             return self
         back = self.device if data.dtype == self.dtype else self.dtype
         return record(data, (self,), lambda dy, needs: (converted(dy, back),))
+
+
+_tape.serve(Tensor, grad_enabled)
 
 
 # ---------------------------------------------------------------------------------- dtypes, devices, making

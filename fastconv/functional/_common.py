@@ -12,7 +12,8 @@ from .. import backends
 from ..arguments import integer
 from ..errors import ArgumentError, DTypeError, ShapeError, mismatch
 from ..geometry import check_same_shape
-from ..tensor import Tensor, is_grad_enabled
+from ..tensor import Tensor
+from ..tensor import is_frozen as is_frozen  # known by this module's name
 
 RANKS = (1, 2, 3)
 _CONSTANT = (int, bool, str, float, type(None))
@@ -102,11 +103,6 @@ def axis(op: str, name: str, dim: Any, ndim: int) -> int:
 def bare(value: Any) -> Any:
     """Return a Tensor's array; anything else as it is."""
     return value.data if isinstance(value, Tensor) else value
-
-
-def is_frozen(value: Any) -> bool:
-    """Return whether no gradient of ``value`` can be asked for after an operation on it now."""
-    return not (isinstance(value, Tensor) and value.requires_grad and is_grad_enabled())
 
 
 def shape_of(op: str, name: str, value: Any) -> tuple[int, ...]:

@@ -1,0 +1,146 @@
+"""The tape's own work, compiled since every operation pays for it: what an operation is, how it gets there, and the
+walk back from the youngest to the leaves.
+
+Tensors (tensor.py) name their class here by ``serve``; whether anything is recorded is decided in tape.py.
+"""
+
+cimport cython
+from cpython.object cimport PyObject_TypeCheck, PyTypeObject
+from cpython.type cimport PyType_GenericNew
+
+from heapq import heappop, heappush
+from itertools import count
+
+from numpy import ndarray
+
+from fastconv import backends
+from fastconv.errors import GraphError, mismatch
+
+cdef type _Tensor = None
+cdef object _grad_enabled = None
+cdef object _next_order = count(0, -1).__next__
+cdef list _ALL = [(True,) * length for length in range(8)]  # the needs of inputs that all want a gradient
+
+
+def serve(type tensor, grad_enabled):
+    """Name the class of Tensors, and the ContextVar that says whether operations on them are recorded."""
+    global _Tensor, _grad_enabled
+    _Tensor, _grad_enabled = tensor, grad_enabled
+
+
+@cython.final
+@cython.freelist(64)
+cdef class Node:
+    """One recorded operation. It holds what its gradient needs, never the Tensor it made: activations that no
+    gradient needs are freed as soon as the caller drops them."""
+
+    cdef readonly object order      # an operation is younger than its inputs: ascending order is topological
+    cdef readonly tuple sources     # an operation, a leaf, or None: no gradient wanted
+    cdef readonly tuple needs
+    cdef readonly object backward
+    cdef readonly object gate       # the result, where a ReLU ends the operation: ``backward`` gets what is behind it
+    cdef readonly bint completes    # ``backward`` adds what else has come to inputs[0], and applies that one's gate
+
+
+cdef inline bint is_tensor(object value) noexcept:
+    return PyObject_TypeCheck(value, <PyTypeObject*> _Tensor)
+
+
+def is_frozen(value):
+    """Return whether no gradient of ``value`` can be asked for after an operation on it now."""
+    return not (is_tensor(value) and value.requires_grad and _grad_enabled.get())
+
+
+def record(y, inputs, backward, gate=None, bint completes=False):
+    """Return ``y`` as the user gets it: an array if all ``inputs`` are arrays, else a Tensor on the tape.
+
+    ``backward(dy, needs)`` returns one gradient for each input; ``needs[i]`` says whether input ``i`` wants one. It may
+    return ``dy`` itself or a view of it, and must not write to it. ``gate``: y, where it comes from a ReLU; then ``dy``
+    has been through ``relu_backward``. ``completes``: where inputs[0] wants a gradient, ``backward(dy, needs, waiting,
+    gates)`` adds to it what came before (or None) and, if ``gates``, applies ``relu_backward`` with inputs[0] as its y;
+    it is a new array, with the bits of the verbs one by one.
+    """
+    cdef list sources = []
+    cdef Py_ssize_t tracked = 0
+    cdef bint any_tensor = False
+    cdef Node node = None
+    for value in inputs:
+        source = None
+        if is_tensor(value):
+            any_tensor = True
+            if value.requires_grad:
+                source = value._node
+                if source is None:
+                    source = value
+                tracked += 1
+        sources.append(source)
+    if not any_tensor:
+        return y
+    if tracked and _grad_enabled.get():
+        node = Node.__new__(Node)
+        node.order, node.sources, node.backward = _next_order(), tuple(sources), backward
+        node.gate, node.completes = gate, completes
+        if tracked == len(sources) < len(_ALL):
+            node.needs = _ALL[tracked]
+        else:
+            node.needs = tuple([source is not None for source in sources])
+    out = PyType_GenericNew(_Tensor, None, None)
+    out.data, out.grad, out.requires_grad, out._node = y, None, node is not None, node
+    return out
+
+
+def walk(root, dy, bint retain_graph):
+    """Carry ``dy`` back from ``root``, youngest operation first; return the leaves' gradients."""
+    cdef dict pending = {root: dy}
+    cdef set ours = set()   # those whose pending gradient no one else holds: it may be added to in place
+    cdef set gated = set()  # those whose pending gradient has gone through their gate
+    cdef list heap = [((<Node> root).order, root)] if type(root) is Node else []
+    cdef Node node
+    cdef Py_ssize_t i
+    cdef bint passes, gates, alone
+    host = backends.for_numpy()
+    while heap:
+        node = heappop(heap)[1]
+        gradient = pending.pop(node)
+        if node.backward is None:
+            raise GraphError(mismatch("backward", "a graph that is still there (or retain_graph=True)", "a freed one"))
+        passes = node.gate is not None and node not in gated
+        if passes:
+            gradient = backends.of(gradient).relu_backward(gradient, node.gate)
+        first = node.sources[0] if node.completes else None
+        if first is None:
+            gradients = node.backward(gradient, node.needs)
+        else:  # what is on its way to memory takes the rest along
+            waiting, gates = pending.pop(first, None), type(first) is Node and (<Node> first).gate is not None
+            gradients = node.backward(gradient, node.needs, waiting, gates)
+            pending[first] = gradients[0]
+            ours.add(first)
+            if gates:
+                gated.add(first)
+            if waiting is None and type(first) is Node:
+                heappush(heap, ((<Node> first).order, first))
+        for i in range(len(node.sources)):
+            source = node.sources[i]
+            if source is None or (i == 0 and first is not None):
+                continue
+            dx = gradients[i]
+            if source in pending:
+                gated.discard(source)
+                backend = backends.of(dx)
+                if source in ours:
+                    backend.accumulate(pending[source], dx)
+                else:
+                    pending[source] = backend.add(pending[source], dx)
+                    ours.add(source)
+                continue
+            if type(source) is Node:
+                heappush(heap, ((<Node> source).order, source))
+            else:  # a leaf's gradient belongs to its user alone
+                backend = host if type(dx) is ndarray else backends.of(dx)
+                alone = passes and len(node.sources) == 1  # what came through the gate is no one else's
+                if not alone and type(dx) is type(gradient) and backend.may_share_memory(dx, gradient):
+                    dx = backend.scale(dx, 1.0)
+            pending[source] = dx
+        if not retain_graph:
+            node.sources, node.backward, node.gate = (), None, None
+    return pending
