@@ -46,6 +46,18 @@ cdef inline bint is_tensor(object value) noexcept:
     return PyObject_TypeCheck(value, <PyTypeObject*> _Tensor)
 
 
+def arrays_of(values, Py_ssize_t needed):
+    """Return what Tensors among ``values`` hold, and anything else as it is; None if one of the first ``needed`` is."""
+    cdef list arrays = []
+    for value in values:
+        if is_tensor(value):
+            value = value.data
+        if value is None and len(arrays) < needed:
+            return None
+        arrays.append(value)
+    return arrays
+
+
 def is_frozen(value):
     """Return whether no gradient of ``value`` can be asked for after an operation on it now."""
     return not (is_tensor(value) and value.requires_grad and _grad_enabled.get())

@@ -344,6 +344,8 @@ def adaptive_pool_geometry(op: str, rank: int, x: Sequence[int], output_size: ob
 
 def check_linear(op: str, x: Sequence[int], w: Sequence[int], bias: Sequence[int] | None) -> None:
     """Check ``x`` (*, I), ``w`` (O, I), ``bias`` (O,)."""
+    if x and len(w) == 2 and x[-1] == w[1] and (bias is None or bias == w[:1]):
+        return
     if len(x) < 1:
         raise ShapeError(mismatch(op, "input (*, I) of at least one axis", f"shape {tuple(x)}"))
     if len(w) != 2:

@@ -34,7 +34,8 @@ for _one in _ONE.values():
 
 
 def operands(op: str, optional: tuple[str, ...] = (), **named: Any) -> list[Any]:
-    """Return ``[backend, array, ...]`` for the operands of ``op``, in the order given; None stays None if optional.
+    """Return ``[backend, array, ...]`` for the operands of ``op``, in the order given; None stays None if optional, as
+    the last ones may be.
 
     Accepts Tensors, arrays and nested sequences of numbers. The arrays are of one floating dtype, on one device,
     aligned and in native byte order.
@@ -43,17 +44,9 @@ def operands(op: str, optional: tuple[str, ...] = (), **named: Any) -> list[Any]
         DTypeError: an operand that is not float32 or float64, or dtypes that differ.
         DeviceError: operands on different devices.
     """
-    arrays: list[Any] = []
-    for name, value in named.items():
-        if isinstance(value, Tensor):
-            value = value.data
-        if value is None and name not in optional:
-            break
-        arrays.append(value)
-    else:
-        backend = backends.for_numpy()
-        if backend.usable(arrays):
-            return [backend, *arrays]
+    arrays, backend = _tape.arrays_of(named.values(), len(named) - len(optional)), backends.for_numpy()
+    if arrays is not None and backend.usable(arrays):
+        return [backend, *arrays]
     return _examined(op, optional, named)
 
 

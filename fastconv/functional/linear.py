@@ -37,17 +37,16 @@ def linear_relu(input: Any, weight: Any, bias: Any = None) -> Any:
 
 def _linear(input: Any, weight: Any, bias: Any, relu: bool) -> Any:
     backend, x, w, b = layer_operands("linear", input, weight, bias)
-    x_shape, w_shape = x.shape, w.shape
+    x_shape, w_shape, compute = x.shape, w.shape, compute_mode()
     check_linear("linear", x_shape, w_shape, None if b is None else b.shape)
-    x = _rows(backend, x)
-    compute = compute_mode()
+    x = x if len(x_shape) == 2 else _rows(backend, x)
     y = backend.linear_forward(x, w, b, is_frozen(weight), compute)
     if relu:
         y = backend.relu_forward(y)
     saved = y if relu else None  # (N, O)
 
     def backward(dy: Array, needs: Sequence[bool]) -> tuple:
-        dy = _rows(backend, dy)
+        dy = dy if len(x_shape) == 2 else _rows(backend, dy)
         if saved is not None:
             dy = backend.relu_backward(dy, saved)
         return _gradients(backend, dy, x, w, needs, x_shape, compute)
@@ -62,15 +61,16 @@ def linear_backward(dy: Any, x: Any, weight: Any, needs: Sequence[bool] = (True,
     op = "linear_backward"
     check_needs(op, needs, 3)
     backend, dy, x, w = operands(op, dy=dy, x=x, weight=weight)
-    check_linear(op, x.shape, w.shape, None)
-    check_gradient(op, (*x.shape[:-1], w.shape[0]), dy)
-    return _gradients(backend, _rows(backend, dy), _rows(backend, x), w, needs, x.shape, compute_mode())
+    x_shape, w_shape = x.shape, w.shape
+    check_linear(op, x_shape, w_shape, None)
+    check_gradient(op, (*x_shape[:-1], w_shape[0]), dy)
+    if len(x_shape) != 2:
+        dy, x = _rows(backend, dy), _rows(backend, x)
+    return _gradients(backend, dy, x, w, needs, x_shape, compute_mode())
 
 
 def _rows(backend: Backend, x: Array) -> Array:
     """(*, I) -> (N, I); the leading sizes are multiplied here because -1 is undefined for an empty array."""
-    if x.ndim == 2:
-        return x
     count = 1
     for size in x.shape[:-1]:
         count *= size

@@ -19,6 +19,8 @@ from ..geometry import channel_shape, check_per_channel, check_same_shape
 from ..tensor import Tensor, operand, operands, record
 from ._common import bare, check_gradient, integers
 
+_INT64 = np.dtype(np.int64)
+
 # --------------------------------------------------------------------------------------------- reductions
 
 
@@ -65,15 +67,16 @@ def _labels(backend: Backend, op: str, input_shape: Sequence[int], target: Any, 
 
     A copy: kernels take them as offsets, and the user may write to the array that was checked.
     """
-    labels = integers(op, "target", target)
+    plain = type(target) is np.ndarray and target.dtype is _INT64
+    labels = target if plain else integers(op, "target", target)
     channels = input_shape[0] if len(input_shape) == 1 else input_shape[1]
     expected = (*input_shape[:1], *input_shape[2:]) if len(input_shape) > 1 else ()
     if labels.shape != expected:
         raise ShapeError(mismatch(op, f"target {expected} for input {tuple(input_shape)}", f"shape {labels.shape}"))
-    n = labels.shape[0] if labels.ndim else 1
-    if labels.dtype.kind == "u" and labels.dtype.itemsize == 8:
+    n = expected[0] if expected else 1
+    if not plain and labels.dtype.kind == "u" and labels.dtype.itemsize == 8:
         labels = np.minimum(labels, np.uint64(2**63 - 1))  # which no class has, while some above it wrap to any
-    rows = np.array(labels, np.int64, order="C").reshape(n, labels.size // n if n else prod(expected[1:]))
+    rows = np.array(labels, _INT64, order="C").reshape(n, prod(expected[1:]))
     if not backends.for_numpy().all_within(rows, 0, channels):  # here, where a device need not be waited for
         values = rows.reshape(expected)
         bad = ((values < 0) | (values >= channels)) & (values != ignore_index)
@@ -101,7 +104,8 @@ def _checked_logits(op: str, input: Any, weight: Any, reduction: str, smoothing:
     lifted = _lifted(op, x.shape)
     if lifted[1] < 1:
         raise ShapeError(mismatch(op, "input with at least one class", f"shape {x.shape}"))
-    check_per_channel(op, "weight", None if w is None else w.shape, lifted[1])
+    if w is not None:
+        check_per_channel(op, "weight", w.shape, lifted[1])
     return backend, x, w, lifted
 
 
@@ -213,10 +217,10 @@ def nll_loss_backward(
 
 def _are_probabilities(input: Any, target: Any) -> bool:
     """Whether ``target`` holds floats of the input's shape; what it is otherwise is for the check of labels to say."""
-    input, target = bare(input), bare(target)
+    target = bare(target)
     try:
         dtype = target.dtype if hasattr(target, "dtype") else np.asarray(target).dtype
-        return dtype.kind == "f" and np.shape(target) == np.shape(input)
+        return dtype.kind == "f" and np.shape(target) == np.shape(bare(input))
     except ValueError:  # a ragged sequence
         return False
 

@@ -170,6 +170,13 @@ def choose(verb: str, geometry: ConvGeometry, pool: PoolGeometry, itemsize: int)
     return next(c.name for c in CANDIDATES[verb] if c.declines(geometry, pool, itemsize) is None)
 
 
+@lru_cache(maxsize=4096)
+def _backward_ways(geometry: ConvGeometry, pool: PoolGeometry, itemsize: int) -> tuple[str, str]:
+    """Return what runs for the input's and for the weight's gradient."""
+    verbs = "conv_act_pool_backward, input", "conv_act_pool_backward, weight"
+    return choose(verbs[0], geometry, pool, itemsize), choose(verbs[1], geometry, pool, itemsize)
+
+
 def explain(geometry: ConvGeometry, pool_geometry: PoolGeometry, dtype: str) -> str:
     """Return a line for the forward pass and for each gradient: what runs, and why not what comes before it."""
     lines, itemsize = [], np.dtype(dtype).itemsize
@@ -199,8 +206,7 @@ def conv_act_pool_backward(
     needs: Sequence[bool],
 ) -> tuple[Array | None, Array | None, Array | None]:  # fmt: skip
     dx = dw = db = dz = None
-    way = choose("conv_act_pool_backward, input", geometry, pool_geometry, dy.itemsize)
-    weight = choose("conv_act_pool_backward, weight", geometry, pool_geometry, dy.itemsize)
+    way, weight = _backward_ways(geometry, pool_geometry, dy.itemsize)
     if way == "winograd":
         form = winograd_rule.form_of(geometry).code
         if weight == "winograd":
