@@ -20,6 +20,7 @@ from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
 from setuptools.command.egg_info import egg_info
 from setuptools.errors import CCompilerError, CompileError, LinkError, PlatformError
+from setuptools.modified import newer_group
 
 DEBUG = os.environ.get("FASTCONV_DEBUG") == "1"
 CUDA = os.environ.get("FASTCONV_CUDA") == "1" and "sdist" not in sys.argv
@@ -97,10 +98,11 @@ class BuildExtensions(build_ext):
 
     def _compiled(self, extension, source):
         flags = ISA_FLAGS[Path(source).stem] if "/targets/" in source else []
-        return self.compiler.compile(
-            [source], output_dir=self.build_temp, include_dirs=INCLUDE, extra_postargs=COMMON + flags,
-            depends=extension.depends,
-        )  # fmt: skip
+        folder = self.build_temp + ("_debug" if DEBUG else "")
+        objects = self.compiler.object_filenames([source], output_dir=folder)
+        if not self.force and not newer_group([source, "setup.py", *extension.depends], objects[0]):
+            return objects
+        return self.compiler.compile([source], folder, include_dirs=INCLUDE, extra_postargs=COMMON + flags)
 
     def _compiler_works(self):
         probe = Path(self.build_temp) / "probe.cpp"

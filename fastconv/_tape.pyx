@@ -101,6 +101,7 @@ def record(y, inputs, backward, gate=None, bint completes=False):
     return out
 
 
+@cython.boundscheck(True)
 def walk(root, dy, bint retain_graph):
     """Carry ``dy`` back from ``root``, youngest operation first; return the leaves' gradients."""
     cdef dict pending = {root: dy}
