@@ -151,7 +151,7 @@ def extension(source):
         include_dirs=[*INCLUDE, numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_25_API_VERSION")],
         depends=DEPENDS,
-        extra_compile_args=COMMON,
+        extra_compile_args=[*COMMON, *([] if DEBUG or MSVC else ["-O2"])],  # the loops that count are the kernels'
         extra_link_args=LINK,
         language="c++",
     )
