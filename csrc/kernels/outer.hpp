@@ -159,23 +159,24 @@ static void outer_columns(const fc_outer_tile& a, OuterAhead<V>& ahead, int64_t 
     }
 }
 
+template <class V, Outer Way>
+static void outer_by(const fc_outer_tile& a) {
+    OuterAhead<V> ahead(a);
+    for (int64_t c = 0; c < a.columns; c += Blocks<V>::nv * V::width) outer_columns<V, Blocks<V>::nv, Way>(a, ahead, c);
+}
+
+static inline void check_outer(const fc_outer_tile& a) {
+    FC_CHECK(a.pixels >= 0 && a.rows >= 0 && a.columns >= 0 && (a.rows <= 1 || a.ld >= a.columns));
+    FC_CHECK(a.rows == 0 || a.dw);
+    FC_CHECK(a.pixels == 0 || (a.x && a.dy));
+    FC_CHECK((a.xpixel == nullptr) == (a.ypixel == nullptr) && (a.xpixel || !a.row));
+}
+
 template <class V>
 void outer_tile(const fc_outer_tile* a) {
-    constexpr int nr = Blocks<V>::nv * V::width;
-    FC_CHECK(a->pixels >= 0 && a->rows >= 0 && a->columns >= 0 && (a->rows <= 1 || a->ld >= a->columns));
-    FC_CHECK(a->rows == 0 || a->dw);
-    FC_CHECK(a->pixels == 0 || (a->x && a->dy));
-    FC_CHECK((a->xpixel == nullptr) == (a->ypixel == nullptr) && (a->xpixel || !a->row));
-    OuterAhead<V> ahead(*a);
-    for (int64_t c = 0; c < a->columns; c += nr) {
-        if (!a->xpixel) {
-            outer_columns<V, Blocks<V>::nv, Outer::Even>(*a, ahead, c);
-        } else if (a->row) {
-            outer_columns<V, Blocks<V>::nv, Outer::Listed>(*a, ahead, c);
-        } else {
-            outer_columns<V, Blocks<V>::nv, Outer::Near>(*a, ahead, c);
-        }
-    }
+    check_outer(*a);
+    if (!a->xpixel) return outer_by<V, Outer::Even>(*a);
+    a->row ? outer_by<V, Outer::Listed>(*a) : outer_by<V, Outer::Near>(*a);
 }
 
 }  // namespace fastconv

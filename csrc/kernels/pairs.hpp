@@ -36,8 +36,9 @@ void conv_tile_pairs(const fc_conv_tile* a) {
 
 template <class V>
 void outer_tile_pairs(const fc_outer_tile* a) {
-    FC_CHECK(has_pairs<V>);
-    if constexpr (has_pairs<V>) outer_tile<Pairs<V>>(a);
+    FC_CHECK(has_pairs<V> && !a->xpixel);
+    check_outer(*a);
+    if constexpr (has_pairs<V>) outer_by<Pairs<V>, Outer::Even>(*a);
 }
 
 // A vector of the pairs of up to 2 * width numbers, zeros behind them.

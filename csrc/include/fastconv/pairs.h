@@ -2,7 +2,7 @@
  * in the table of double the kernels do nothing. A pair is 32 bits, its first number in the lower half, and offsets
  * count pairs. conv_tile_pairs and outer_tile_pairs are conv_tile and outer_tile whose x, w and dy hold pairs, and whose
  * bias, y and dw hold floats: `depth` and `pixels` count pairs, and for each the product of the second numbers is added
- * by a fused multiply-add, then that of the first ones. */
+ * by a fused multiply-add, then that of the first ones. outer_tile_pairs takes no lists. */
 #pragma once
 #include <stdint.h>
 
