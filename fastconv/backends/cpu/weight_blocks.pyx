@@ -200,6 +200,14 @@ cdef size_t narrow_memory(const Plan* plan) noexcept nogil:
     return narrow_lists(plan) + whole_lines(tile_bytes(x)) + elements * x.itemsize
 
 
+cdef bint side_by_side(const int64_t* row, int64_t rows) noexcept nogil:
+    cdef int64_t r
+    for r in range(rows):
+        if row[r] != r:
+            return False
+    return True
+
+
 cdef void add_narrow(const Plan* plan, const Block* block, char* memory) noexcept nogil:
     cdef Outer* problem = plan.problem
     cdef const Reader* x = &problem.x
@@ -227,7 +235,7 @@ cdef void add_narrow(const Plan* plan, const Block* block, char* memory) noexcep
     take.channel = problem.ys[1]
     call.xpixel, call.ypixel = xpixel, pixel if near else packed
     call.row, call.rows, call.ld = row, x.taps * block.lines, block.ld if x.taps == 1 else block.tap
-    if row[call.rows - 1] - row[0] == call.rows - 1 and (x.taps == 1 or block.lines == 1):
+    if side_by_side(row, call.rows):
         call.row = NULL
     call.ahead[0].runs = call.ahead[1].runs = 0
     for n in range(block.first, block.last):

@@ -101,3 +101,15 @@ def test_one_row_through_a_linear_layer(features, dtype):
                 alone = dx
                 np.testing.assert_allclose(dx, dy[:1] @ w, rtol=1e-4, atol=1e-4)
             np.testing.assert_array_equal(dx[:1], alone)
+
+
+@pytest.mark.parametrize("strides", [(1, 2), (2, 1), (-1, 4), (4, -1), (1, 20)])
+@pytest.mark.parametrize("kernel", [(2, 2), (1, 3), (3, 1)])
+def test_taps_in_any_order_of_memory_have_their_own_gradients(kernel, strides):
+    base, item = np.random.default_rng(0).standard_normal(2000).astype(np.float32), 4
+    x = np.lib.stride_tricks.as_strided(base[900:], (3, 1, 9, 9), (100 * item, item, *(item * s for s in strides)))
+    w = np.zeros((20, 1, *kernel), np.float32)
+    dy = np.random.default_rng(1).standard_normal((3, 20, 10 - kernel[0], 10 - kernel[1])).astype(np.float32)
+    needs = [False, True, False]
+    actual = F.conv2d_backward(dy, x, w, needs=needs)[1]
+    np.testing.assert_array_equal(actual, F.conv2d_backward(dy, np.ascontiguousarray(x), w, needs=needs)[1])
