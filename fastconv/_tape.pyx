@@ -46,13 +46,13 @@ cdef inline bint is_tensor(object value) noexcept:
     return PyObject_TypeCheck(value, <PyTypeObject*> _Tensor)
 
 
-def arrays_of(values, Py_ssize_t needed):
-    """Return what Tensors among ``values`` hold, and anything else as it is; None if one of the first ``needed`` is."""
+def arrays_of(dict named, tuple optional):
+    """Return what Tensors hold, and anything else as it is; None if one that is not ``optional`` is None."""
     cdef list arrays = []
-    for value in values:
+    for name, value in named.items():
         if is_tensor(value):
             value = value.data
-        if value is None and len(arrays) < needed:
+        if value is None and name not in optional:
             return None
         arrays.append(value)
     return arrays

@@ -34,8 +34,7 @@ for _one in _ONE.values():
 
 
 def operands(op: str, optional: tuple[str, ...] = (), **named: Any) -> list[Any]:
-    """Return ``[backend, array, ...]`` for the operands of ``op``, in the order given; None stays None if optional, as
-    the last ones may be.
+    """Return ``[backend, array, ...]`` for the operands of ``op``, in the order given; None stays None if optional.
 
     Accepts Tensors, arrays and nested sequences of numbers. The arrays are of one floating dtype, on one device,
     aligned and in native byte order.
@@ -44,7 +43,7 @@ def operands(op: str, optional: tuple[str, ...] = (), **named: Any) -> list[Any]
         DTypeError: an operand that is not float32 or float64, or dtypes that differ.
         DeviceError: operands on different devices.
     """
-    arrays, backend = _tape.arrays_of(named.values(), len(named) - len(optional)), backends.for_numpy()
+    arrays, backend = _tape.arrays_of(named, optional), backends.for_numpy()
     if arrays is not None and backend.usable(arrays):
         return [backend, *arrays]
     return _examined(op, optional, named)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastconv import functional as F
-from fastconv.errors import FastconvError
+from fastconv.errors import DTypeError, FastconvError
 
 f4 = np.float32
 X, A = np.ones((2, 4, 9, 9), f4), np.ones((3, 4), f4)
@@ -95,3 +95,11 @@ def test_options_that_were_remembered_are_told_from_equal_ones():
     assert F.conv2d(x, w, stride=changing).shape == (1, 1, 4, 4)
     changing[:] = 3, 3
     assert F.conv2d(x, w, stride=changing).shape == (1, 1, 2, 2)
+
+
+@pytest.mark.parametrize("missing", ["dy", "x"])
+def test_a_missing_operand_is_named_though_others_may_be_missing(missing):
+    x, per_channel = np.ones((2, 3, 4, 4), np.float32), np.ones(3, np.float32)
+    given = {"dy": x, "x": x, missing: None}
+    with pytest.raises(DTypeError, match=f"batch_norm_backward: expected {missing} to be"):
+        F.batch_norm_backward(**given, running_mean=per_channel, running_var=per_channel)
