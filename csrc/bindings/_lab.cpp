@@ -56,6 +56,8 @@ PYBIND11_MODULE(_lab, m) {
         const fc_kernels& t = table(isa, dtype);
         return py::make_tuple(t.width, t.mr, t.nr);
     }, py::arg("isa"), py::arg("dtype"), "Vector width, pixels and columns of the register tile.");
+    m.def("widest", [](int isa, int dtype) { return table(isa, dtype).wide; }, py::arg("isa"), py::arg("dtype"),
+          "Columns that conv_tile takes at most: one panel or two.");
     m.def("call", [](const std::string& name, int isa, int dtype, const py::bytes& arguments) {
         const Row& row = find(name);
         const std::string bytes = arguments;

@@ -11,6 +11,7 @@ constexpr fc_kernels make_table() {
         V::width,
         Blocks<V>::mr,
         Blocks<V>::nv * V::width,
+        most_vectors<V> * V::width,
 #define FC_KERNEL(name, args) &name<V>,
 #include "dispatch/kernels.def"
 #undef FC_KERNEL

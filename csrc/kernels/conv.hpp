@@ -12,12 +12,12 @@
 
 namespace fastconv {
 
-// Pixels from number p on. `next` lists M pixels whose first taps are brought near meanwhile; `near` pixels further on
-// lie those whose destination, residual and gate are, -1 for none.
+// Pixels from number p on; NV vectors of columns, of one panel or two. `next` lists M pixels whose first taps are brought
+// near meanwhile; `near` pixels further on lie those whose destination, residual and gate are, -1 for none.
 template <class V, int M, int NV>
 static void conv_block(const fc_conv_tile& a, int64_t p, const int64_t* next, int64_t near) {
     using T = typename V::T;
-    constexpr int nr = Blocks<V>::nv * V::width;  // a packed row
+    constexpr int nv = Blocks<V>::nv, nr = nv * V::width;  // a packed row
     const T* x = static_cast<const T*>(a.x);
     const T* bias = static_cast<const T*>(a.bias);
     const T* residual = static_cast<const T*>(a.residual);
@@ -54,13 +54,14 @@ static void conv_block(const fc_conv_tile& a, int64_t p, const int64_t* next, in
     }
     for (int64_t t = 0; t < a.taps; ++t) {
         const T* w = static_cast<const T*>(a.w) + a.wtap[t];
+        const T* second = NV > nv ? w + a.panel : w;
         const T* row[M];
         FC_UNROLL
         for (int m = 0; m < M; ++m) row[m] = x + pixel[m] + a.tap[t];
         auto add = [&](int64_t k) FC_INLINE_LAMBDA {
             typename V::Reg columns[NV];
             FC_UNROLL
-            for (int j = 0; j < NV; ++j) columns[j] = V::load(w + j * V::width);
+            for (int j = 0; j < NV; ++j) columns[j] = V::load(j < nv ? w + j * V::width : second + (j - nv) * V::width);
             FC_UNROLL
             for (int m = 0; m < M; ++m) {
                 const typename V::Reg value = V::set1(row[m][k]);
@@ -68,9 +69,10 @@ static void conv_block(const fc_conv_tile& a, int64_t p, const int64_t* next, in
                 for (int j = 0; j < NV; ++j) acc[m][j] = V::fma(value, columns[j], acc[m][j]);
             }
             w += nr;
+            second += nr;
         };
         int64_t k = 0;
-        if (M == Blocks<V>::mr && next && t == 0) {  // of each cache line, one next pixel's after the other's
+        if (M == block_pixels<V>(NV) && next && t == 0) {  // of each cache line, one next pixel's after the other's
             while (k + line <= a.depth) {
                 const T* run = x + k;
                 const int64_t end = k + line;
@@ -115,28 +117,51 @@ static void conv_rest(const fc_conv_tile& a, int64_t p) {
     }
 }
 
+// What is left of two panels, fewer pixels than a register tile has: panel by panel.
+template <class V, int NV>
+static void conv_panels(fc_conv_tile a, int64_t p) {
+    using T = typename V::T;
+    constexpr int nr = Blocks<V>::nv * V::width;
+    const int64_t columns = a.columns;
+    a.columns = nr;
+    a.listed = 0;
+    conv_rest<V, Blocks<V>::mr - 1, Blocks<V>::nv>(a, p);
+    a.columns = columns - nr;
+    a.w = static_cast<const T*>(a.w) + a.panel;
+    a.y = static_cast<T*>(a.y) + nr;
+    if (a.bias) a.bias = static_cast<const T*>(a.bias) + nr;
+    if (a.residual) a.residual = static_cast<const T*>(a.residual) + nr;
+    if (a.gate) a.gate = static_cast<const T*>(a.gate) + nr;
+    conv_rest<V, Blocks<V>::mr - 1, NV - Blocks<V>::nv>(a, p);
+}
+
 template <class V, int NV>
 static void conv_columns(const fc_conv_tile& a) {
     if constexpr (NV > 0) {
         if (a.columns <= (NV - 1) * V::width) return conv_columns<V, NV - 1>(a);
-        constexpr int mr = Blocks<V>::mr;
+        constexpr int mr = block_pixels<V>(NV);
+        static_assert(mr <= Blocks<V>::mr || NV <= Blocks<V>::nv, "what is left of two panels is at most a tile of one");
         const bool near = a.accumulate || a.taps * a.depth > 1024;
         int64_t p = 0;
         for (; p + mr <= a.pixels; p += mr) {
             const int64_t* next = p + 2 * mr <= a.listed ? a.pixel + p + mr : nullptr;
             conv_block<V, mr, NV>(a, p, next, near ? -1 : p + 2 * mr <= a.pixels ? mr : 0);
         }
-        conv_rest<V, mr - 1, NV>(a, p);
+        if constexpr (NV <= Blocks<V>::nv) {
+            conv_rest<V, mr - 1, NV>(a, p);
+        } else if (p < a.pixels) {
+            conv_panels<V, NV>(a, p);
+        }
     }
 }
 
 template <class V>
 void conv_tile(const fc_conv_tile* a) {
     FC_CHECK(a->pixels >= 0 && a->taps >= 0 && (a->taps == 0 || a->depth >= 0));
-    FC_CHECK(a->columns > 0 && a->columns <= Blocks<V>::nv * V::width);
+    FC_CHECK(a->columns > 0 && a->columns <= most_vectors<V> * V::width);
     FC_CHECK(a->y && a->pixel && a->ypixel && (a->taps == 0 || (a->x && a->w && a->tap && a->wtap)));
     FC_CHECK((!a->residual || a->rpixel) && (!a->gate || a->gpixel));
-    conv_columns<V, Blocks<V>::nv>(*a);
+    conv_columns<V, most_vectors<V>>(*a);
 }
 
 }  // namespace fastconv

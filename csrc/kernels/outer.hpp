@@ -11,6 +11,17 @@
 
 namespace fastconv {
 
+// Register tiles of 2 nv vectors have `wide` rows or one less, of which any number of rows from here on is made up.
+template <class V>
+constexpr int64_t fewest_wide_rows = (Blocks<V>::wide - 1) * (Blocks<V>::wide - 2);
+
+// Columns that such register tiles take.
+template <class V>
+static int64_t wide_columns(const fc_outer_tile& a) {
+    constexpr int64_t columns = 2 * Blocks<V>::nv * V::width;
+    return Blocks<V>::wide && a.rows >= fewest_wide_rows<V> ? a.columns / columns * columns : 0;
+}
+
 // Brings what is ahead near, cache line by cache line, an equal share in every register tile, some lines at a time: memory
 // arrives while there is arithmetic to do, and never so much at once that a core waits for it.
 template <class V>
@@ -24,10 +35,12 @@ class OuterAhead {
           second_(a.ahead[1].runs) {
         FC_CHECK(first_ == 0 || (first_ > 0 && side_[0].data && side_[0].run));
         FC_CHECK(second_ == 0 || (second_ > 0 && side_[1].data && side_[1].run));
-        constexpr int64_t mr = Blocks<V>::mr, nr = Blocks<V>::nv * V::width;
+        constexpr int64_t mr = Blocks<V>::mr, nr = Blocks<V>::nv * V::width, wide = Blocks<V>::wide;
         const int64_t lines = first_ * ((side_[0].bytes + line - 1) / line) + second_ * ((side_[1].bytes + line - 1) / line);
         if (lines == 0 || a.pixels == 0) return;
-        const int64_t tiles = ((a.rows + mr - 1) / mr) * ((a.columns + nr - 1) / nr);
+        const int64_t columns = wide_columns<V>(a);
+        int64_t tiles = ((a.rows + mr - 1) / mr) * ((a.columns - columns + nr - 1) / nr);
+        if (wide > 0) tiles += ((a.rows + wide - 1) / wide) * (columns / (2 * nr));
         const int64_t share = (lines + tiles - 1) / tiles, strips = (share + at_once - 1) / at_once;
         share_ = (share + strips - 1) / strips;
         strip_ = (a.pixels + strips - 1) / strips;
@@ -161,8 +174,16 @@ static void outer_columns(const fc_outer_tile& a, OuterAhead<V>& ahead, int64_t 
 
 template <class V, Outer Way>
 static void outer_by(const fc_outer_tile& a) {
+    constexpr int nv = Blocks<V>::nv, wide = Blocks<V>::wide;
     OuterAhead<V> ahead(a);
-    for (int64_t c = 0; c < a.columns; c += Blocks<V>::nv * V::width) outer_columns<V, Blocks<V>::nv, Way>(a, ahead, c);
+    int64_t c = 0;
+    if constexpr (wide > 0) {
+        const int64_t blocks = (a.rows + wide - 1) / wide;
+        for (; c < wide_columns<V>(a); c += 2 * nv * V::width) {
+            outer_rows<V, wide, 2 * nv, true, Way>(a, ahead, c, a.rows - blocks * (wide - 1));
+        }
+    }
+    for (; c < a.columns; c += nv * V::width) outer_columns<V, nv, Way>(a, ahead, c);
 }
 
 static inline void check_outer(const fc_outer_tile& a) {

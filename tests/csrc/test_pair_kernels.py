@@ -4,6 +4,7 @@ import ctypes
 
 import numpy as np
 import pytest
+from test_conv_tile_kernel import columns_of, panels, pixels_of
 from test_micro_kernels import ISAS, POINTER, SIZE, ConvTile, OuterTile, edges_untouched, guarded, sizes_around, struct
 
 from fastconv.backends.cpu import _lab, available_isas
@@ -136,23 +137,21 @@ def test_pack_pairs(isa, rng):
 @pytest.mark.parametrize("accumulate", [0, 1])
 @pytest.mark.parametrize("bias", [False, True])
 def test_conv_tile_pairs(isa, rng, bias, accumulate):
-    width, mr, nr = _lab.block_sizes(ISAS[isa], 0)
+    nr = _lab.block_sizes(ISAS[isa], 0)[2]
     taps, depth = 3, 5
-    for pixels in sizes_around(mr):
-        for columns in sorted({n for n in (*sizes_around(width), nr - 1, nr) if 1 <= n <= nr}):
+    for pixels in pixels_of(isa, np.float32):
+        for columns in columns_of(isa, np.float32):
             x = rng.standard_normal((2 * taps * depth, pixels)).astype(np.float32)
-            w = np.zeros((2 * taps * depth, nr), np.float32)
-            w[:, :columns] = rng.standard_normal((2 * taps * depth, columns))
-            b = np.zeros(nr, np.float32)
-            b[:columns] = rng.standard_normal(columns)
+            w = rng.standard_normal((2 * taps * depth, columns)).astype(np.float32)
+            b = rng.standard_normal(columns).astype(np.float32)
             memory, y = guarded((pixels, columns), np.float32, rng)
             start = y.astype(np.float64) if accumulate else (b[:columns] if bias else 0.0)
-            expected = start + rounded(x).T @ rounded(w)[:, :columns]
+            expected = start + rounded(x).T @ rounded(w)
             call(
                 "conv_tile_pairs", isa, x=np.ascontiguousarray(wide_pairs(x).T), pixel=np.arange(pixels) * taps * depth,
-                tap=np.arange(taps) * depth, w=wide_pairs(w), wtap=np.arange(taps) * depth * nr,
-                bias=b if bias else None, y=y, ypixel=np.arange(pixels) * columns, pixels=pixels, taps=taps,
-                depth=depth, columns=columns, accumulate=accumulate,
+                tap=np.arange(taps) * depth, w=panels(wide_pairs(w), nr), wtap=np.arange(taps) * depth * nr,
+                bias=panels(b[None], nr) if bias else None, y=y, ypixel=np.arange(pixels) * columns, pixels=pixels,
+                taps=taps, depth=depth, columns=columns, panel=taps * depth * nr, accumulate=accumulate,
             )  # fmt: skip
             np.testing.assert_allclose(y, expected, rtol=0, atol=64 * np.finfo(np.float32).eps)
             assert edges_untouched(memory)
@@ -161,8 +160,8 @@ def test_conv_tile_pairs(isa, rng, bias, accumulate):
 @pytest.mark.parametrize("accumulate", [0, 1])
 def test_outer_tile_pairs(isa, rng, accumulate):
     width, mr, nr = _lab.block_sizes(ISAS[isa], 0)
-    for rows in sizes_around(mr):
-        for columns in sorted({*sizes_around(width), *sizes_around(nr)}):
+    for rows in (*sizes_around(mr), 20, 22):
+        for columns in sorted({*sizes_around(width), *sizes_around(nr), 2 * nr}):
             for pixels in (1, 5):
                 x = rng.standard_normal((2 * pixels, rows)).astype(np.float32)
                 dy = rng.standard_normal((2 * pixels, columns)).astype(np.float32)

@@ -147,7 +147,7 @@ def test_conv_pool_has_the_bits_of_its_parts(isa, dtype, places, relu):
     nr = _lab.block_sizes(ISAS[isa], DTYPES[dtype])[2]
     conv = struct(
         x=POINTER, pixel=POINTER, tap=POINTER, w=POINTER, wtap=POINTER, bias=POINTER, y=POINTER, ypixel=POINTER,
-        pixels=SIZE, listed=SIZE, taps=SIZE, depth=SIZE, columns=SIZE, accumulate=FLAG,
+        pixels=SIZE, listed=SIZE, taps=SIZE, depth=SIZE, columns=SIZE, panel=SIZE, accumulate=FLAG,
         relu=FLAG, residual=POINTER, rpixel=POINTER, gate=POINTER, gpixel=POINTER,
     )  # fmt: skip
     for columns in sorted({1, nr // 2, max(1, nr // 2 - 1), nr // 2 + 1, nr}):
@@ -164,7 +164,7 @@ def test_conv_pool_has_the_bits_of_its_parts(isa, dtype, places, relu):
             z = np.zeros((windows * places + 1, nr), dtype)
             part = conv(
                 *(a.ctypes.data for a in (x, pixel, tap, w, wtap, bias, z, ypixel)), windows * places, 0, taps, depth,
-                columns, 0,
+                columns, 0, 0,
             )  # fmt: skip
             _lab.call("conv_tile", ISAS[isa], DTYPES[dtype], bytes(part))
             results = []

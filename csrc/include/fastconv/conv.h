@@ -4,7 +4,8 @@
 #include <stdint.h>
 
 /* y[ypixel[p] + c] = start + sum over taps t and depth k of x[pixel[p] + tap[t] + k] * w[wtap[t] + k * NR + c]
- * for 0 <= p < pixels, 0 <= c < columns <= NR. `start` is y itself with `accumulate`, else bias[c], else 0.
+ * for 0 <= p < pixels, 0 <= c < columns <= WIDE, where columns from NR on lie in a panel of their own: w[panel + wtap[t] +
+ * k * NR + c - NR]. `start` is y itself with `accumulate`, else bias[c], else 0.
  * The sum runs over t, then k, one fused multiply-add after the other, whatever the tile: that fixes the bits.
  * Then, on its way to y, residual[rpixel[p] + c] is added and, with `relu`, what is below 0 becomes 0 (NaN stays NaN);
  * where gate[gpixel[p] + c], the output of a ReLU whose gradient y is, is not above 0 (nor NaN), y is 0.
@@ -16,10 +17,10 @@ typedef struct fc_conv_tile {
     const int64_t* tap;   /* (taps,) where each tap lies in the window */
     const void* w;        /* packed: rows of NR columns, those beyond `columns` are 0 */
     const int64_t* wtap;  /* (taps,) where each tap's `depth` rows lie in w */
-    const void* bias;     /* (NR,) or NULL */
+    const void* bias;     /* (NR,) or (2 NR,), as many as the panels have, or NULL */
     void* y;
     const int64_t* ypixel; /* (pixels,) */
-    int64_t pixels, listed, taps, depth, columns;
+    int64_t pixels, listed, taps, depth, columns, panel;
     int32_t accumulate, relu;
     const void* residual;  /* or NULL */
     const int64_t* rpixel; /* (pixels,) where each pixel's residual lies */

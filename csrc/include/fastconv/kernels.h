@@ -26,6 +26,7 @@ typedef struct fc_kernels {
     int64_t width; /* elements a vector */
     int64_t mr;    /* pixels a register tile of conv_tile */
     int64_t nr;    /* columns a packed panel of weights */
+    int64_t wide;  /* columns that conv_tile takes at most: one or two panels */
 #define FC_KERNEL(name, args) void (*name)(const args*);
 #include "dispatch/kernels.def"
 #undef FC_KERNEL

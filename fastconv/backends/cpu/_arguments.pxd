@@ -12,7 +12,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         const void* bias
         void* y
         const int64_t* ypixel
-        int64_t pixels, listed, taps, depth, columns
+        int64_t pixels, listed, taps, depth, columns, panel
         int32_t accumulate, relu
         const void* residual
         const void* gate

@@ -8,7 +8,7 @@ from fastconv.backends.cpu._winograd_arguments cimport *
 
 cdef extern from "fastconv/kernels.h" nogil:
     ctypedef struct fc_kernels:
-        int64_t width, mr, nr
+        int64_t width, mr, nr, wide
         void (*conv_tile)(const fc_conv_tile*) noexcept nogil
         void (*outer_tile)(const fc_outer_tile*) noexcept nogil
         void (*few_rows)(const fc_few_rows*) noexcept nogil

@@ -29,7 +29,7 @@ cdef int64_t PANEL_PRODUCTS = 2304
 cdef int64_t TASKS_PER_THREAD = 8
 cdef int64_t TASK_PRODUCTS = 64 * 1024  # at least; a thread that joins for less comes too late
 cdef int64_t SMALL_TILE = 64            # pixels; smaller tiles read the weights too often
-cdef int64_t PART = 64                  # pixels
+cdef int64_t PART = 72                  # pixels: whole register tiles
 cdef int64_t PANELS_BYTES = 512 * 1024  # panels of weights that stay in a second-level cache
 # Few pixels and one tap: the weights are what costs. Chunks let a panel go from the array to the first-level cache.
 cdef int64_t FEW_PIXELS = 256
@@ -81,6 +81,11 @@ cdef inline int64_t panel(const Plan* plan, int64_t group, int64_t block, int64_
     """Offset in bytes of a packed panel: (taps, depth of the chunk, nr)."""
     cdef const Reader* x = &plan.problem.x
     return ((group * plan.blocks + block) * x.depth + chunk * x.chunk) * x.taps * x.kernel.nr * x.itemsize
+
+
+cdef inline int64_t panels_at_once(const Plan* plan) noexcept nogil:
+    """Panels that the micro-kernel takes at a time."""
+    return min(plan.blocks, plan.problem.x.kernel.wide // plan.problem.x.kernel.nr)
 
 
 cdef inline int64_t floats_bytes(const Plan* plan) noexcept nogil:
@@ -151,7 +156,7 @@ cdef struct Task:
     Tile tile
     int64_t group, block, last_block, chunk, depth
     bint fold
-    char* panel         # memory for one, if fused
+    char* panels        # memory for those that are multiplied at once, if fused
     int64_t* lists[6]   # pixels in the source and in y, taps in the source and in a panel, pixels in residual and gate
 
 
@@ -176,7 +181,7 @@ cdef void run_box(Plan* plan, Task* task, const Tile* box, const Taps* taps, fc_
     """All panels of the task for the pixels of a box, which share the same taps."""
     cdef Correlation* problem = plan.problem
     cdef Reader* x = &problem.x
-    cdef int64_t nr = x.kernel.nr, block, pixels, first = 0, part
+    cdef int64_t nr = x.kernel.nr, step = panels_at_once(plan), block, pixels, first = 0, part
     cdef bint ahead, ends = task.chunk == x.chunks - 1
     if problem.residual != NULL:
         list_pixels(x, &task.tile, box, problem.rs, task.lists[0], task.lists[4])
@@ -185,6 +190,7 @@ cdef void run_box(Plan* plan, Task* task, const Tile* box, const Taps* taps, fc_
     pixels = list_pixels(x, &task.tile, box, problem.ys, task.lists[0], task.lists[1])
     call.taps = list_box_taps(x, taps, task.depth, task.fold, task.lists[2], task.lists[3])
     call.depth = task.depth * (taps.last[2] - taps.first[2]) if task.fold else task.depth
+    call.panel = (panel_bytes(plan) if plan.fused else panel(plan, 0, 1, 0)) // x.itemsize
     # Rows that far apart share a set of the first-level cache: there the next ones would drive out those at work.
     ahead = x.direct and x.taps == 1 and x.step[4] * x.itemsize % 2048 != 0
     part = plan.part if plan.part > 0 else pixels
@@ -194,9 +200,10 @@ cdef void run_box(Plan* plan, Task* task, const Tile* box, const Taps* taps, fc_
         call.pixel, call.ypixel = task.lists[0] + first, task.lists[1] + first
         call.rpixel, call.gpixel = task.lists[4] + first, task.lists[5] + first
         call.listed = pixels - first if ahead else 0
-        for block in range(task.block, task.last_block):
-            call.columns = min(nr, problem.columns - block * nr)
-            call.w = task.panel if plan.fused else plan.packed + panel(plan, task.group, block, task.chunk)
+        block = task.block
+        while block < task.last_block:
+            call.columns = min(problem.columns, min(task.last_block, block + step) * nr) - block * nr
+            call.w = task.panels if plan.fused else plan.packed + panel(plan, task.group, block, task.chunk)
             call.bias = NULL
             if problem.bias != NULL:
                 call.bias = plan.bias + (task.group * plan.blocks + block) * nr * x.itemsize
@@ -212,6 +219,7 @@ cdef void run_box(Plan* plan, Task* task, const Tile* box, const Taps* taps, fc_
             call.listed = 0
             if ends and problem.mean != NULL:
                 take_moments(plan, task, call, block, first)
+            block += step
         first += part
 
 
@@ -246,7 +254,8 @@ cdef void run_tile(void* context, int64_t index) noexcept nogil:
     cdef Reader* x = &plan.problem.x
     cdef int64_t most = tile_pixels(x), share = ceil_div(plan.blocks, plan.splits), split = index % plan.splits
     cdef int64_t lists = ceil_div((4 * most + 2 * x.taps) * sizeof(int64_t), 64) * 64
-    cdef int64_t panels = panel_bytes(plan) if plan.fused else 0, last_block, block
+    cdef int64_t step = panels_at_once(plan), size = panel_bytes(plan), last_block, i
+    cdef int64_t panels = step * size if plan.fused else 0
     cdef int64_t floats = floats_bytes(plan) if plan.fused else 0
     cdef int64_t* memory = <int64_t*> workspace(panels + floats + lists + tile_bytes(x))
     cdef Task task
@@ -254,7 +263,7 @@ cdef void run_tile(void* context, int64_t index) noexcept nogil:
     if memory == NULL:
         plan.failed = True
         return
-    task.panel = <char*> memory
+    task.panels = <char*> memory
     memory += (panels + floats) // <int64_t>sizeof(int64_t)
     task.lists[0], task.lists[1] = memory, memory + most
     task.lists[4], task.lists[5] = memory + 2 * most, memory + 3 * most
@@ -272,10 +281,13 @@ cdef void run_tile(void* context, int64_t index) noexcept nogil:
         if not plan.fused:
             run_boxes(plan, &task, &call)
             continue
-        for block in range(split * share, last_block):
-            task.block, task.last_block = block, block + 1
-            pack_panel(plan, task.group, block, task.chunk, task.panel, task.panel + panels)
+        task.block = split * share
+        while task.block < last_block:
+            task.last_block = min(last_block, task.block + step)
+            for i in range(task.last_block - task.block):
+                pack_panel(plan, task.group, task.block + i, task.chunk, task.panels + i * size, task.panels + panels)
             run_boxes(plan, &task, &call)
+            task.block += step
 
 
 cdef void make_plan(Plan* plan, Correlation* problem, bint keeps) noexcept nogil:

@@ -93,26 +93,31 @@ cdef const char* rows_of(const Products* p, const Part* part, const char* a, int
 
 cdef void add_products(const Products* p, const Part* part, const char* a, const char* b, char* y) noexcept nogil:
     """The part's rows and panels of one matrix, chunk by chunk."""
-    cdef int64_t nr = p.kernels.nr, k = 0, panel
+    cdef int64_t nr = p.kernels.nr, step = p.kernels.wide // nr, k = 0, panel, i
     cdef int64_t tap = 0
     cdef fc_copy2d pack
     cdef fc_conv_tile call
-    pack.dst, pack.ld, pack.dj, pack.padded = part.packed, nr, 1, nr
+    pack.ld, pack.dj, pack.padded = nr, 1, nr
     pack.si, pack.sj = p.b.row, p.b.column
     call.pixel, call.ypixel, call.pixels, call.listed = part.pixel, part.ypixel, part.rows, 0
     call.tap, call.wtap, call.taps = &tap, &tap, 1
-    call.w, call.relu = part.packed, 0
+    call.w, call.panel, call.relu = part.packed, p.chunk * nr, 0
     call.bias = call.residual = call.gate = NULL
     while k < p.depth:
         call.depth, call.accumulate = min(p.chunk, p.depth - k), k > 0
         call.x = rows_of(p, part, a, k, call.depth)
         pack.rows = call.depth
-        for panel in range(part.panel, part.last_panel):
-            pack.src = b + (k * p.b.row + panel * nr * p.b.column) * p.itemsize
-            pack.columns = call.columns = min(nr, p.columns - panel * nr)
-            p.kernels.copy2d(&pack)
+        panel = part.panel
+        while panel < part.last_panel:
+            for i in range(min(step, part.last_panel - panel)):
+                pack.src = b + (k * p.b.row + (panel + i) * nr * p.b.column) * p.itemsize
+                pack.dst = part.packed + i * p.chunk * nr * p.itemsize
+                pack.columns = min(nr, p.columns - (panel + i) * nr)
+                p.kernels.copy2d(&pack)
+            call.columns = min(p.columns, min(panel + step, part.last_panel) * nr) - panel * nr
             call.y = y + (part.row * p.columns + panel * nr) * p.itemsize
             p.kernels.conv_tile(&call)
+            panel += step
         k += p.chunk
 
 
@@ -120,7 +125,7 @@ cdef void run_products(void* context, int64_t index) noexcept nogil:
     """index = (matrices * tiles + tile) * splits + split."""
     cdef Products* p = <Products*> context
     cdef int64_t first = index // (p.tiles * p.splits) * p.share, m, i
-    cdef int64_t lists = 2 * ceil_div(p.tile, 8) * 64, panel = ceil_div(p.chunk * p.kernels.nr * p.itemsize, 64) * 64
+    cdef int64_t lists = 2 * ceil_div(p.tile, 8) * 64, panel = ceil_div(p.chunk * p.kernels.wide * p.itemsize, 64) * 64
     cdef int64_t copied = 0 if p.in_place else p.tile * p.chunk * p.itemsize
     cdef char* memory = <char*> workspace(lists + panel + copied)
     cdef const char* a

@@ -126,14 +126,10 @@ cdef int64_t list_pairs(const Reader* x, const Tile* tile, int64_t** place, cons
 cdef void add_tap(const Reader* x, const Block* block, char* sums, const char* lanes,
                   fc_outer_tile* call) noexcept nogil:
     """Add the pixels of a tap to the sums that begin at ``sums``; vectors along ``lanes``."""
-    cdef int64_t lane = 0
     if call.pixels == 0 and call.accumulate:
         return
-    while lane < block.lanes:
-        call.columns = min(x.kernel.nr, block.lanes - lane)
-        call.dw, call.dy = sums + lane * x.itemsize, lanes + lane * x.itemsize
-        x.kernel.outer_tile(call)
-        lane += x.kernel.nr
+    call.dw, call.dy, call.columns = sums, lanes, block.lanes
+    x.kernel.outer_tile(call)
 
 
 cdef void add_wide(const Plan* plan, const Block* block, char* memory) noexcept nogil:

@@ -78,7 +78,7 @@ cdef void copy_pairs(const Reader* x, const Side* side, int64_t pixels, char* fl
 cdef void add_pairs(const Plan* plan, const Block* block, char* memory) noexcept nogil:
     cdef Outer* problem = plan.problem
     cdef const Reader* x = &problem.x
-    cdef int64_t size = x.itemsize, most = tile_pixels(x), n, outputs, seen, copied, lane
+    cdef int64_t size = x.itemsize, most = tile_pixels(x), n, outputs, seen, copied
     cdef int64_t* list = <int64_t*> memory
     cdef int64_t[3] tap
     cdef char* floats
@@ -105,6 +105,7 @@ cdef void add_pairs(const Plan* plan, const Block* block, char* memory) noexcept
     call.ypixel = NULL
     call.xstep, call.ystep = lines.ld, lanes.ld
     call.x, call.rows, call.ld = lines.pairs, block.lines, block.ld
+    call.dy, call.columns = lanes.pairs, block.lanes
     for n in range(block.first, block.last):
         locate(x, n, &tile)
         call.accumulate = n > block.first
@@ -119,10 +120,6 @@ cdef void add_pairs(const Plan* plan, const Block* block, char* memory) noexcept
                     if seen < outputs or copied < outputs:
                         copy_pairs(x, &dys, seen, floats)
                     copied = seen
-                    lane = 0
-                    while lane < block.lanes:
-                        call.columns = min(x.kernel.nr, block.lanes - lane)
-                        call.dy, call.dw = lanes.pairs + lane * size, sums + lane * size
-                        x.kernel.outer_tile_pairs(&call)
-                        lane += x.kernel.nr
+                    call.dw = sums
+                    x.kernel.outer_tile_pairs(&call)
                     sums += block.tap * size

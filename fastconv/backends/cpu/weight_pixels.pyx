@@ -56,6 +56,11 @@ cdef inline int64_t panels_size(const Plan* plan, int64_t channels, int64_t widt
     return ceil_div(channels, width) * width * plan.tile
 
 
+cdef inline int64_t lane_width(const Plan* plan, int64_t lanes) noexcept nogil:
+    """Lanes of a panel: as many as a register tile has, if there are."""
+    return plan.problem.x.kernel.nr if lanes <= plan.problem.x.kernel.nr else plan.problem.x.kernel.wide
+
+
 cdef inline int64_t line_width(const Plan* plan, int64_t lines) noexcept nogil:
     """Lines of a panel: panels of equal size, of whole register tiles."""
     return even_block(lines, plan.problem.x.kernel.nr, plan.problem.x.kernel.mr)
@@ -63,7 +68,7 @@ cdef inline int64_t line_width(const Plan* plan, int64_t lines) noexcept nogil:
 
 cdef size_t pixels_memory(const Plan* plan) noexcept nogil:
     cdef const Reader* x = &plan.problem.x
-    cdef int64_t elements = panels_size(plan, plan.lane_block, x.kernel.nr)
+    cdef int64_t elements = panels_size(plan, plan.lane_block, lane_width(plan, plan.lane_block))
     elements += plan.tile * (plan.line_block + line_width(plan, x.kernel.nr))  # at most a panel more than lines
     return whole_lines(4 * plan.tile * sizeof(int64_t)) + elements * x.itemsize
 
@@ -172,7 +177,7 @@ cdef void add_pixels(const Plan* plan, const Block* block, char* memory) noexcep
     dys.data = problem.dy
     dys.data += (block.group * problem.columns + (block.line if plan.wide else block.lane)) * dys.channel * size
     lines.channels, lines.width = block.lines, line_width(plan, block.lines)
-    lanes.channels, lanes.width = block.lanes, x.kernel.nr
+    lanes.channels, lanes.width = block.lanes, lane_width(plan, block.lanes)
     lines.pixel, lines.next, lanes.pixel, lanes.next = list, list + most, list + 2 * most, list + 3 * most
     lines.panels = memory + whole_lines(4 * most * sizeof(int64_t))
     lanes.panels = lines.panels + panels_size(plan, lines.channels, lines.width) * size

@@ -11,16 +11,16 @@ from fastconv.backends.cpu.winograd_tiles cimport Chunk, apart
 
 
 cdef void output_tiles(Stage* stage, int64_t block, int64_t first, int64_t last, char* m) noexcept nogil:
-    """Transform the products of a panel for tiles [first, last) back."""
+    """Transform the products of a block for tiles [first, last) back."""
     cdef Plan* plan = stage.plan
     cdef Correlation* problem = plan.problem
     cdef Chunk* chunk = &stage.chunk
     cdef TileAxis* depth = &plan.x.axis[0]
-    cdef int64_t size = plan.x.itemsize, nr = plan.x.kernel.nr, tile, at, n, d, h, w
-    cdef int64_t column = chunk.group * problem.columns + block * nr
+    cdef int64_t size = plan.x.itemsize, wide = plan.wide, tile, at, n, d, h, w
+    cdef int64_t column = chunk.group * problem.columns + block * wide
     cdef fc_winograd call
-    call.form, call.plane = plan.grid.form, apart((last - first) * nr)
-    call.count = min(nr, problem.columns - block * nr)
+    call.form, call.plane = plan.grid.form, apart((last - first) * wide)
+    call.count = min(wide, problem.columns - block * wide)
     call.row, call.column = problem.ys[3], problem.ys[4]
     call.bias = plan.bias + column * size if plan.bias != NULL else NULL
     call.relu, call.residual = problem.relu, NULL
@@ -39,7 +39,7 @@ cdef void output_tiles(Stage* stage, int64_t block, int64_t first, int64_t last,
         if problem.residual != NULL:
             at = n * problem.rs[0] + d * problem.rs[2] + h * problem.rs[3] + w * problem.rs[4]
             call.residual = problem.residual + (at + column) * size
-        call.planes = m + (tile - first) * nr * size
+        call.planes = m + (tile - first) * wide * size
         if plan.adjoint:
             plan.grid.kernels.winograd_scatter(&call)
         else:
@@ -51,10 +51,10 @@ cdef void pool_tiles(Stage* stage, int64_t block, int64_t first, int64_t last, c
     cdef Plan* plan = stage.plan
     cdef Correlation* problem = plan.problem
     cdef Chunk* chunk = &stage.chunk
-    cdef int64_t size = plan.x.itemsize, nr = plan.x.kernel.nr, column = block * nr, tile, at, n, h, w
+    cdef int64_t size = plan.x.itemsize, wide = plan.wide, column = block * wide, tile, at, n, h, w
     cdef fc_winograd_windows call
-    call.form, call.plane, call.relu = plan.grid.form, apart((last - first) * nr), plan.relu
-    call.count = min(nr, problem.columns - column)
+    call.form, call.plane, call.relu = plan.grid.form, apart((last - first) * wide), plan.relu
+    call.count = min(wide, problem.columns - column)
     call.row = call.index_row = problem.ys[3]
     call.column = call.index_column = problem.ys[4]
     call.bias = plan.bias + column * size if plan.bias != NULL else NULL
@@ -67,7 +67,7 @@ cdef void pool_tiles(Stage* stage, int64_t block, int64_t first, int64_t last, c
         call.columns = max(<int64_t>0, min(<int64_t>2, plan.x.axis[2].count // 2 - w))
         at = n * problem.ys[0] + h * problem.ys[3] + w * problem.ys[4] + column
         call.small, call.index = problem.y + at * size, plan.index + at
-        call.planes = m + (tile - first) * nr * size
+        call.planes = m + (tile - first) * wide * size
         plan.grid.kernels.winograd_pool(&call)
 
 

@@ -97,7 +97,7 @@ cdef void transform(Stage* stage, int64_t index, char* buffer) noexcept nogil:
 cdef void multiply(Stage* stage, int64_t plane) noexcept nogil:
     """A plane's products: with the source, and with the weights, over what held the source."""
     cdef Backward* s = stage.s
-    cdef int64_t size = s.grid.itemsize, nr = s.grid.kernels.nr, tiles = stage.chunk.tiles, column = 0, panel
+    cdef int64_t size = s.grid.itemsize, nr = s.grid.kernels.nr, tiles = stage.chunk.tiles, column = 0
     cdef char* v = stage.v + plane * plane_size(&s.source, stage.chunk.count) * size
     cdef char* m = stage.m + plane * apart(tiles * s.columns) * size
     cdef char* sums = s.sums + stage.part * sum_bytes(s) + plane * s.sum_plane * size
@@ -112,21 +112,20 @@ cdef void multiply(Stage* stage, int64_t plane) noexcept nogil:
         outer.rows, outer.pixels, outer.ld = s.channels, tiles, s.columns
         outer.ahead[0].runs = outer.ahead[1].runs = 0
         outer.accumulate = not stage.first
-        while column < s.columns:
-            outer.columns = min(nr, s.columns - column)
-            outer.dy, outer.dw = m + column * size, sums + column * size
-            s.grid.kernels.outer_tile(&outer)
-            column += nr
+        outer.dy, outer.dw, outer.columns = m, sums, s.columns
+        s.grid.kernels.outer_tile(&outer)
     if s.input:
         call.x, call.pixel, call.ypixel = m, lists + tiles, lists
         call.tap = call.wtap = lists + 2 * tiles
         call.pixels, call.taps, call.depth, call.listed = tiles, 1, s.columns, 0
         call.bias, call.accumulate, call.residual, call.gate, call.relu = NULL, False, NULL, NULL, False
-        for panel in range(s.panels):
-            call.columns = min(nr, s.channels - panel * nr)
-            call.w = s.u + (panel * s.grid.planes + plane) * s.u_plane * size
-            call.y = v + panel * nr * size
+        call.panel = s.grid.planes * s.u_plane
+        while column < s.channels:
+            call.columns = min(s.grid.kernels.wide, s.channels - column)
+            call.w = s.u + (column // nr * s.grid.planes + plane) * s.u_plane * size
+            call.y = v + column * size
             s.grid.kernels.conv_tile(&call)
+            column += s.grid.kernels.wide
 
 
 cdef void scatter(Stage* stage, int64_t image) noexcept nogil:

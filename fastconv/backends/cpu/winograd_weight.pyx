@@ -114,7 +114,7 @@ cdef void multiply(Stage* stage, int64_t plane) noexcept nogil:
     """Add the product of a plane."""
     cdef Plan* plan = stage.plan
     cdef const Chunk* chunk = &stage.chunk
-    cdef int64_t columns = plan.problem.columns, nr = plan.grid.kernels.nr, size = plan.grid.itemsize, column = 0
+    cdef int64_t size = plan.grid.itemsize
     cdef fc_outer_tile call
     call.xpixel, call.ypixel = stage.lists, stage.lists + chunk.tiles
     call.row = NULL
@@ -124,15 +124,13 @@ cdef void multiply(Stage* stage, int64_t plane) noexcept nogil:
         call.xpixel = NULL
         call.ypixel = NULL
         call.xstep, call.ystep = plan.source.channels, plan.gradient.channels
-    call.rows, call.pixels, call.ld, call.accumulate = plan.rows, chunk.tiles, columns, not stage.first
+    call.rows, call.pixels, call.accumulate = plan.rows, chunk.tiles, not stage.first
+    call.columns = call.ld = plan.problem.columns
     call.ahead[0].runs = call.ahead[1].runs = 0
     call.x = stage.v + plane * plane_size(&plan.source, chunk.count) * size
-    while column < columns:
-        call.columns = min(nr, columns - column)
-        call.dy = stage.m + (plane * plane_size(&plan.gradient, chunk.count) + column) * size
-        call.dw = stage.u + (plane * plan.u_plane + column) * size
-        plan.grid.kernels.outer_tile(&call)
-        column += nr
+    call.dy = stage.m + plane * plane_size(&plan.gradient, chunk.count) * size
+    call.dw = stage.u + plane * plan.u_plane * size
+    plan.grid.kernels.outer_tile(&call)
 
 
 cdef void run_part(void* context, int64_t index) noexcept nogil:

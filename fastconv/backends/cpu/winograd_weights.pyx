@@ -14,10 +14,10 @@ from fastconv.backends.cpu.tiles cimport Reader, ceil_div
 from fastconv.backends.cpu.winograd_tiles cimport apart
 
 
-cdef Part whole_panel(const Plan* plan, int64_t panel) noexcept nogil:
-    """All of a panel of the plan's transformed weights, index group * blocks + block."""
+cdef Part whole_block(const Plan* plan, char* u, int64_t panel) noexcept nogil:
+    """All of a block of transformed weights ``u``, from a panel on, index group * panels + panel."""
     cdef Part part
-    part.u, part.u_plane = plan.u + panel * panel_bytes(plan), plan.u_plane
+    part.u, part.u_plane, part.panel = u + panel * panel_bytes(plan), plan.u_plane, plan.grid.planes * plan.u_plane
     part.tap, part.taps, part.begin, part.depth = 0, plan.x.axis[0].taps, 0, plan.x.depth
     return part
 
@@ -29,7 +29,7 @@ cdef int64_t panel_bytes(const Plan* plan) noexcept nogil:
 
 cdef int64_t weight_bytes(const Plan* plan) noexcept nogil:
     """Bytes of all transformed weights."""
-    return plan.x.groups * plan.blocks * panel_bytes(plan)
+    return plan.x.groups * plan.panels * panel_bytes(plan)
 
 
 cdef int64_t packing_bytes(const Plan* plan) noexcept nogil:
@@ -47,10 +47,10 @@ cdef int64_t part_bytes(const Plan* plan) noexcept nogil:
 
 
 cdef void pack_weights(const Plan* plan, int64_t panel, int64_t begin, int64_t depth, char* packed) noexcept nogil:
-    """Copy some channels of a panel, index group * blocks + block: (taps, depth, nr)."""
+    """Copy some channels of a panel, index group * panels + panel: (taps, depth, nr)."""
     cdef const Correlation* problem = plan.problem
     cdef const Reader* x = &plan.x
-    cdef int64_t group = panel // plan.blocks, nr = x.kernel.nr, first = panel % plan.blocks * nr
+    cdef int64_t group = panel // plan.panels, nr = x.kernel.nr, first = panel % plan.panels * nr
     cdef fc_copy2d copy
     copy.columns = min(nr, problem.columns - first)
     copy.padded = nr
@@ -74,12 +74,12 @@ cdef inline void transform_tap(const Plan* plan, int64_t tap, int64_t depth, con
 
 
 cdef Part transform_part(const Plan* plan, int64_t tap, int64_t begin, int64_t depth, const char* packed,
-                         char* u) noexcept nogil:
-    """Transform what was packed of a depth tap, channels from ``begin`` on, to ``u``."""
+                         char* u, int64_t panel) noexcept nogil:
+    """Transform what was packed of a block's ``panel``, one depth tap, channels from ``begin`` on, to a part ``u``."""
     cdef Part part
-    part.u, part.u_plane = u, part_plane(plan)
+    part.u, part.u_plane, part.panel = u, part_plane(plan), plan.grid.planes * part_plane(plan)
     part.tap, part.taps, part.begin, part.depth = tap, 1, begin, depth
-    transform_tap(plan, tap, depth, packed, u, part.u_plane)
+    transform_tap(plan, tap, depth, packed, u + panel * part_bytes(plan), part.u_plane)
     return part
 
 
@@ -94,7 +94,7 @@ cdef void transform_panel(const Plan* plan, int64_t panel, int64_t begin, int64_
 
 
 cdef void prepare_weights(void* context, int64_t index) noexcept nogil:
-    """Transform a panel's weights for some channels: index = (group * blocks + block) * parts + part."""
+    """Transform a panel's weights for some channels: index = (group * panels + panel) * parts + part."""
     cdef Plan* plan = <Plan*> context
     cdef int64_t parts = ceil_div(plan.x.depth, PACKED_DEPTH), begin = index % parts * PACKED_DEPTH
     cdef int64_t panel = index // parts
@@ -108,4 +108,4 @@ cdef void prepare_weights(void* context, int64_t index) noexcept nogil:
 
 cdef void prepare_all(Plan* plan) noexcept nogil:
     """Transform all weights of a plan to its ``u``."""
-    parallel_for(plan.x.groups * plan.blocks * ceil_div(plan.x.depth, PACKED_DEPTH), prepare_weights, plan)
+    parallel_for(plan.x.groups * plan.panels * ceil_div(plan.x.depth, PACKED_DEPTH), prepare_weights, plan)
