@@ -16,7 +16,7 @@ from fastconv.backends.cpu.weight_tiles cimport Block, Outer, Plan, even_block
 cdef enum:
     TILE_BYTES = 64 * 1024
     LEAST_PIXELS = 64       # fewer, and loading and storing the sums would show
-    MOST_PIXELS = 128
+    MOST_PIXELS = 64
 
 
 cdef struct Side:
@@ -63,13 +63,13 @@ cdef inline int64_t lane_width(const Plan* plan, int64_t lanes) noexcept nogil:
 
 cdef inline int64_t line_width(const Plan* plan, int64_t lines) noexcept nogil:
     """Lines of a panel: panels of equal size, of whole register tiles."""
-    return even_block(lines, plan.problem.x.kernel.nr, plan.problem.x.kernel.mr)
+    return even_block(lines, plan.problem.x.kernel.wide, plan.problem.x.kernel.mr)
 
 
 cdef size_t pixels_memory(const Plan* plan) noexcept nogil:
     cdef const Reader* x = &plan.problem.x
     cdef int64_t elements = panels_size(plan, plan.lane_block, lane_width(plan, plan.lane_block))
-    elements += plan.tile * (plan.line_block + line_width(plan, x.kernel.nr))  # at most a panel more than lines
+    elements += plan.tile * (plan.line_block + line_width(plan, x.kernel.wide))  # at most a panel more than lines
     return whole_lines(4 * plan.tile * sizeof(int64_t)) + elements * x.itemsize
 
 
