@@ -26,7 +26,7 @@ from . import machine
 
 COPY_BYTES = 256 << 20
 _POINTERS = ("x", "pixel", "tap", "w", "wtap", "bias", "y", "ypixel")
-_SIZES = ("pixels", "listed", "taps", "depth", "columns")
+_SIZES = ("pixels", "listed", "taps", "depth", "columns", "panel")
 
 
 class _ConvTile(ctypes.Structure):  # fc_conv_tile
@@ -38,18 +38,18 @@ class _ConvTile(ctypes.Structure):  # fc_conv_tile
     )
 
 
-def products(depth: int = 128, tiles: int = 2000) -> tuple[Callable[[], None], float]:
+def products(depth: int = 64, tiles: int = 1200) -> tuple[Callable[[], None], float]:
     """Return a call of the micro-kernel whose operands stay in the nearest cache, and its FLOPs."""
     code = config.ISAS.index(isa())
-    _, mr, nr = _lab.block_sizes(code, 0)
-    x, w = np.ones((mr, depth), np.float32), np.ones((depth, nr), np.float32)
-    y = np.empty((mr, nr), np.float32)
-    pixel = np.tile(np.arange(mr, dtype=np.int64) * depth, tiles)
-    ypixel = np.tile(np.arange(mr, dtype=np.int64) * nr, tiles)
+    nr, columns, rows = _lab.block_sizes(code, 0)[2], _lab.widest(code, 0), 24  # whole register tiles of each kind
+    x, w = np.ones((rows, depth), np.float32), np.ones((columns // nr, depth, nr), np.float32)
+    y = np.empty((rows, columns), np.float32)
+    pixel = np.tile(np.arange(rows, dtype=np.int64) * depth, tiles)
+    ypixel = np.tile(np.arange(rows, dtype=np.int64) * columns, tiles)
     tap = np.zeros(1, np.int64)
     arrays = {"x": x, "pixel": pixel, "tap": tap, "w": w, "wtap": tap, "y": y, "ypixel": ypixel}
     pointers = {name: array.ctypes.data for name, array in arrays.items()}
-    sizes = {"pixels": len(pixel), "listed": 0, "taps": 1, "depth": depth, "columns": nr}
+    sizes = {"pixels": len(pixel), "listed": 0, "taps": 1, "depth": depth, "columns": columns, "panel": depth * nr}
     arguments = bytes(_ConvTile(**pointers, **sizes))
 
     def call(_keep: object = arrays) -> None:
@@ -58,7 +58,7 @@ def products(depth: int = 128, tiles: int = 2000) -> tuple[Callable[[], None], f
     call()
     if not np.all(y == depth):
         raise SystemExit("peak: the micro-kernel did not add what it was given")
-    return call, 2.0 * len(pixel) * depth * nr
+    return call, 2.0 * len(pixel) * depth * columns
 
 
 def arithmetic(threads: int, calls: int = 20) -> float:
