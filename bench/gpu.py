@@ -12,16 +12,18 @@ bench/results/gpu.json, a line for each case to gpu.md, after each case.
 
 It wants a GPU, numba-cuda, PyTorch and this source, and no network; where the tree is not built the installed package
 is measured. First the kernels of convolutions and of LeNet are compiled on all processors. ``--minutes`` are shared
-out: of what that leaves a third to the tests, the rest to groups, each of which takes its layers in a shuffled order
-until its time is up. Each group is measured by a process of its own (gpu_measure.py). One that is silent for
-``--patience`` seconds is killed, one may die or leave the device unusable: that is noted, and a new one goes on with
-the next layer. ``--torch cpu`` under NUMBA_ENABLE_CUDASIM=1 tries the script itself, with little ``--work``.
+out: of what that leaves a third to the tests (a quarter of it to some under compute-sanitizer, where that is
+installed), the rest to groups, each of which takes its layers in a shuffled order until its time is up. Each group is
+measured by a process of its own (gpu_measure.py). One that is silent for ``--patience`` seconds is killed, one may die
+or leave the device unusable: that is noted, and a new one goes on with the next layer. ``--torch cpu`` under
+NUMBA_ENABLE_CUDASIM=1 tries the script itself, with little ``--work``.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -44,8 +46,8 @@ SHARES = {"lenet": 1, "conv": 6, "pool": 2, "norm": 1, "elements": 1, "optimiser
 
 
 def tests(sanitizer: bool, seconds: float, folder: Path) -> dict[str, Any]:
-    """Run the device's tests, perhaps a part of them under compute-sanitizer, for so long at most; return what they
-    printed last. All of it goes to gpu_NAME.txt."""
+    """Run the device's tests, and as many as a quarter of the time allows under compute-sanitizer if it is there, for
+    so long at most; return what they printed last. All of it goes to gpu_NAME.txt."""
     of_tree = Path(fastconv.__file__).parents[1] == TREE
     python = [sys.executable, *([] if of_tree else ["-P"])]  # -P: the installed package, not the tree's
     quiet = ["-W", "default::DeprecationWarning", "-p", "no:cacheprovider",
@@ -55,11 +57,11 @@ def tests(sanitizer: bool, seconds: float, folder: Path) -> dict[str, Any]:
     where = ["tests/backends", "--ignore", "tests/backends/cuda/test_compile.py"]
     runs = {"tests": [*pytest, *workers, *where]}
     if sanitizer:
-        small = "tests/backends/test_contract_pool.py"
-        runs["compute-sanitizer"] = ["compute-sanitizer", "--error-exitcode", "9", *pytest, small]
-    found = {}
+        some = [f"tests/backends/test_contract_{part}.py" for part in ("pool", "conv")]
+        runs["compute-sanitizer"] = ["compute-sanitizer", "--error-exitcode", "9", *pytest, *some]
+    found, part = {}, {"tests": 0.75 if sanitizer else 1.0, "compute-sanitizer": 0.25}
     for name, command in runs.items():
-        code, said = run_for(command, seconds / len(runs))
+        code, said = run_for(command, seconds * part[name])
         (folder / f"gpu_{name}.txt").write_text(said, encoding="utf-8")
         found[name] = {"code": code, "end": said.splitlines()[-12:]}
         print(f"{name}: exit code {code}", *found[name]["end"][-3:], sep="\n  ", flush=True)
@@ -151,7 +153,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=f"of {', '.join(SHARES)}; default: all")
     parser.add_argument("--no-tests", action="store_true", help="only measure")
-    parser.add_argument("--compute-sanitizer", action="store_true", help="run some tests under it too")
+    parser.add_argument(
+        "--compute-sanitizer", action=argparse.BooleanOptionalAction, default=bool(shutil.which("compute-sanitizer")),
+        help="run some tests under it too (default: where it is installed)",
+    )  # fmt: skip
     parser.add_argument(
         "--work", type=float, default=2e10, help="FLOPs of a convolution; others have 1/100 as many elements"
     )

@@ -33,7 +33,7 @@ class _ConvTile(ctypes.Structure):  # fc_conv_tile
     _fields_ = (
         *((name, ctypes.c_void_p) for name in _POINTERS),
         *((name, ctypes.c_int64) for name in _SIZES),
-        *((name, ctypes.c_int32) for name in ("accumulate", "relu")),
+        *((name, ctypes.c_int32) for name in ("accumulate", "relu", "warm")),
         *((name, ctypes.c_void_p) for name in ("residual", "rpixel", "gate", "gpixel")),
     )
 

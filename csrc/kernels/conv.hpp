@@ -27,18 +27,26 @@ static void conv_block(const fc_conv_tile& a, int64_t p, const int64_t* next, in
     const int64_t* gpixel = gate ? a.gpixel + p : nullptr;
     const int last = static_cast<int>(a.columns) - (NV - 1) * V::width;  // valid lanes of the last vector
 
+    const bool part = last < V::width;
+    auto load = [&](const T* from, int j) FC_INLINE_LAMBDA {
+        return part && j == NV - 1 ? V::load_n(from + j * V::width, last) : V::load(from + j * V::width);
+    };
+
+    // What may be there or not is asked for once, not for each vector: a short sum takes little longer than the questions.
     typename V::Reg acc[M][NV];
-    FC_UNROLL
-    for (int m = 0; m < M; ++m) {
+    auto each = [&](auto step) FC_INLINE_LAMBDA {
         FC_UNROLL
-        for (int j = 0; j < NV; ++j) {
-            if (a.accumulate) {
-                const T* from = y + ypixel[m] + j * V::width;
-                acc[m][j] = j == NV - 1 && last < V::width ? V::load_n(from, last) : V::load(from);
-            } else {
-                acc[m][j] = bias ? V::load(bias + j * V::width) : V::zero();
-            }
+        for (int m = 0; m < M; ++m) {
+            FC_UNROLL
+            for (int j = 0; j < NV; ++j) step(m, j);
         }
+    };
+    if (a.accumulate) {
+        each([&](int m, int j) FC_INLINE_LAMBDA { acc[m][j] = load(y + ypixel[m], j); });
+    } else if (bias) {
+        each([&](int m, int j) FC_INLINE_LAMBDA { acc[m][j] = V::load(bias + j * V::width); });
+    } else {
+        each([&](int m, int j) FC_INLINE_LAMBDA { acc[m][j] = V::zero(); });
     }
     constexpr int64_t line = 64 / sizeof(T);
     if (near >= 0) {
@@ -89,23 +97,22 @@ static void conv_block(const fc_conv_tile& a, int64_t p, const int64_t* next, in
         }
         for (; k < a.depth; ++k) add(k);
     }
-    FC_UNROLL
-    for (int m = 0; m < M; ++m) {
-        FC_UNROLL
-        for (int j = 0; j < NV; ++j) {
+    if (residual) {
+        each([&](int m, int j) FC_INLINE_LAMBDA { acc[m][j] = V::add(acc[m][j], load(residual + rpixel[m], j)); });
+    }
+    if (a.relu) {
+        each([&](int m, int j) FC_INLINE_LAMBDA { acc[m][j] = activated<V>(acc[m][j], true); });
+    }
+    if (gate) {
+        each([&](int m, int j) FC_INLINE_LAMBDA { acc[m][j] = masked<V>(acc[m][j], load(gate + gpixel[m], j)); });
+    }
+    if (part) {
+        each([&](int m, int j) FC_INLINE_LAMBDA {
             T* to = y + ypixel[m] + j * V::width;
-            const bool part = j == NV - 1 && last < V::width;
-            if (residual) {
-                const T* from = residual + rpixel[m] + j * V::width;
-                acc[m][j] = V::add(acc[m][j], part ? V::load_n(from, last) : V::load(from));
-            }
-            typename V::Reg value = activated<V>(acc[m][j], a.relu);
-            if (gate) {
-                const T* from = gate + gpixel[m] + j * V::width;
-                value = masked<V>(value, part ? V::load_n(from, last) : V::load(from));
-            }
-            part ? V::store_n(to, value, last) : V::store(to, value);
-        }
+            j == NV - 1 ? V::store_n(to, acc[m][j], last) : V::store(to, acc[m][j]);
+        });
+    } else {
+        each([&](int m, int j) FC_INLINE_LAMBDA { V::store(y + ypixel[m] + j * V::width, acc[m][j]); });
     }
 }
 
@@ -141,7 +148,7 @@ static void conv_columns(const fc_conv_tile& a) {
         if (a.columns <= (NV - 1) * V::width) return conv_columns<V, NV - 1>(a);
         constexpr int mr = block_pixels<V>(NV);
         static_assert(mr <= Blocks<V>::mr || NV <= Blocks<V>::nv, "what is left of two panels is at most a tile of one");
-        const bool near = a.accumulate || a.taps * a.depth > 1024;
+        const bool near = a.warm || a.accumulate || a.taps * a.depth > 1024;
         int64_t p = 0;
         for (; p + mr <= a.pixels; p += mr) {
             const int64_t* next = p + 2 * mr <= a.listed ? a.pixel + p + mr : nullptr;

@@ -86,7 +86,6 @@ static void outer_block(const fc_outer_tile& a, OuterAhead<V>& ahead, int64_t r,
     using T = typename V::T;
     T* dw = static_cast<T*>(a.dw) + r * a.ld + c;
     const int64_t ld = a.ld;
-    const bool accumulate = a.accumulate != 0;
     const int last = static_cast<int>(a.columns - c - (NV - 1) * V::width);  // valid lanes of the last vector
     auto load = [last](const T* p, int j) { return Whole || j < NV - 1 ? V::load(p) : V::load_n(p, last); };
 
@@ -126,17 +125,19 @@ static void outer_block(const fc_outer_tile& a, OuterAhead<V>& ahead, int64_t r,
             }
         }
     }
+    if (a.accumulate) {
+        FC_UNROLL
+        for (int m = 0; m < M; ++m) {
+            FC_UNROLL
+            for (int j = 0; j < NV; ++j) acc[m][j] = V::add(load(dw + m * ld + j * V::width, j), acc[m][j]);
+        }
+    }
     FC_UNROLL
     for (int m = 0; m < M; ++m) {
         FC_UNROLL
         for (int j = 0; j < NV; ++j) {
             T* to = dw + m * ld + j * V::width;
-            const typename V::Reg sum = accumulate ? V::add(load(to, j), acc[m][j]) : acc[m][j];
-            if (Whole || j < NV - 1) {
-                V::store(to, sum);
-            } else {
-                V::store_n(to, sum, last);
-            }
+            Whole || j < NV - 1 ? V::store(to, acc[m][j]) : V::store_n(to, acc[m][j], last);
         }
     }
 }

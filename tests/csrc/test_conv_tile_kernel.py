@@ -124,7 +124,7 @@ def test_two_panels_have_the_bits_of_each_alone(isa, dtype, rng):
     together, alone = np.zeros((pixels, wide), dtype), np.zeros((pixels, wide), dtype)
     common = {"x": x, "pixel": np.arange(pixels) * depth, "tap": none, "wtap": none, "ypixel": np.arange(pixels) * wide,
               "pixels": pixels, "taps": 1, "depth": depth}  # fmt: skip
-    call("conv_tile", isa, dtype, w=panels(w, nr), y=together, columns=wide, panel=depth * nr, **common)
+    call("conv_tile", isa, dtype, w=panels(w, nr), y=together, columns=wide, panel=depth * nr, warm=1, **common)
     for first in range(0, wide, nr):
         part = np.ascontiguousarray(w[:, first : first + nr])
         y = np.zeros((pixels, wide), dtype)

@@ -10,7 +10,7 @@
  * Then, on its way to y, residual[rpixel[p] + c] is added and, with `relu`, what is below 0 becomes 0 (NaN stays NaN);
  * where gate[gpixel[p] + c], the output of a ReLU whose gradient y is, is not above 0 (nor NaN), y is 0.
  * `pixel` may list more than `pixels`: while one register tile is at work, the first taps of the next one among `listed`
- * pixels are brought near; 0 where they are near already. */
+ * pixels are brought near; 0 where they are near already. With `warm` y is near as well, and is not asked for ahead. */
 typedef struct fc_conv_tile {
     const void* x;
     const int64_t* pixel; /* (pixels,) where each output pixel's window starts in x */
@@ -21,7 +21,7 @@ typedef struct fc_conv_tile {
     void* y;
     const int64_t* ypixel; /* (pixels,) */
     int64_t pixels, listed, taps, depth, columns, panel;
-    int32_t accumulate, relu;
+    int32_t accumulate, relu, warm;
     const void* residual;  /* or NULL */
     const int64_t* rpixel; /* (pixels,) where each pixel's residual lies */
     const void* gate;      /* or NULL */

@@ -13,7 +13,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         void* y
         const int64_t* ypixel
         int64_t pixels, listed, taps, depth, columns, panel
-        int32_t accumulate, relu
+        int32_t accumulate, relu, warm
         const void* residual
         const void* gate
         const int64_t* rpixel

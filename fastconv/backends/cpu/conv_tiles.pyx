@@ -194,7 +194,7 @@ cdef void run_box(Plan* plan, Task* task, const Tile* box, const Taps* taps, fc_
     # Rows that far apart share a set of the first-level cache: there the next ones would drive out those at work.
     ahead = x.direct and x.taps == 1 and x.step[4] * x.itemsize % 2048 != 0
     part = plan.part if plan.part > 0 else pixels
-    call.relu, call.residual, call.gate = ends and problem.relu, NULL, NULL
+    call.relu, call.warm, call.residual, call.gate = ends and problem.relu, False, NULL, NULL
     while first < pixels:
         call.pixels = min(part, pixels - first)
         call.pixel, call.ypixel = task.lists[0] + first, task.lists[1] + first

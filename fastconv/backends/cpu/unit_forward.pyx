@@ -131,6 +131,7 @@ cdef void run_block(void* context, int64_t task) noexcept nogil:
     conv.pixel, conv.ypixel, conv.pixels = pixel, ypixel, pool.windows * places
     conv.tap, conv.wtap, conv.taps, conv.depth = unit.row, unit.wrow, unit.rows, unit.width
     conv.accumulate, conv.listed, conv.residual, conv.gate, conv.relu = False, 0, NULL, NULL, False
+    conv.warm = True
     pool.large, pool.window, pool.place, pool.places = conv.y, memory + 2 * most, own, places
     pool.at, pool.relu = memory + most, unit.relu
     for panel in range(panel, min(unit.panels, panel + share)):

@@ -264,6 +264,19 @@ def test_kernels_are_compiled_ahead(script, monkeypatch, tmp_path):
     assert kernel_cache.unpacked(file.read_bytes())[1][:4] == b"\x7fELF"
 
 
+@pytest.mark.parametrize("sanitizer", [False, True])
+def test_a_quarter_of_the_tests_time_is_the_sanitizers_where_there_is_one(script, monkeypatch, tmp_path, sanitizer):
+    started = []
+    monkeypatch.setattr(script, "run_for", lambda command, seconds: started.append((command, seconds)) or (0, "said"))
+    found = script.tests(sanitizer, 100.0, tmp_path)
+    assert list(found) == ["tests", "compute-sanitizer"][: 1 + sanitizer]
+    assert [seconds for _, seconds in started] == ([75.0, 25.0] if sanitizer else [100.0])
+    assert all("--gpu" in command for command, _ in started)
+    assert [command[0] for command, _ in started[1:]] == ["compute-sanitizer"][:sanitizer]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"gpu_{name}.txt" for name in found)
+    assert all((TREE / part).exists() for command, _ in started for part in command if part.startswith("tests/"))
+
+
 def test_a_tree_that_is_not_built_leaves_the_package_to_an_installation(tmp_path):
     """As ``pip install .`` leaves it: ``python -m bench.x`` in the tree finds the installed package."""
     tree, installed = tmp_path / "tree", tmp_path / "installed"
