@@ -160,19 +160,18 @@ cdef struct Task:
     int64_t* lists[6]   # pixels in the source and in y, taps in the source and in a panel, pixels in residual and gate
 
 
-cdef void take_moments(const Plan* plan, const Task* task, const fc_conv_tile* done, int64_t block,
-                       int64_t before) noexcept nogil:
-    """Those of some finished pixels of a tile, while they are in the cache; ``before`` of its pixels are in already."""
+cdef void take_moments(const Plan* plan, const Task* task, const fc_conv_tile* done, int64_t block, int64_t first,
+                       int64_t last) noexcept nogil:
+    """Those of a tile's finished pixels [first, last), while they are in the cache; those before are in already."""
     cdef const Correlation* problem = plan.problem
     cdef fc_moments call
-    cdef int64_t first = 0
     call.columns, call.ldx = done.columns, problem.ys[4]
     call.start = plan.moments + task.tile.first[3] // problem.x.axis[2].tile * 3 * problem.columns
     call.start += block * problem.x.kernel.nr
     call.offset, call.square = call.start + problem.columns, call.start + 2 * problem.columns
-    while first < done.pixels:
-        call.x = <const char*> done.y + done.ypixel[first] * problem.x.itemsize
-        call.count, call.rows = before + first, min(done.pixels - first, <int64_t> MOMENT_ROWS)
+    while first < last:
+        call.x = <const char*> done.y + task.lists[1][first] * problem.x.itemsize
+        call.count, call.rows = first, min(last - first, <int64_t> MOMENT_ROWS)
         problem.x.kernel.moment_rows(&call)
         first += call.rows
 
@@ -181,7 +180,7 @@ cdef void run_box(Plan* plan, Task* task, const Tile* box, const Taps* taps, fc_
     """All panels of the task for the pixels of a box, which share the same taps."""
     cdef Correlation* problem = plan.problem
     cdef Reader* x = &problem.x
-    cdef int64_t nr = x.kernel.nr, step = panels_at_once(plan), block, pixels, first = 0, part
+    cdef int64_t nr = x.kernel.nr, step = panels_at_once(plan), block, pixels, first = 0, part, taken = 0, until
     cdef bint ahead, ends = task.chunk == x.chunks - 1
     if problem.residual != NULL:
         list_pixels(x, &task.tile, box, problem.rs, task.lists[0], task.lists[4])
@@ -197,6 +196,8 @@ cdef void run_box(Plan* plan, Task* task, const Tile* box, const Taps* taps, fc_
     call.relu, call.warm, call.residual, call.gate = ends and problem.relu, False, NULL, NULL
     while first < pixels:
         call.pixels = min(part, pixels - first)
+        until = first + call.pixels  # whole groups of rows, which fix the bits of moments
+        until -= until % MOMENT_ROWS if until < pixels else 0
         call.pixel, call.ypixel = task.lists[0] + first, task.lists[1] + first
         call.rpixel, call.gpixel = task.lists[4] + first, task.lists[5] + first
         call.listed = pixels - first if ahead else 0
@@ -218,9 +219,9 @@ cdef void run_box(Plan* plan, Task* task, const Tile* box, const Taps* taps, fc_
                 x.kernel.conv_tile(call)
             call.listed = 0
             if ends and problem.mean != NULL:
-                take_moments(plan, task, call, block, first)
+                take_moments(plan, task, call, block, taken, until)
             block += step
-        first += part
+        taken, first = until, first + part
 
 
 cdef void run_boxes(Plan* plan, Task* task, fc_conv_tile* call) noexcept nogil:
@@ -255,8 +256,7 @@ cdef void run_tile(void* context, int64_t index) noexcept nogil:
     cdef int64_t most = tile_pixels(x), share = ceil_div(plan.blocks, plan.splits), split = index % plan.splits
     cdef int64_t lists = ceil_div((4 * most + 2 * x.taps) * sizeof(int64_t), 64) * 64
     cdef int64_t step = panels_at_once(plan), size = panel_bytes(plan), last_block, i
-    cdef int64_t panels = step * size if plan.fused else 0
-    cdef int64_t floats = floats_bytes(plan) if plan.fused else 0
+    cdef int64_t panels = step * size if plan.fused else 0, floats = floats_bytes(plan) if plan.fused else 0
     cdef int64_t* memory = <int64_t*> workspace(panels + floats + lists + tile_bytes(x))
     cdef Task task
     cdef fc_conv_tile call
