@@ -11,15 +11,14 @@
 
 namespace fastconv {
 
-// Register tiles of 2 nv vectors have `wide` rows or one less, of which any number of rows from here on is made up.
-template <class V>
-constexpr int64_t fewest_wide_rows = (Blocks<V>::wide - 1) * (Blocks<V>::wide - 2);
-
-// Columns that such register tiles take.
+// Columns that register tiles of 2 nv vectors take: these have `wide` rows or one less, if rows are made up of such.
 template <class V>
 static int64_t wide_columns(const fc_outer_tile& a) {
-    constexpr int64_t columns = 2 * Blocks<V>::nv * V::width;
-    return Blocks<V>::wide && a.rows >= fewest_wide_rows<V> ? a.columns / columns * columns : 0;
+    constexpr int64_t columns = 2 * Blocks<V>::nv * V::width, wide = Blocks<V>::wide;
+    if constexpr (wide > 0) {
+        if (a.rows >= (a.rows + wide - 1) / wide * (wide - 1)) return a.columns / columns * columns;
+    }
+    return 0;
 }
 
 // Brings what is ahead near, cache line by cache line, an equal share in every register tile, some lines at a time: memory
@@ -40,7 +39,7 @@ class OuterAhead {
         if (lines == 0 || a.pixels == 0) return;
         const int64_t columns = wide_columns<V>(a);
         int64_t tiles = ((a.rows + mr - 1) / mr) * ((a.columns - columns + nr - 1) / nr);
-        if (wide > 0) tiles += ((a.rows + wide - 1) / wide) * (columns / (2 * nr));
+        if constexpr (wide > 0) tiles += ((a.rows + wide - 1) / wide) * (columns / (2 * nr));
         const int64_t share = (lines + tiles - 1) / tiles, strips = (share + at_once - 1) / at_once;
         share_ = (share + strips - 1) / strips;
         strip_ = (a.pixels + strips - 1) / strips;

@@ -101,7 +101,7 @@ def edges_untouched(memory):
 @pytest.mark.parametrize("accumulate", [0, 1])
 def test_outer_tile(isa, dtype, rng, accumulate, way):
     width, mr, nr = _lab.block_sizes(ISAS[isa], DTYPES[dtype])
-    for rows in (*sizes_around(mr), 20, 22):
+    for rows in (*sizes_around(mr), 5, 6, 16, 20, 22):
         for columns in sorted({*sizes_around(width), *sizes_around(nr), 2 * nr}):
             for pixels in (0, 1, 5, 17):
                 row = rng.permutation(rows).astype(np.int64) if way == "listed" else np.arange(rows)

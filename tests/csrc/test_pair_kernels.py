@@ -160,7 +160,7 @@ def test_conv_tile_pairs(isa, rng, bias, accumulate):
 @pytest.mark.parametrize("accumulate", [0, 1])
 def test_outer_tile_pairs(isa, rng, accumulate):
     width, mr, nr = _lab.block_sizes(ISAS[isa], 0)
-    for rows in (*sizes_around(mr), 20, 22):
+    for rows in (*sizes_around(mr), 5, 6, 16, 20, 22):
         for columns in sorted({*sizes_around(width), *sizes_around(nr), 2 * nr}):
             for pixels in (1, 5):
                 x = rng.standard_normal((2 * pixels, rows)).astype(np.float32)
