@@ -146,8 +146,10 @@ cdef void choose_tasks(Plan* plan) noexcept nogil:
     """Choose who works on what: sets own, prepared and, of shared chunks, parts."""
     cdef const int64_t* box = plan.grid.box
     cdef const int64_t* count = plan.grid.count
-    cdef bint few = not plan.adjoint and plan.problem.packed == NULL and plan.blocks % num_threads() == 0
-    few = few and count[0] * count[1] * count[2] * count[3] <= FEW_TILES
+    cdef bint few = not plan.adjoint and plan.problem.packed == NULL
+    few = few and count[0] * count[1] * count[2] * count[3] <= FEW_TILES and plan.panels % num_threads() == 0
+    if few and plan.blocks % num_threads() != 0:
+        set_blocks(plan, 1)
     plan.own, plan.prepared, plan.parts = choose_own(plan, few), plan.problem.packed == NULL, 1
     if plan.own:
         return
