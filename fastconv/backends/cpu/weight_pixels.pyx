@@ -17,6 +17,7 @@ cdef enum:
     TILE_BYTES = 64 * 1024
     LEAST_PIXELS = 64       # fewer, and loading and storing the sums would show
     MOST_PIXELS = 64
+    NEAREST = 1024
 
 
 cdef struct Side:
@@ -27,8 +28,9 @@ cdef struct Side:
     int64_t* pixel
     int64_t* next
     char* panels
+    int64_t nearest                 # bytes from pixel to pixel up to which several panels stay where they are
     const char* first               # of the panels that are multiplied
-    int64_t step                    # elements from pixel to pixel in a panel
+    int64_t step, apart             # elements from pixel to pixel in a panel, and to the panel of the next channel
 
 
 cdef bint sees_no_padding(const Plan* plan) noexcept nogil:
@@ -111,15 +113,16 @@ cdef bint lie_even(const int64_t* pixel, int64_t pixels) noexcept nogil:
 
 
 cdef void set_panels(const Plan* plan, Side* side, int64_t pixels) noexcept nogil:
-    """Copy a tile in panels, or find that the only one can stay where it lies."""
+    """Copy a tile in panels, or find that they can stay where they lie."""
     cdef const Reader* x = &plan.problem.x
     cdef int64_t channel = 0
     cdef fc_gather take
-    if side.channels <= side.width and (side.channel == 1 or side.channels == 1) and lie_even(side.pixel, pixels):
-        side.first = side.data + side.pixel[0] * x.itemsize
+    if (side.channel == 1 or side.channels == 1) and lie_even(side.pixel, pixels):
+        side.first, side.apart = side.data + side.pixel[0] * x.itemsize, 1
         side.step = side.pixel[1] - side.pixel[0] if pixels > 1 else 0
-        return
-    side.first, side.step = side.panels, side.width
+        if side.channels <= side.width or 0 <= side.step * x.itemsize <= side.nearest:
+            return
+    side.first, side.step, side.apart = side.panels, side.width, plan.tile
     take.pixel, take.pixels, take.channel, take.ld = side.pixel, pixels, side.channel, side.width
     while channel < side.channels:
         take.src = side.data + channel * side.channel * x.itemsize
@@ -155,8 +158,8 @@ cdef void multiply(const Plan* plan, const Block* block, const Side* lines, cons
             if lanes.channel == 1:
                 call.ahead[1].runs = end - pixel
             pixel = end
-            call.x, call.rows = lines.first + line * plan.tile * size, min(lines.width, lines.channels - line)
-            call.dy, call.columns = lanes.first + lane * plan.tile * size, min(lanes.width, lanes.channels - lane)
+            call.x, call.rows = lines.first + line * lines.apart * size, min(lines.width, lines.channels - line)
+            call.dy, call.columns = lanes.first + lane * lanes.apart * size, min(lanes.width, lanes.channels - lane)
             call.dw = block.sums + (line * block.ld + lane) * size
             x.kernel.outer_tile(&call)
             line += lines.width
@@ -178,6 +181,7 @@ cdef void add_pixels(const Plan* plan, const Block* block, char* memory) noexcep
     dys.data += (block.group * problem.columns + (block.line if plan.wide else block.lane)) * dys.channel * size
     lines.channels, lines.width = block.lines, line_width(plan, block.lines)
     lanes.channels, lanes.width = block.lanes, lane_width(plan, block.lanes)
+    lines.nearest, lanes.nearest = NEAREST, 0
     lines.pixel, lines.next, lanes.pixel, lanes.next = list, list + most, list + 2 * most, list + 3 * most
     lines.panels = memory + whole_lines(4 * most * sizeof(int64_t))
     lanes.panels = lines.panels + panels_size(plan, lines.channels, lines.width) * size
