@@ -49,31 +49,38 @@ class OuterAhead {
     int64_t strip() const { return strip_; }
 
     FC_INLINE void bring() {
-        for (int64_t i = 0; i < share_ && first_ + second_ > 0; ++i) {
-            const Side& side = side_[first_ == 0];
-            FC_PREFETCH_OUTER(side.data + bytes(side.run[run_]) + at_);
-            at_ += line;
-            if (at_ < side.bytes) continue;
-            at_ = 0;
-            int64_t& left = first_ > 0 ? first_ : second_;
-            --left;
-            run_ = left > 0 ? run_ + 1 : 0;
+        for (int64_t due = share_; due > 0;) {
+            if (lines_ == 0 && !next_run()) return;
+            const int64_t now = due < lines_ ? due : lines_;
+            due -= now;
+            lines_ -= now;
+            for (const char* end = at_ + now * line; at_ < end; at_ += line) FC_PREFETCH_OUTER(at_);
         }
     }
 
   private:
     struct Side {
         const char* data;
-        const int64_t* run;
-        int64_t bytes;  // a run
+        const int64_t* run;  // the next one
+        int64_t bytes;       // of each
     };
+
+    bool next_run() {
+        if (first_ + second_ == 0) return false;
+        Side& side = side_[first_ == 0];
+        --(first_ > 0 ? first_ : second_);
+        at_ = side.data + bytes(*side.run++);
+        lines_ = (side.bytes + line - 1) / line;
+        return true;
+    }
 
     static constexpr int64_t line = 64, at_once = 8;
     static int64_t bytes(int64_t elements) { return elements * static_cast<int64_t>(sizeof(typename V::T)); }
 
     Side side_[2];
     int64_t strip_, first_, second_;  // runs that are left
-    int64_t share_ = 0, run_ = 0, at_ = 0;
+    const char* at_ = nullptr;
+    int64_t share_ = 0, lines_ = 0;  // that are left of this run
 };
 
 // How pixels and rows are found. Listed: by lists. Near: rows lie side by side, which takes one pointer for all of them in
