@@ -103,7 +103,7 @@ def test_outer_tile(isa, dtype, rng, accumulate, way):
     width, mr, nr = _lab.block_sizes(ISAS[isa], DTYPES[dtype])
     for rows in (*sizes_around(mr), 5, 6, 16, 20, 22):
         for columns in sorted({*sizes_around(width), *sizes_around(nr), 2 * nr}):
-            for pixels in (0, 1, 5, 17):
+            for pixels in (0, 1, 5, 8, 17):
                 row = rng.permutation(rows).astype(np.int64) if way == "listed" else np.arange(rows)
                 x = rng.standard_normal((max(pixels, 1), rows + 3)).astype(dtype)
                 dy = rng.standard_normal((max(pixels, 1), columns + 1)).astype(dtype)
