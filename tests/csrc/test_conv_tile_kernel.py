@@ -58,53 +58,58 @@ def test_conv_tile(isa, dtype, rng, bias, accumulate):
             assert edges_untouched(memory)
 
 
-@pytest.mark.parametrize("relu", [0, 1])
-@pytest.mark.parametrize("with_residual", [False, True])
-def test_conv_tile_adds_the_residual_then_takes_the_maximum(isa, dtype, rng, with_residual, relu):
+def single_products(isa, dtype, rng):
+    """Yield a pixel's value each, a column's weight each, and the call that multiplies them, around the block sizes."""
     nr = _lab.block_sizes(ISAS[isa], DTYPES[dtype])[2]
     none = np.zeros(1, np.int64)
     for pixels in pixels_of(isa, dtype):
         for columns in columns_of(isa, dtype):
-            x = rng.standard_normal(pixels).astype(dtype)
-            w = rng.standard_normal(columns).astype(dtype)
-            x[-1], w[0] = np.nan, 3.0
-            memory, y = guarded((pixels, columns), dtype, rng)
-            residual = rng.standard_normal((pixels, columns + 2)).astype(dtype)[:, :columns]
-            rpixel = (rng.permutation(pixels) * (columns + 2)).astype(np.int64)
-            call(
-                "conv_tile", isa, dtype, x=x, pixel=np.arange(pixels), tap=none, w=panels(w[None], nr), wtap=none, y=y,
-                ypixel=np.arange(pixels) * columns, pixels=pixels, taps=1, depth=1, columns=columns, panel=nr,
-                residual=residual if with_residual else None, rpixel=rpixel, relu=relu,
-            )  # fmt: skip
-            expected = x[:, None] * w[:columns]
-            expected = expected + residual[rpixel // (columns + 2)] if with_residual else expected
-            np.testing.assert_array_equal(y, np.maximum(expected, 0) if relu else expected)
-            assert edges_untouched(memory)
+            x, w = rng.standard_normal(pixels).astype(dtype), rng.standard_normal(columns).astype(dtype)
+
+            def multiply(y, x=x, w=w, **ending):
+                pixels, columns = y.shape
+                call(
+                    "conv_tile", isa, dtype, x=x, pixel=np.arange(pixels), tap=none, w=panels(w[None], nr), wtap=none,
+                    y=y, ypixel=np.arange(pixels) * columns, pixels=pixels, taps=1, depth=1, columns=columns, panel=nr,
+                    **ending,
+                )  # fmt: skip
+
+            yield x, w, multiply
+
+
+@pytest.mark.parametrize("relu", [0, 1])
+@pytest.mark.parametrize("with_residual", [False, True])
+def test_conv_tile_adds_the_residual_then_takes_the_maximum(isa, dtype, rng, with_residual, relu):
+    for x, w, multiply in single_products(isa, dtype, rng):
+        pixels, columns = len(x), len(w)
+        x[-1], w[0] = np.nan, 3.0
+        memory, y = guarded((pixels, columns), dtype, rng)
+        residual = rng.standard_normal((pixels, columns + 2)).astype(dtype)[:, :columns]
+        rpixel = (rng.permutation(pixels) * (columns + 2)).astype(np.int64)
+        multiply(y, residual=residual if with_residual else None, rpixel=rpixel, relu=relu)
+        expected = x[:, None] * w
+        expected = expected + residual[rpixel // (columns + 2)] if with_residual else expected
+        np.testing.assert_array_equal(y, np.maximum(expected, 0) if relu else expected)
+        assert edges_untouched(memory)
 
 
 @pytest.mark.parametrize("with_residual", [False, True])
 def test_conv_tile_is_0_where_the_gate_is_closed(isa, dtype, rng, with_residual):
-    nr = _lab.block_sizes(ISAS[isa], DTYPES[dtype])[2]
-    none = np.zeros(1, np.int64)
-    for pixels in pixels_of(isa, dtype):
-        for columns in columns_of(isa, dtype):
-            x = rng.standard_normal(pixels).astype(dtype)
-            w = rng.standard_normal(columns).astype(dtype)
-            memory, y = guarded((pixels, columns), dtype, rng)
-            residual = rng.standard_normal((pixels, columns)).astype(dtype)
-            gate = np.maximum(rng.standard_normal((pixels, columns + 3)), 0).astype(dtype)[:, :columns]
-            gate[-1, -1] = np.nan
-            order = rng.permutation(pixels)
-            call(
-                "conv_tile", isa, dtype, x=x, pixel=np.arange(pixels), tap=none, w=panels(w[None], nr), wtap=none, y=y,
-                ypixel=np.arange(pixels) * columns, pixels=pixels, taps=1, depth=1, columns=columns,
-                panel=nr, residual=residual if with_residual else None, rpixel=np.arange(pixels) * columns, gate=gate,
-                gpixel=(order * (columns + 3)).astype(np.int64),
-            )  # fmt: skip
-            expected = x[:, None] * w[:columns]
-            expected = expected + residual if with_residual else expected
-            np.testing.assert_array_equal(y, np.where(gate[order] <= 0, 0, expected))
-            assert edges_untouched(memory)
+    for x, w, multiply in single_products(isa, dtype, rng):
+        pixels, columns = len(x), len(w)
+        memory, y = guarded((pixels, columns), dtype, rng)
+        residual = rng.standard_normal((pixels, columns)).astype(dtype)
+        gate = np.maximum(rng.standard_normal((pixels, columns + 3)), 0).astype(dtype)[:, :columns]
+        gate[-1, -1] = np.nan
+        order = rng.permutation(pixels)
+        multiply(
+            y, residual=residual if with_residual else None, rpixel=np.arange(pixels) * columns, gate=gate,
+            gpixel=(order * (columns + 3)).astype(np.int64),
+        )  # fmt: skip
+        expected = x[:, None] * w
+        expected = expected + residual if with_residual else expected
+        np.testing.assert_array_equal(y, np.where(gate[order] <= 0, 0, expected))
+        assert edges_untouched(memory)
 
 
 def test_conv_tile_without_taps_stores_the_bias(isa, dtype, rng):

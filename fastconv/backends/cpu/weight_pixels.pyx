@@ -2,8 +2,9 @@
 
 A tile is a run of pixels, counted over all images. Both sides of it are copied in panels, some channels of each pixel
 side by side: pixels a multiple of 4 KB apart would push one another out of the first-level cache, and panels need no
-lists. What fits one panel is read where it lies, if its pixels lie at equal distances. While a tile is added, the next
-one is brought near: the processor foresees no such pattern.
+lists. What fits one panel is read where it lies, if its pixels lie at equal distances, and so are the lines of several
+panels, which are read seldom, if these distances are small. While a tile is added, the next one is brought near: the
+processor foresees no such pattern.
 """
 
 from libc.stdint cimport int64_t
@@ -14,10 +15,8 @@ from fastconv.backends.cpu.weight_blocks cimport whole_lines
 from fastconv.backends.cpu.weight_tiles cimport Block, Outer, Plan, even_block
 
 cdef enum:
-    TILE_BYTES = 64 * 1024
-    LEAST_PIXELS = 64       # fewer, and loading and storing the sums would show
-    MOST_PIXELS = 64
-    NEAREST = 1024
+    PIXELS = 64             # of a tile: with fewer, loading and storing sums would show; more leave the nearest cache
+    NEAREST = 1024          # bytes from pixel to pixel up to which lines stay where they are
 
 
 cdef struct Side:
@@ -28,7 +27,6 @@ cdef struct Side:
     int64_t* pixel
     int64_t* next
     char* panels
-    int64_t nearest                 # bytes from pixel to pixel up to which several panels stay where they are
     const char* first               # of the panels that are multiplied
     int64_t step, apart             # elements from pixel to pixel in a panel, and to the panel of the next channel
 
@@ -47,10 +45,8 @@ cdef bint sees_no_padding(const Plan* plan) noexcept nogil:
 
 cdef void choose_pixels(Plan* plan) noexcept nogil:
     cdef const Reader* x = &plan.problem.x
-    cdef int64_t fit = TILE_BYTES // x.itemsize // (plan.lines + plan.lanes)
     plan.pixels = x.n * x.axis[0].count * x.axis[1].count * x.axis[2].count
-    plan.tile = min(MOST_PIXELS, max(LEAST_PIXELS, fit))
-    plan.tiles = ceil_div(plan.pixels, plan.tile)
+    plan.tile, plan.tiles = PIXELS, ceil_div(plan.pixels, PIXELS)
 
 
 cdef inline int64_t panels_size(const Plan* plan, int64_t channels, int64_t width) noexcept nogil:
@@ -112,15 +108,15 @@ cdef bint lie_even(const int64_t* pixel, int64_t pixels) noexcept nogil:
     return True
 
 
-cdef void set_panels(const Plan* plan, Side* side, int64_t pixels) noexcept nogil:
-    """Copy a tile in panels, or find that they can stay where they lie."""
+cdef void set_panels(const Plan* plan, Side* side, int64_t pixels, int64_t nearest) noexcept nogil:
+    """Copy a tile in panels, or find that they can stay where they lie: one, or more up to ``nearest`` bytes apart."""
     cdef const Reader* x = &plan.problem.x
     cdef int64_t channel = 0
     cdef fc_gather take
     if (side.channel == 1 or side.channels == 1) and lie_even(side.pixel, pixels):
         side.first, side.apart = side.data + side.pixel[0] * x.itemsize, 1
         side.step = side.pixel[1] - side.pixel[0] if pixels > 1 else 0
-        if side.channels <= side.width or 0 <= side.step * x.itemsize <= side.nearest:
+        if side.channels <= side.width or 0 <= side.step * x.itemsize <= nearest:
             return
     side.first, side.step, side.apart = side.panels, side.width, plan.tile
     take.pixel, take.pixels, take.channel, take.ld = side.pixel, pixels, side.channel, side.width
@@ -181,15 +177,14 @@ cdef void add_pixels(const Plan* plan, const Block* block, char* memory) noexcep
     dys.data += (block.group * problem.columns + (block.line if plan.wide else block.lane)) * dys.channel * size
     lines.channels, lines.width = block.lines, line_width(plan, block.lines)
     lanes.channels, lanes.width = block.lanes, lane_width(plan, block.lanes)
-    lines.nearest, lanes.nearest = NEAREST, 0
     lines.pixel, lines.next, lanes.pixel, lanes.next = list, list + most, list + 2 * most, list + 3 * most
     lines.panels = memory + whole_lines(4 * most * sizeof(int64_t))
     lanes.panels = lines.panels + panels_size(plan, lines.channels, lines.width) * size
     pixels = list_tile(plan, block.first, lines.pixel, lanes.pixel)
     for n in range(block.first, block.last):
         following = 0 if n + 1 == block.last else list_tile(plan, n + 1, lines.next, lanes.next)
-        set_panels(plan, lines, pixels)
-        set_panels(plan, lanes, pixels)
+        set_panels(plan, lines, pixels, NEAREST)
+        set_panels(plan, lanes, pixels, 0)
         multiply(plan, block, lines, lanes, pixels, following, n > block.first)
         lines.pixel, lines.next = lines.next, lines.pixel
         lanes.pixel, lanes.next = lanes.next, lanes.pixel

@@ -1,12 +1,12 @@
 """Convolution by Winograd's minimal filtering, forward and input gradient: fewer products, bounded rounding.
 
 The planes of a chunk of tiles are matrices: tiles by input channels, times transformed weights, gives tiles by output
-channels, and the micro-kernel of the direct convolution multiplies them, a panel of output channels at a time, whose
-tiles are transformed back at once. Where the transformed weights stay in a third-level cache and there are tiles
-enough, a task is a chunk that stays in a second-level cache: what a thread transforms no other thread reads. Where
-weights are larger, or tiles few, all threads share a larger chunk and a task is a panel, so that weights are read
-seldom: if one chunk is all there is, they are transformed by the task that uses them, unless they are kept.
-Nothing about an element's sum depends on chunks and tasks, so neither do bits.
+channels, and the micro-kernel of the direct convolution multiplies them, a block of output channels (a panel of weights
+or two) at a time, whose tiles are transformed back at once. Where the transformed weights stay in a third-level cache
+and there are tiles enough, a task is a chunk that stays in a second-level cache: what a thread transforms no other
+thread reads. Where weights are larger, or tiles few, all threads share a larger chunk and a task is a block, so that
+weights are read seldom: if one chunk is all there is, they are transformed by the task that uses them, unless they are
+kept. Nothing about an element's sum depends on chunks and tasks, so neither do bits.
 
 An input gradient is a convolution of the gradient with the turned kernel. Where that has more tiles than the forward
 pass had (no padding, small images), the *adjoint* of the forward pass has fewer: it takes disjoint m x m squares of the
