@@ -11,32 +11,26 @@ padded tile, are broadcast.
 
 from libc.stdint cimport int64_t
 
-from fastconv.backends.cpu._csrc cimport fc_gather, fc_outer_tile
+from fastconv.backends.cpu._csrc cimport fc_ahead, fc_gather, fc_outer_tile
 from fastconv.backends.cpu.tiles cimport (
-    Reader, Tile, TileAxis, fetch, list_pixels, list_taps, locate, source_at, span, tile_bytes, tile_pixels,
+    Reader, Tile, fetch, list_pixels, list_taps, locate, tile_bytes, tile_pixels,
+)
+from fastconv.backends.cpu.weight_positions cimport (
+    Seen, list_pairs, most_positions, see, seen_lists, set_lists,
 )
 from fastconv.backends.cpu.weight_tiles cimport Outer
 
 cdef enum:
     NEAR = 256              # bytes from pixel to pixel that need no copy
+    FAR = 2 * 1024 * 1024   # bytes of images, which the caches of a core do not hold: tiles are asked for ahead
 
 
 # ---------------------------------------------------------------------------------------------------- wide
 
 
-cdef int64_t most_positions(const Reader* x) noexcept nogil:
-    """How many source positions a tile reads at most."""
-    cdef int64_t positions = x.n_tile
-    cdef int i
-    for i in range(3):
-        positions *= min(x.axis[i].extent, x.axis[i].tile * x.axis[i].taps)
-    return positions
-
-
 cdef size_t wide_lists(const Plan* plan) noexcept nogil:
     cdef const Reader* x = &plan.problem.x
-    cdef int64_t extents = x.axis[0].extent + x.axis[1].extent + x.axis[2].extent
-    return whole_lines((extents + most_positions(x) + 3 * tile_pixels(x)) * sizeof(int64_t))
+    return whole_lines((2 * seen_lists(x) + 2 * tile_pixels(x)) * sizeof(int64_t))
 
 
 cdef size_t wide_memory(const Plan* plan) noexcept nogil:
@@ -46,81 +40,10 @@ cdef size_t wide_memory(const Plan* plan) noexcept nogil:
     return wide_lists(plan) + elements * x.itemsize
 
 
-cdef int64_t number_positions(const TileAxis* axis, int64_t first, int64_t count, int64_t* place) noexcept nogil:
-    """Number the positions that ``count`` outputs from ``first`` on read; -1 for those outside or that no tap reads.
-
-    ``place`` counts from the first tap of the first output on. Returns how many positions there are.
-    """
-    cdef int64_t at, start = source_at(axis, first), positions = 0, i, j, t
-    for i in range(span(axis, count)):
-        place[i] = -1
-    for j in range(count):
-        for t in range(axis.taps):
-            at = axis.src_step * j + axis.shift[t] - axis.shift[0]
-            if 0 <= start + at < axis.src_size:
-                place[at] = 0
-    for i in range(span(axis, count)):
-        if place[i] == 0:
-            place[i] = positions
-            positions += 1
-    return positions
-
-
-cdef int64_t list_positions(const Reader* x, const Tile* tile, int64_t** place, int64_t* pixel) noexcept nogil:
-    """List where the numbered positions of a tile lie in x. Returns how many there are."""
-    cdef const TileAxis* ax = &x.axis[0]
-    cdef int64_t d0 = source_at(&ax[0], tile.first[1]), h0 = source_at(&ax[1], tile.first[2])
-    cdef int64_t w0 = source_at(&ax[2], tile.first[3]), positions = 0, n, d, h, w, at
-    for n in range(tile.first[0], tile.first[0] + tile.count[0]):
-        for d in range(span(&ax[0], tile.count[1])):
-            for h in range(span(&ax[1], tile.count[2])):
-                if place[0][d] < 0 or place[1][h] < 0:
-                    continue
-                at = n * x.stride[0] + (d0 + d) * x.stride[2] + (h0 + h) * x.stride[3]
-                for w in range(span(&ax[2], tile.count[3])):
-                    if place[2][w] >= 0:
-                        pixel[positions] = at + (w0 + w) * x.stride[4]
-                        positions += 1
-    return positions
-
-
-cdef int64_t list_outputs(const Reader* x, const Tile* tile, const int64_t* ys, int64_t* pixel) noexcept nogil:
-    """List where the outputs of a tile lie in dy. Returns how many there are."""
-    cdef int64_t outputs = 0, n, d, h, w, at
-    for n in range(tile.first[0], tile.first[0] + tile.count[0]):
-        for d in range(tile.first[1], tile.first[1] + tile.count[1]):
-            for h in range(tile.first[2], tile.first[2] + tile.count[2]):
-                at = n * ys[0] + d * ys[2] + h * ys[3] + tile.first[3] * ys[4]
-                for w in range(tile.count[3]):
-                    pixel[outputs] = at + w * ys[4]
-                    outputs += 1
-    return outputs
-
-
-cdef int64_t list_pairs(const Reader* x, const Tile* tile, int64_t** place, const int64_t* positions,
-                        const int64_t* tap, int64_t ldx, int64_t ldy, int64_t* xpixel, int64_t* ypixel) noexcept nogil:
-    """List the outputs at which a tap sees a position inside x, in both copies. Returns how many there are."""
-    cdef const TileAxis* ax = &x.axis[0]
-    cdef int64_t pairs = 0, p = 0, n, d, h, w, pd, ph, pw
-    cdef int64_t[3] shift
-    cdef int i
-    for i in range(3):
-        shift[i] = ax[i].shift[tap[i]] - ax[i].shift[0]
-    for n in range(tile.count[0]):
-        for d in range(tile.count[1]):
-            pd = place[0][ax[0].src_step * d + shift[0]]
-            for h in range(tile.count[2]):
-                ph = place[1][ax[1].src_step * h + shift[1]]
-                if pd >= 0 and ph >= 0:
-                    ph = ((n * positions[0] + pd) * positions[1] + ph) * positions[2]
-                    for w in range(tile.count[3]):
-                        pw = place[2][ax[2].src_step * w + shift[2]]
-                        if pw >= 0:
-                            xpixel[pairs] = (ph + pw) * ldx
-                            ypixel[pairs] = (p + w) * ldy
-                            pairs += 1
-                p += tile.count[3]
-    return pairs
+cdef inline void ask_for(fc_ahead* ahead, const int64_t* run, int64_t runs, int64_t share, int64_t part) noexcept nogil:
+    """Let a call bring a part of ``runs`` near: ``share`` of them, or what is left."""
+    cdef int64_t first = min(runs, part * share)
+    ahead.run, ahead.runs = run + first, min(share, runs - first)
 
 
 cdef void add_tap(const Reader* x, const Block* block, char* sums, const char* lanes,
@@ -135,51 +58,58 @@ cdef void add_tap(const Reader* x, const Block* block, char* sums, const char* l
 cdef void add_wide(const Plan* plan, const Block* block, char* memory) noexcept nogil:
     cdef Outer* problem = plan.problem
     cdef const Reader* x = &problem.x
-    cdef int64_t size = x.itemsize, most = tile_pixels(x), n
+    cdef int64_t size = x.itemsize, most = tile_pixels(x), n, done, share_x, share_dy
     cdef int64_t ldx = copied_row(x, plan.lane_block), ldy = copied_row(x, plan.line_block)
-    cdef int64_t[3] positions
     cdef int64_t[3] tap
-    cdef int64_t* place[3]
+    cdef Seen[2] tiles
+    cdef Seen *seen
+    cdef Seen *following
     cdef int64_t* list = <int64_t*> memory
     cdef int64_t *xpixel
     cdef int64_t *ypixel
     cdef char* xs = memory + wide_lists(plan)
     cdef char* dys = xs + most_positions(x) * ldx * size
     cdef char* sums
-    cdef Tile tile
     cdef fc_gather take_x, take_dy
     cdef fc_outer_tile call
-    cdef int i
-    for i in range(3):
-        place[i] = list
-        list += x.axis[i].extent
-    take_x.dst, take_x.pixel, take_x.channels, take_x.ld, take_x.channel = xs, list, block.lanes, ldx, x.stride[1]
+    cdef bint far = x.n * x.stride[0] * size > FAR
+    cdef int j
+    for j in range(2):
+        set_lists(x, &tiles[j], list)
+        list += seen_lists(x)
+    xpixel, ypixel = list, list + most
+    take_x.dst, take_x.channels, take_x.ld, take_x.channel = xs, block.lanes, ldx, x.stride[1]
     take_x.src = x.data + (block.group * x.depth + block.lane) * x.stride[1] * size
-    list += most_positions(x)
-    take_dy.dst, take_dy.pixel, take_dy.channels, take_dy.ld = dys, list, block.lines, ldy
-    take_dy.channel = problem.ys[1]
+    take_dy.dst, take_dy.channels, take_dy.ld, take_dy.channel = dys, block.lines, ldy, problem.ys[1]
     take_dy.src = problem.dy + (block.group * problem.columns + block.line) * problem.ys[1] * size
-    xpixel, ypixel = list + most, list + 2 * most
+    call.x, call.xpixel, call.ypixel = dys, ypixel, xpixel
     call.row = NULL
     call.rows, call.ld = block.lines, block.ld
-    call.ahead[0].runs = call.ahead[1].runs = 0
+    call.ahead[0].data, call.ahead[0].length = take_x.src, block.lanes
+    call.ahead[1].data, call.ahead[1].length = take_dy.src, block.lines
+    see(x, problem.ys, block.first, &tiles[block.first % 2])
     for n in range(block.first, block.last):
-        locate(x, n, &tile)
-        for i in range(3):
-            positions[i] = number_positions(&x.axis[i], tile.first[i + 1], tile.count[i + 1], place[i])
-        take_x.pixels = list_positions(x, &tile, place, <int64_t*> take_x.pixel)
-        take_dy.pixels = list_outputs(x, &tile, problem.ys, <int64_t*> take_dy.pixel)
-        call.accumulate = n > block.first
+        seen, following = &tiles[n % 2], &tiles[(n + 1) % 2]
+        following.reads = following.outputs = 0
+        if n + 1 < block.last:
+            see(x, problem.ys, n + 1, following)
+        take_x.pixel, take_x.pixels = seen.position, seen.reads
+        take_dy.pixel, take_dy.pixels = seen.output, seen.outputs
         x.kernel.gather(&take_x)
         x.kernel.gather(&take_dy)
-        call.x, call.xpixel, call.ypixel = dys, ypixel, xpixel
-        sums = block.sums
+        call.accumulate = n > block.first
+        share_x = ceil_div(following.reads, x.taps) if take_x.channel == 1 and far else 0
+        share_dy = ceil_div(following.outputs, x.taps) if take_dy.channel == 1 and far else 0
+        sums, done = block.sums, 0
         for tap[0] in range(x.axis[0].taps):
             for tap[1] in range(x.axis[1].taps):
                 for tap[2] in range(x.axis[2].taps):
-                    call.pixels = list_pairs(x, &tile, place, positions, tap, ldx, ldy, xpixel, ypixel)
+                    call.pixels = list_pairs(x, seen, tap, ldx, ldy, xpixel, ypixel)
+                    ask_for(&call.ahead[0], following.position, following.reads, share_x, done)
+                    ask_for(&call.ahead[1], following.output, following.outputs, share_dy, done)
                     add_tap(x, block, sums, xs, &call)
                     sums += block.tap * size
+                    done += 1
 
 
 # -------------------------------------------------------------------------------------------------- narrow
