@@ -11,6 +11,7 @@
 #include "kernels/gather.hpp"
 #include "kernels/depthwise.hpp"
 #include "kernels/depthwise_adjoint.hpp"
+#include "kernels/depthwise_lines.hpp"
 #include "kernels/grouped_outer.hpp"
 #include "kernels/grouped_row.hpp"
 #include "kernels/grouped_squares.hpp"

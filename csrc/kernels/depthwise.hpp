@@ -30,10 +30,10 @@ static inline int serving(int64_t i, int64_t lines) {
 }
 
 // Which of a run's positions lie inside the row, a bit each.
-template <int M, int Step>
+template <int M, int Step, int Taps = 3>
 static inline uint32_t inside_row(int64_t p, int64_t low, int64_t high) {
     uint32_t inside = 0;
-    for (int j = 0; j < (M - 1) * Step + 3; ++j) {
+    for (int j = 0; j < (M - 1) * Step + Taps; ++j) {
         if (p * Step + j >= low && p * Step + j < high) inside |= uint32_t{1} << j;
     }
     return inside;

@@ -1,4 +1,4 @@
-"""The depthwise micro-kernels for planes of 3x3 taps, per instruction set, against plain sums in float64.
+"""The depthwise micro-kernels, for planes of 3x3 taps and of 5x5 and 7x7, per instruction set, against plain sums in float64.
 
 Planes have padding on all four sides; blocks are one to three, the last one short. Results are guarded, and what lies
 outside the bounds is NaN.
@@ -23,7 +23,7 @@ def struct(pointers, sizes, flags=""):
 
 Depthwise = struct(
     "x plane wplane w bias y next",
-    "next_bytes planes lines pixels step top bottom low high ytop ybottom ylow yhigh xrow xpixel yrow ypixel wblock"
+    "next_bytes planes lines pixels taps step top bottom low high ytop ybottom ylow yhigh xrow xpixel yrow ypixel wblock"
     " blocks last",
     "relu stream",
 )
@@ -43,17 +43,17 @@ def dtype(request):
     return request.param
 
 
-def sources(planes, lines, pixels, step, channels, padded, dtype, rng):
+def sources(planes, lines, pixels, step, channels, padded, dtype, rng, taps=3):
     """Planes with their bounds (top, bottom, low, high), and the windows (q, lines, pixels, r, t, channels) seen."""
-    rows, columns = (lines - 1) * step + 3, (pixels - 1) * step + 3
-    bounds = (1, rows - 1, 1, columns - 1) if padded else (0, rows, 0, columns)
+    rows, columns, padding = (lines - 1) * step + taps, (pixels - 1) * step + taps, taps // 2 if padded else 0
+    bounds = (padding, rows - padding, padding, columns - padding)
     x = np.full((planes, rows, columns, channels), np.nan, dtype)
     top, bottom, low, high = bounds
     inner = x[:, top:bottom, low:high]
     inner[...] = rng.standard_normal(inner.shape)
     clean = np.nan_to_num(x.astype(np.float64))
-    i = np.arange(lines)[:, None] * step + np.arange(3)
-    p = np.arange(pixels)[:, None] * step + np.arange(3)
+    i = np.arange(lines)[:, None] * step + np.arange(taps)
+    p = np.arange(pixels)[:, None] * step + np.arange(taps)
     return x, bounds, clean[:, i[:, None, :, None], p[None, :, None, :]]
 
 
@@ -71,16 +71,18 @@ def shapes(width):
             yield lines, pixels, 1 + (lines * pixels) % (3 * width)
     yield 5, 11, width
     yield 4, 8, 2 * width
+    yield 3, 22, width
 
 
 @pytest.mark.parametrize("padded", [True, False])
 @pytest.mark.parametrize("step", [1, 2])
-def test_depthwise(isa, dtype, step, padded):
+@pytest.mark.parametrize("kernel, taps", [("depthwise", 3), ("depthwise_lines", 5), ("depthwise_lines", 7)])
+def test_depthwise(isa, dtype, kernel, taps, step, padded):
     width = _lab.block_sizes(ISAS[isa], int(dtype == np.float64))[0]
     rng = np.random.default_rng(5)
     for lines, pixels, channels in shapes(width):
-        x, bounds, windows = sources(3, lines, pixels, step, channels, padded, dtype, rng)
-        w = rng.standard_normal((channels, 3, 3, 3)).astype(dtype)
+        x, bounds, windows = sources(3, lines, pixels, step, channels, padded, dtype, rng, taps)
+        w = rng.standard_normal((channels, 3, taps, taps)).astype(dtype)
         bias = rng.standard_normal(channels).astype(dtype) if pixels % 2 else None
         used = [2, 0][: 1 + lines % 2]  # of the kernel's planes, over source planes 0 and 1
         expected = np.einsum("qiprtc,cqrt->ipc", windows[: len(used)], w[:, used].astype(np.float64))
@@ -88,11 +90,11 @@ def test_depthwise(isa, dtype, step, padded):
             expected = expected + bias
         memory, y = guarded(np.zeros((lines, pixels, channels)), dtype)
         wp, bp = packed(w, width), None if bias is None else packed(bias, width)
-        plane, wplane = np.arange(len(used)) * x[0].size, np.array(used, np.int64) * 9
-        call("depthwise", isa, dtype, Depthwise(
+        plane, wplane = np.arange(len(used)) * x[0].size, np.array(used, np.int64) * taps**2
+        call(kernel, isa, dtype, Depthwise(
             x.ctypes.data, plane.ctypes.data, wplane.ctypes.data, wp.ctypes.data,
             None if bp is None else bp.ctypes.data, y.ctypes.data, x.ctypes.data, x.nbytes * (lines % 2), len(used),
-            lines, pixels, step, *bounds, 0, 0, 0, 0, x[0, 0].size,
+            lines, pixels, taps, step, *bounds, 0, 0, 0, 0, x[0, 0].size,
             channels, y[0].size, channels, wp[0].size, len(wp), channels - (len(wp) - 1) * width,
             lines % 2,
         ))  # fmt: skip
@@ -101,12 +103,13 @@ def test_depthwise(isa, dtype, step, padded):
         assert edges_untouched(memory)
 
 
-def test_depthwise_without_planes_stores_the_bias(isa, dtype):
+@pytest.mark.parametrize("kernel, taps", [("depthwise", 3), ("depthwise_lines", 7)])
+def test_depthwise_without_planes_stores_the_bias(isa, dtype, kernel, taps):
     width = _lab.block_sizes(ISAS[isa], int(dtype == np.float64))[0]
     bias = np.arange(2.0 * width).astype(dtype)
     memory, y = guarded(np.zeros((2, 9, width + 1)), dtype)
-    call("depthwise", isa, dtype, Depthwise(
-        bias=bias.ctypes.data, y=y.ctypes.data, lines=2, pixels=9, step=1, xpixel=width + 1, yrow=9 * (width + 1),
+    call(kernel, isa, dtype, Depthwise(
+        bias=bias.ctypes.data, y=y.ctypes.data, lines=2, pixels=9, taps=taps, step=1, xpixel=width + 1, yrow=9 * (width + 1),
         ypixel=width + 1, blocks=2, last=1,
     ))  # fmt: skip
     np.testing.assert_array_equal(y, np.broadcast_to(bias[: width + 1], y.shape))
@@ -164,18 +167,18 @@ def test_depthwise_adjoint(isa, dtype, padded):
         call("depthwise_adjoint", isa, dtype, Depthwise(
             x.ctypes.data, plane.ctypes.data, wplane.ctypes.data, wp.ctypes.data,
             None if bp is None else bp.ctypes.data, y.ctypes.data - (y.shape[1] + 1) * channels * y.itemsize * padded,
-            None, 0, 2, lines, pixels, 2, *bounds, *kept, x[0, 0].size, channels, y.shape[1] * channels,
+            None, 0, 2, lines, pixels, 3, 2, *bounds, *kept, x[0, 0].size, channels, y.shape[1] * channels,
             channels, wp[0].size, len(wp), channels - (len(wp) - 1) * width, lines % 2,
         ))  # fmt: skip
         np.testing.assert_allclose(y, expected, rtol=0, atol=256 * np.finfo(dtype).eps)
         assert edges_untouched(memory)
 
 
-@pytest.mark.parametrize("kernel", ["depthwise", "depthwise_adjoint"])
-def test_stores_past_the_caches_are_the_same(isa, dtype, kernel):
+@pytest.mark.parametrize("kernel, taps", [("depthwise", 3), ("depthwise_adjoint", 3), ("depthwise_lines", 5)])
+def test_stores_past_the_caches_are_the_same(isa, dtype, kernel, taps):
     width = _lab.block_sizes(ISAS[isa], int(dtype == np.float64))[0]
     rng = np.random.default_rng(8)
-    x, w = rng.standard_normal((5, 10, 2 * width)).astype(dtype), rng.standard_normal((2, 9, width)).astype(dtype)
+    x, w = rng.standard_normal((9, 12, 2 * width)).astype(dtype), rng.standard_normal((2, taps**2, width)).astype(dtype)
     plane = np.array([x[0].size + x[0, 0].size])  # of the second pixel in the second row
     results = []
     for stream in (0, 1):
@@ -184,7 +187,7 @@ def test_stores_past_the_caches_are_the_same(isa, dtype, kernel):
         y = memory[first : first + 6 * 16 * 2 * width].reshape(6, 16, 2 * width)
         call(kernel, isa, dtype, Depthwise(
             x.ctypes.data, plane.ctypes.data, np.zeros(1, np.int64).ctypes.data, w.ctypes.data, None, y.ctypes.data,
-            None, 0, 1, 2, 5, 1, 0, 4, 0, 9, 0, 4, 0, 10, x[0].size, 2 * width, y[0].size, 2 * width, w[0].size, 2,
+            None, 0, 1, 2, 5, taps, 1, 0, 4, 0, 9, 0, 4, 0, 10, x[0].size, 2 * width, y[0].size, 2 * width, w[0].size, 2,
             width, 0, stream,
         ))  # fmt: skip
         assert np.any(y)
@@ -194,5 +197,5 @@ def test_stores_past_the_caches_are_the_same(isa, dtype, kernel):
 
 def test_structs_are_those_of_the_headers():
     sizes = _lab.argument_sizes()
-    assert sizes["depthwise"] == sizes["depthwise_adjoint"] == ctypes.sizeof(Depthwise)
+    assert sizes["depthwise"] == sizes["depthwise_adjoint"] == sizes["depthwise_lines"] == ctypes.sizeof(Depthwise)
     assert sizes["depthwise_outer"] == ctypes.sizeof(DepthwiseOuter)

@@ -52,17 +52,18 @@ typedef struct fc_grouped_outer {
     fc_blocks blocks;
 } fc_grouped_outer;
 
-/* Depthwise convolution with kernel rows of three taps side by side and a step of 1 or 2, the same along both axes:
+/* Depthwise convolution with K kernel rows of K taps side by side, 3 (depthwise) or, as `taps` says, 5 or 7
+ * (depthwise_lines), and a step of 1 or 2, the same along both axes:
  * y[i * yrow + p * ypixel + b * W + l] = bias[b * W + l] (or 0) + sum over planes q, kernel rows r and taps t of
  * x[plane[q] + (i * step + r) * xrow + (p * step + t) * xpixel + b * W + l]
- * times w[b * wblock + (wplane[q] + r * 3 + t) * W + l]
+ * times w[b * wblock + (wplane[q] + r * K + t) * W + l]
  * for 0 <= i < lines, 0 <= p < pixels. Source rows outside [top, bottom) and positions outside [low, high) count as
  * zero. The sum runs over r, then q, then t; `relu` as above. The last block has `last` lanes, the others W.
  * With `stream`, y is stored past the caches where all W lanes are: its vectors are aligned. `next_bytes` bytes from
  * `next` on, which need not be memory, are brought near for the call after this one.
  *
- * The adjoint of a step of 2, an input gradient: y[(2 * i + a) * yrow + (2 * p + c) * ypixel + b * W + l]
- * = bias[b * W + l] (or 0) + sum over planes q, kernel rows r in {a, a + 2} and taps t in {c, c + 2}, below 3, of
+ * The adjoint of 3 x 3 taps and a step of 2, an input gradient:
+ * y[(2 * i + a) * yrow + (2 * p + c) * ypixel + b * W + l] = bias[b * W + l] (or 0) + sum over planes q, kernel rows r in {a, a + 2} and taps t in {c, c + 2}, below 3, of
  * x[plane[q] + (i - r / 2) * xrow + (p - t / 2) * xpixel + b * W + l]
  * times w[b * wblock + (wplane[q] + r * 3 + t) * W + l]
  * for 0 <= i < lines, 0 <= p < pixels and a, c in {0, 1}; only rows of y in [ytop, ybottom) and its pixels in
@@ -75,13 +76,14 @@ typedef struct fc_depthwise {
     const void* bias;      /* (blocks, W) or NULL */
     void* y;
     const void* next;
-    int64_t next_bytes, planes, lines, pixels, step, top, bottom, low, high;
+    int64_t next_bytes, planes, lines, pixels, taps, step, top, bottom, low, high;
     int64_t ytop, ybottom, ylow, yhigh; /* of the adjoint alone */
     int64_t xrow, xpixel, yrow, ypixel, wblock, blocks, last;
     int32_t relu, stream;
 } fc_depthwise;
 
-/* dw[b * wblock + (r * 3 + t) * W + l] += sum over 0 <= i < lines and 0 <= p < pixels of
+/* The weight gradient of 3 x 3 taps:
+ * dw[b * wblock + (r * 3 + t) * W + l] += sum over 0 <= i < lines and 0 <= p < pixels of
  * x[(i * step + r) * xrow + (p * step + t) * xpixel + b * W + l] times dy[i * yrow + p * ypixel + b * W + l],
  * rows, positions and lanes as above. Sums start from 0 and are added last. */
 typedef struct fc_depthwise_outer {

@@ -81,7 +81,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         const void* bias
         void* y
         const void* next
-        int64_t next_bytes, planes, lines, pixels, step, top, bottom, low, high, ytop, ybottom, ylow, yhigh
+        int64_t next_bytes, planes, lines, pixels, taps, step, top, bottom, low, high, ytop, ybottom, ylow, yhigh
         int64_t xrow, xpixel, yrow, ypixel, wblock, blocks, last
         int32_t relu, stream
 

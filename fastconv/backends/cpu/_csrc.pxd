@@ -19,6 +19,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*grouped_squares_outer)(const fc_grouped_squares*) noexcept nogil
         void (*depthwise)(const fc_depthwise*) noexcept nogil
         void (*depthwise_adjoint)(const fc_depthwise*) noexcept nogil
+        void (*depthwise_lines)(const fc_depthwise*) noexcept nogil
         void (*depthwise_outer)(const fc_depthwise_outer*) noexcept nogil
         void (*copy2d)(const fc_copy2d*) noexcept nogil
         void (*transpose_bytes)(const fc_transpose*) noexcept nogil

@@ -20,7 +20,7 @@ cdef struct Lanes:
     int32_t* lane
     bint dense              # a block is one group, whose channels in are broadcast
     bint copies             # the source is copied although its channels lie side by side
-    bint slides             # the kernels for depthwise planes of 3x3 taps serve
+    int64_t slides          # taps along an axis of planes that the depthwise kernels serve, or 0
     bint large              # the arrays do not stay in the caches: read ahead, store past them
 
 
@@ -50,7 +50,7 @@ cdef void cut(Plan* plan) noexcept nogil
 cdef void share_of_chunk(const Lanes* lanes, const Reader* x, int64_t chunk, fc_blocks* blocks) noexcept nogil
 cdef int64_t lanes_of(const Lanes* lanes, int64_t block) noexcept nogil
 cdef enum:
-    PLANE = 9               # taps of a plane that slides
+    PLANE = 9               # taps of a 3x3 plane
 
 cdef bint inside(const TileAxis* axis, int64_t output, int64_t tap) noexcept nogil
 cdef int64_t source_plane(const Reader* x, const Tile* tile, int64_t n, int64_t d, int64_t kd) noexcept nogil

@@ -60,16 +60,18 @@ cdef void fill_lanes(Lanes* lanes, int64_t width) noexcept nogil:
     lanes.blocks.lane = lanes.lane
 
 
-cdef bint slides(const Reader* x, int64_t columns) noexcept nogil:
-    """Whether the kernels for depthwise planes of 3x3 taps serve."""
+cdef int64_t slides(const Reader* x, int64_t columns) noexcept nogil:
+    """The taps along an axis of planes that the depthwise kernels serve: 3x3, 5x5 or 7x7 taps. 0 if they do not."""
     cdef const TileAxis* ax = &x.axis[0]
-    cdef int i
+    cdef int64_t taps = ax[2].taps, t
     if x.depth != 1 or columns != 1 or ax[1].src_step != ax[2].src_step or ax[1].src_step > 2:
-        return False
-    for i in range(1, 3):
-        if ax[i].taps != 3 or ax[i].shift[1] - ax[i].shift[0] != 1 or ax[i].shift[2] - ax[i].shift[1] != 1:
-            return False
-    return True
+        return 0
+    if taps != ax[1].taps or taps % 2 == 0 or not 3 <= taps <= 7:
+        return 0
+    for t in range(1, taps):
+        if ax[1].shift[t] - ax[1].shift[t - 1] != 1 or ax[2].shift[t] - ax[2].shift[t - 1] != 1:
+            return 0
+    return taps
 
 
 cdef bint spread_out(int64_t pixel, int itemsize) noexcept nogil:
@@ -291,7 +293,7 @@ cdef void slide_tile(const Correlation* problem, const Lanes* lanes, const Tile*
     cdef int64_t n, d, kd
     cdef fc_depthwise call
     call.x, call.w, call.bias, call.plane, call.wplane = row.x, row.w, row.bias, plane, wplane
-    call.lines, call.pixels, call.step = tile.count[2], row.pixels, row.step
+    call.lines, call.pixels, call.taps, call.step = tile.count[2], row.pixels, row.taps, row.step
     call.top = -source_at(&ax[1], tile.first[2])
     call.bottom = call.top + ax[1].src_size
     call.low, call.high = row.low, row.high
@@ -305,11 +307,11 @@ cdef void slide_tile(const Correlation* problem, const Lanes* lanes, const Tile*
             for kd in range(ax[0].taps):
                 if inside(&ax[0], d, kd):
                     plane[call.planes] = source_plane(x, tile, n, d, kd)
-                    wplane[call.planes] = kd * PLANE
+                    wplane[call.planes] = kd * row.taps * row.taps
                     call.planes += 1
             call.y = <char*> row.y + line_start(problem, tile, n, d, tile.first[2]) * x.itemsize
             call.next = next_rows(lanes, x, tile, n, d, &call.next_bytes)
-            x.kernel.depthwise(&call)
+            (x.kernel.depthwise if row.taps == 3 else x.kernel.depthwise_lines)(&call)
 
 
 cdef class PackBlocks:

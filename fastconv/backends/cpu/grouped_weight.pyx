@@ -108,7 +108,7 @@ cdef void run_split(void* context, int64_t index) noexcept nogil:
                 copy.dst = <char*> row + list_bytes + source + yrow[i] * size
                 x.kernel.copy2d(&copy)
             call.dy = <char*> row + list_bytes + source
-        if lanes.slides:
+        if lanes.slides == 3:
             slide_tile(lanes, x, &tile, &call, 0 if copies else problem.ys[3])
         else:
             x.kernel.grouped_outer(&call)
@@ -192,8 +192,8 @@ cdef int grouped_products(Outer* problem) except -1 nogil:
     table = set_lanes(lanes, x, problem.columns)
     copies = copies_gradient(problem, lanes)
     x.chunk = min(CHUNK_CHANNELS, x.depth)  # the same tiles whether arrays are copied or not
-    choose_tile(x, SLIDE_PIXELS if lanes.slides else TILE_PIXELS, TILE_SOURCES * x.itemsize * x.chunk)
-    while lanes.slides and x.n_tile > 1 and count_tiles(x) < 2 * TASKS:
+    choose_tile(x, SLIDE_PIXELS if lanes.slides == 3 else TILE_PIXELS, TILE_SOURCES * x.itemsize * x.chunk)
+    while lanes.slides == 3 and x.n_tile > 1 and count_tiles(x) < 2 * TASKS:
         x.n_tile = ceil_div(x.n_tile, 2)    # images are walked one by one anyway, and parts of them read long runs
     if in_place(lanes, x) and not copies:
         set_chunks(lanes, x, lanes.blocks.count)
