@@ -63,7 +63,8 @@ typedef struct fc_grouped_outer {
  * `next` on, which need not be memory, are brought near for the call after this one.
  *
  * The adjoint of 3 x 3 taps and a step of 2, an input gradient:
- * y[(2 * i + a) * yrow + (2 * p + c) * ypixel + b * W + l] = bias[b * W + l] (or 0) + sum over planes q, kernel rows r in {a, a + 2} and taps t in {c, c + 2}, below 3, of
+ * y[(2 * i + a) * yrow + (2 * p + c) * ypixel + b * W + l] = bias[b * W + l] (or 0)
+ * + sum over planes q, kernel rows r in {a, a + 2} and taps t in {c, c + 2}, below 3, of
  * x[plane[q] + (i - r / 2) * xrow + (p - t / 2) * xpixel + b * W + l]
  * times w[b * wblock + (wplane[q] + r * 3 + t) * W + l]
  * for 0 <= i < lines, 0 <= p < pixels and a, c in {0, 1}; only rows of y in [ytop, ybottom) and its pixels in
