@@ -39,20 +39,14 @@ def _larger(op: str, input: Any, other: Any, sign: float) -> Any:
     y = backend.maximum(a, b)
 
     def backward(dy: Array, needs: Sequence[bool]) -> tuple:
-        sign = _sign(backend, backend.subtract(a, b))
-        of_a = backend.scale(backend.add(sign, backend.from_numpy(np.ones((), a.dtype))), 0.5)
-        da = backend.multiply(dy, of_a)
-        db = backend.subtract(dy, da)
+        taken = [backend.matches(backend.broadcast_to(array, y.shape), y) for array in (a, b)]
+        shared = backend.divide(dy, backend.add(*taken))
         return tuple(
-            summed_to(backend, d, array.shape) if need else None
-            for d, array, need in zip((da, db), (a, b), needs, strict=True)
+            summed_to(backend, backend.multiply(mask, shared), array.shape) if need else None
+            for mask, array, need in zip(taken, (a, b), needs, strict=True)
         )
 
     return record(y if sign > 0 else backend.scale(y, -1.0), (input, other), backward)
-
-
-def _sign(backend: Backend, a: Array) -> Array:
-    return backend.pointwise_backward("abs", backend.from_numpy(np.ones(a.shape, a.dtype)), a)
 
 
 def amax(input: Any, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Any:
