@@ -148,6 +148,12 @@ def test_messages():
         optim.Adam(ours, betas=(0.9, 1.0))
     with raises(ArgumentError, "Adam: expected params to be Tensors, got ndarray"):
         optim.Adam([np.ones(3)])
+    with raises(ArgumentError, "Adam: expected params to be Tensors, got dict"):
+        optim.Adam([ours[0], {"params": ours[1:]}])
+    with raises(ArgumentError, "Adam: expected groups of 'params' and options, got Tensor"):
+        optim.Adam([{"params": ours[1:]}, ours[0]])
+    with raises(ArgumentError, "SGD: expected params that no operation made, got the result of one"):
+        optim.SGD([ours[0] * 0.1])
     with raises(ArgumentError, "Adam: expected each parameter once, got one twice"):
         optim.Adam([ours[0], ours[0]])
     known = "'params' and of ['betas', 'eps', 'lr', 'weight_decay']"
@@ -239,6 +245,12 @@ def test_schedule_messages():
     step = lr_scheduler.StepLR(optimiser, 1)
     with raises(ArgumentError, "SequentialLR: expected 1 increasing milestones for 2 schedulers, got []"):
         lr_scheduler.SequentialLR(optimiser, [step, step], [])
+    with raises(ArgumentError, "StepLR: expected optimizer to be one, got Linear"):
+        lr_scheduler.StepLR(nn.Linear(1, 1), 1)
+    optimiser.add_param_group({"params": nn.Linear(1, 1).parameters()})
+    known = "as many groups as it was made for, 1 (a new schedule knows those added since)"
+    with raises(ArgumentError, f"StepLR: expected {known}, got 2"):
+        step.step()
     with raises(CheckpointError, "StepLR: expected 'last_epoch' and 'base_lrs', got KeyError('last_epoch')"):
         step.load_state_dict({})
 

@@ -35,7 +35,14 @@ class Optimizer:
         return type(self).__name__
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
-        """Add parameters with options of their own; those left out are the constructor's."""
+        """Add parameters with options of their own; those left out are the constructor's.
+
+        Raises:
+            ArgumentError: options that are not known or out of range; what is no Tensor, is there already, or is the
+                result of an operation, which no gradient reaches.
+        """
+        if not isinstance(group, Mapping):
+            raise ArgumentError(mismatch(self._name, "groups of 'params' and options", type(group).__name__))
         unknown = set(group) - {"params", *self.defaults}
         if unknown or "params" not in group:
             known = f"a group of 'params' and of {sorted(self.defaults)}"
@@ -45,6 +52,8 @@ class Optimizer:
         for param in params:
             if not isinstance(param, Tensor):
                 raise ArgumentError(mismatch(self._name, "params to be Tensors", type(param).__name__))
+            if param._node is not None:
+                raise ArgumentError(mismatch(self._name, "params that no operation made", "the result of one"))
             if id(param) in seen:
                 raise ArgumentError(mismatch(self._name, "each parameter once", "one twice"))
             seen.add(id(param))
