@@ -280,6 +280,33 @@ def test_states_that_would_step_otherwise_are_refused():
     assert not adam.state
 
 
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("exp_avg", None, "exp_avg to be numbers, got None"),
+        ("exp_avg", 3.0, "exp_avg of shape (3, 4), got shape ()"),
+        ("exp_avg_sq", "a", "exp_avg_sq to be numbers, got <U1"),
+        ("exp_avg", [[1, 2], [3]], "exp_avg to be an array, got a ragged sequence"),
+        ("step", -5, "step to be a whole number, at least 0, got -5"),
+        ("step", 2.5, "step to be a whole number, at least 0, got 2.5"),
+        ("step", None, "step to be a whole number, at least 0, got None"),
+        ("step", "a", "step to be a whole number, at least 0, got 'a'"),
+    ],
+)
+def test_a_damaged_state_is_refused_and_changes_nothing(key, value, message):
+    ours = params()
+    adam = optim.Adam(ours)
+    for param, grad in zip(ours, grads(0), strict=True):
+        param.grad = grad
+    adam.step()
+    state = adam.state_dict()
+    before = copy.deepcopy(state)
+    state["state"][0][key] = value
+    with raises(CheckpointError, f"Adam.load_state_dict: expected {message}"):
+        adam.load_state_dict(state)
+    np.testing.assert_equal(adam.state_dict(), before)
+
+
 def test_a_gradient_that_is_no_array_is_refused():
     p = fastconv.tensor(np.ones(3, np.float32), requires_grad=True)
     p.grad = fastconv.tensor(np.ones(3, np.float32))
