@@ -177,9 +177,6 @@ def logsumexp(input: Any, dim: int | Sequence[int] | None = None, keepdim: bool 
 
 def variance(input: Any, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Any:
     """Return the biased variance over ``dim``: the mean of the squared distances from the mean."""
-    distance = subtract(input, mean(input, _dims(input, dim), True))
+    _, x = operand("variance", "input", input)
+    distance = subtract(input, mean(input, range(x.ndim) if dim is None else dim, True))
     return mean(multiply(distance, distance), dim, keepdim)
-
-
-def _dims(input: Any, dim: Any) -> Any:
-    return tuple(range(np.ndim(input))) if dim is None else dim

@@ -34,6 +34,11 @@ def test_equal_infinities_share_the_gradient_too(name):
     assert db.tolist() == [0.5, 0.5, float(not larger), 0.0]
 
 
+def test_variance_names_an_input_that_is_none():
+    with pytest.raises(ShapeError, match=re.escape("variance: expected input to be an array, got a ragged sequence")):
+        F.variance([[1.0], [2.0, 3.0]])
+
+
 @pytest.mark.parametrize("name", ["amax", "amin"])
 @pytest.mark.parametrize("dim", [0, -1, (0, 2), None])
 @pytest.mark.parametrize("keepdim", [True, False])
