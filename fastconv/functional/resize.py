@@ -40,7 +40,8 @@ def interpolate(
         size: the output's spatial sizes, an int or one for each axis; or
         scale_factor: output pixels an input pixel, a number or one for each axis.
         mode: 'nearest', 'nearest-exact', 'linear' (3 axes), 'bilinear', 'bicubic' (4), 'trilinear' (5), or 'area'.
-        align_corners: the centres of the corner pixels coincide; else the corners of the images do.
+        align_corners: the centres of the corner pixels coincide (also with ``antialias``, where torch's do not); else
+            the corners of the images do.
         recompute_scale_factor: sample by the ratio of the sizes, not by ``scale_factor``.
         antialias: widen the kernel where pixels are lost ('bilinear', 'bicubic').
 
