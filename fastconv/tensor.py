@@ -217,7 +217,8 @@ class Tensor:
 
         Raises:
             GraphError: nothing was recorded, or the graph was freed by an earlier walk.
-            ShapeError: ``dy`` is of another shape, or is left out where there are several elements.
+            ShapeError: ``dy`` is of another shape, or is left out where there are several elements; or a ``grad`` that
+                was set is of another shape.
         """
         if not self.requires_grad:
             raise GraphError(mismatch("backward", "a Tensor made from one that requires_grad", "one that is not"))
@@ -232,7 +233,7 @@ class Tensor:
         if self._node is None:
             dy = backends.of(dy).scale(dy, 1.0)
         for leaf, gradient in walk(self._node or self, dy, retain_graph).items():
-            leaf.grad = gradient if leaf.grad is None else backends.of(gradient).add(leaf.grad, gradient)
+            leaf.grad = gradient if leaf.grad is None else _added(leaf.grad, gradient)
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
         """Set ``requires_grad`` in place and return the Tensor."""
@@ -255,6 +256,14 @@ class Tensor:
             return self
         back = self.device if data.dtype == self.dtype else self.dtype
         return record(data, (self,), lambda dy, needs: (converted(dy, back),))
+
+
+def _added(grad: Any, gradient: Array) -> Array:
+    """Return a leaf's ``grad``, which its user may have set, plus what arrived."""
+    backend, gradient, grad = operands("backward", gradient=gradient, grad=grad)
+    if grad.shape != gradient.shape:
+        raise ShapeError(mismatch("backward", f"grad of shape {gradient.shape}", f"shape {grad.shape}"))
+    return backend.add(grad, gradient)
 
 
 _tape.serve(Tensor, grad_enabled)

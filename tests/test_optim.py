@@ -148,6 +148,12 @@ def test_messages():
         optim.Adam(ours, betas=(0.9, 1.0))
     with raises(ArgumentError, "Adam: expected params to be Tensors, got ndarray"):
         optim.Adam([np.ones(3)])
+    with raises(ArgumentError, "Adam: expected params to be Tensors, got dict"):
+        optim.Adam([ours[0], {"params": ours[1:]}])
+    with raises(ArgumentError, "Adam: expected groups of 'params' and options, got Tensor"):
+        optim.Adam([{"params": ours[1:]}, ours[0]])
+    with raises(ArgumentError, "SGD: expected params that no operation made, got the result of one"):
+        optim.SGD([ours[0] * 0.1])
     with raises(ArgumentError, "Adam: expected each parameter once, got one twice"):
         optim.Adam([ours[0], ours[0]])
     known = "'params' and of ['betas', 'eps', 'lr', 'weight_decay']"
@@ -239,6 +245,12 @@ def test_schedule_messages():
     step = lr_scheduler.StepLR(optimiser, 1)
     with raises(ArgumentError, "SequentialLR: expected 1 increasing milestones for 2 schedulers, got []"):
         lr_scheduler.SequentialLR(optimiser, [step, step], [])
+    with raises(ArgumentError, "StepLR: expected optimizer to be one, got Linear"):
+        lr_scheduler.StepLR(nn.Linear(1, 1), 1)
+    optimiser.add_param_group({"params": nn.Linear(1, 1).parameters()})
+    known = "as many groups as it was made for, 1 (a new schedule knows those added since)"
+    with raises(ArgumentError, f"StepLR: expected {known}, got 2"):
+        step.step()
     with raises(CheckpointError, "StepLR: expected 'last_epoch' and 'base_lrs', got KeyError('last_epoch')"):
         step.load_state_dict({})
 
@@ -266,6 +278,33 @@ def test_states_that_would_step_otherwise_are_refused():
     with pytest.raises(CheckpointError, match="expected a state of"):
         adam.load_state_dict({"state": sgd.state_dict()["state"], "param_groups": state["param_groups"]})
     assert not adam.state
+
+
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("exp_avg", None, "exp_avg to be numbers, got None"),
+        ("exp_avg", 3.0, "exp_avg of shape (3, 4), got shape ()"),
+        ("exp_avg_sq", "a", "exp_avg_sq to be numbers, got <U1"),
+        ("exp_avg", [[1, 2], [3]], "exp_avg to be an array, got a ragged sequence"),
+        ("step", -5, "step to be a whole number, at least 0, got -5"),
+        ("step", 2.5, "step to be a whole number, at least 0, got 2.5"),
+        ("step", None, "step to be a whole number, at least 0, got None"),
+        ("step", "a", "step to be a whole number, at least 0, got 'a'"),
+    ],
+)
+def test_a_damaged_state_is_refused_and_changes_nothing(key, value, message):
+    ours = params()
+    adam = optim.Adam(ours)
+    for param, grad in zip(ours, grads(0), strict=True):
+        param.grad = grad
+    adam.step()
+    state = adam.state_dict()
+    before = copy.deepcopy(state)
+    state["state"][0][key] = value
+    with raises(CheckpointError, f"Adam.load_state_dict: expected {message}"):
+        adam.load_state_dict(state)
+    np.testing.assert_equal(adam.state_dict(), before)
 
 
 def test_a_gradient_that_is_no_array_is_refused():

@@ -68,6 +68,22 @@ def test_leaves_own_their_gradients():
     np.testing.assert_array_equal(a.grad, [24.0, 24.0])
 
 
+def test_a_gradient_that_its_user_set_is_checked():
+    x = leaf(np.ones((3, 2)))
+    x.grad = np.ones(2)  # it would broadcast
+    with pytest.raises(ShapeError, match=re.escape("backward: expected grad of shape (3, 2), got shape (2,)")):
+        x.sum().backward()
+    x.grad = np.ones((3, 2), np.float32)
+    with pytest.raises(DTypeError, match="expected grad to have the dtype of gradient float64, got float32"):
+        x.sum().backward()
+    x.grad = np.ones((3, 2), ">f8")
+    x.sum().backward()
+    np.testing.assert_array_equal(x.grad, np.full((3, 2), 2.0))
+    x.grad = Tensor(np.ones((3, 2)))
+    x.sum().backward()
+    np.testing.assert_array_equal(x.grad, np.full((3, 2), 2.0))
+
+
 def test_backward_of_a_leaf_copies_dy():
     x, dy = leaf([1.0]), np.array([2.0])
     x.backward(dy)

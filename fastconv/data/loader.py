@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, mismatch
+from ..arguments import flag, integer, number
+from ..errors import ArgumentError, DTypeError, mismatch
 from .dataset import Split
 from .philox import ORDER, SHIFT, words
 
@@ -21,13 +22,13 @@ class Batches:
     ``shuffle=False`` keeps the order. The last batch may be smaller.
 
     Raises:
-        ArgumentError: a batch size below 1 or a negative seed.
+        ArgumentError: a batch size below 1, a seed outside [0, 2**64).
     """
 
     def __init__(self, count: int, batch_size: int, *, shuffle: bool = True, seed: int = 0) -> None:
-        for name, value, minimum in (("batch_size", batch_size, 1), ("seed", seed, 0)):
-            if value < minimum:
-                raise ArgumentError(mismatch(type(self).__name__, f"{name} >= {minimum}", value))
+        op = type(self).__name__
+        batch_size, seed = integer(op, "batch_size", batch_size, 1), integer(op, "seed", seed, 0, 2**64 - 1)
+        shuffle = flag(op, "shuffle", shuffle)
         self.count, self.batch_size, self.shuffle, self.seed = count, batch_size, shuffle, seed
 
     def __len__(self) -> int:
@@ -36,6 +37,8 @@ class Batches:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[Any, np.ndarray]]:
         """Yield the batches of ``epoch``, from batch ``start`` on."""
+        op = f"{type(self).__name__}.epoch"
+        epoch, start = integer(op, "epoch", epoch, 0, 2**64 - 1), integer(op, "start", start, 0)
         order = self._order(epoch)
         for first in range(start * self.batch_size, self.count, self.batch_size):
             yield self.batch(order[first : first + self.batch_size], epoch)
@@ -56,7 +59,7 @@ class Loader(Batches):
     ``shift`` moves every image by up to so many pixels each way, anew in each epoch.
 
     Raises:
-        ArgumentError: as ``Batches``; a negative shift, a std that is not positive.
+        ArgumentError: as ``Batches``; a negative shift, a std that is not positive. DTypeError: another dtype.
 
     >>> split = Split(np.arange(5 * 4, dtype=np.uint8).reshape(5, 2, 2), np.arange(5))
     >>> [t.tolist() for x, t in Loader(split, 2, shuffle=False).epoch(0)]
@@ -68,11 +71,12 @@ class Loader(Batches):
         shift: int = 0, seed: int = 0, dtype: str = "float32",
     ) -> None:  # fmt: skip
         super().__init__(len(split), batch_size, shuffle=shuffle, seed=seed)
-        if shift < 0:
-            raise ArgumentError(mismatch("Loader", "shift >= 0", shift))
-        if not std > 0:
+        shift, mean = integer("Loader", "shift", shift, 0), number("Loader", "mean", mean)
+        if not number("Loader", "std", std, 0) > 0:
             raise ArgumentError(mismatch("Loader", "std > 0", std))
         self.split, self.shift = split, shift
+        if dtype not in ("float32", "float64", np.float32, np.float64):
+            raise DTypeError(mismatch("Loader", "dtype float32 or float64", repr(dtype)))
         self.dtype = np.dtype(dtype)
         self._offset = self.dtype.type(mean * 255)
         self._factor = self.dtype.type(1 / (std * 255))

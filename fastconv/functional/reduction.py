@@ -39,20 +39,14 @@ def _larger(op: str, input: Any, other: Any, sign: float) -> Any:
     y = backend.maximum(a, b)
 
     def backward(dy: Array, needs: Sequence[bool]) -> tuple:
-        sign = _sign(backend, backend.subtract(a, b))
-        of_a = backend.scale(backend.add(sign, backend.from_numpy(np.ones((), a.dtype))), 0.5)
-        da = backend.multiply(dy, of_a)
-        db = backend.subtract(dy, da)
+        taken = [backend.matches(backend.broadcast_to(array, y.shape), y) for array in (a, b)]
+        shared = backend.divide(dy, backend.add(*taken))
         return tuple(
-            summed_to(backend, d, array.shape) if need else None
-            for d, array, need in zip((da, db), (a, b), needs, strict=True)
+            summed_to(backend, backend.multiply(mask, shared), array.shape) if need else None
+            for mask, array, need in zip(taken, (a, b), needs, strict=True)
         )
 
     return record(y if sign > 0 else backend.scale(y, -1.0), (input, other), backward)
-
-
-def _sign(backend: Backend, a: Array) -> Array:
-    return backend.pointwise_backward("abs", backend.from_numpy(np.ones(a.shape, a.dtype)), a)
 
 
 def amax(input: Any, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Any:
@@ -183,9 +177,6 @@ def logsumexp(input: Any, dim: int | Sequence[int] | None = None, keepdim: bool 
 
 def variance(input: Any, dim: int | Sequence[int] | None = None, keepdim: bool = False) -> Any:
     """Return the biased variance over ``dim``: the mean of the squared distances from the mean."""
-    distance = subtract(input, mean(input, _dims(input, dim), True))
+    _, x = operand("variance", "input", input)
+    distance = subtract(input, mean(input, range(x.ndim) if dim is None else dim, True))
     return mean(multiply(distance, distance), dim, keepdim)
-
-
-def _dims(input: Any, dim: Any) -> Any:
-    return tuple(range(np.ndim(input))) if dim is None else dim

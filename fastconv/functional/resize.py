@@ -12,7 +12,7 @@ from ..errors import DataError, ShapeError, mismatch
 from ..geometry import PoolGeometry, check_same_shape, lift_shape
 from ..resampling import interpolation
 from ..tensor import operand, operands, record
-from ._common import RANKS, check_gradient, integers, named, remembered, shape_of
+from ._common import RANKS, batched, check_gradient, integers, named, remembered, shape_of
 from .arithmetic import reshape
 from .pool import adaptive_avg_pool1d, adaptive_avg_pool2d, adaptive_avg_pool3d
 from .shape import permute
@@ -40,7 +40,8 @@ def interpolate(
         size: the output's spatial sizes, an int or one for each axis; or
         scale_factor: output pixels an input pixel, a number or one for each axis.
         mode: 'nearest', 'nearest-exact', 'linear' (3 axes), 'bilinear', 'bicubic' (4), 'trilinear' (5), or 'area'.
-        align_corners: the centres of the corner pixels coincide; else the corners of the images do.
+        align_corners: the centres of the corner pixels coincide (also with ``antialias``, where torch's do not); else
+            the corners of the images do.
         recompute_scale_factor: sample by the ratio of the sizes, not by ``scale_factor``.
         antialias: widen the kernel where pixels are lost ('bilinear', 'bicubic').
 
@@ -140,7 +141,8 @@ def _unpool_geometry(
     """Return the sizes of the pooling that is undone (its windows do not matter here), and the output's shape."""
     options = {"kernel_size": kernel_size, "stride": kernel_size if stride is None else stride, "padding": padding}
     each = [_axes(op, name, value, rank) for name, value in options.items()]
-    default = [(n - 1) * s - 2 * p + k for n, k, s, p in zip(shape[2:], *each, strict=True)]
+    inside = lift_shape(op, batched(shape, rank), rank)
+    default = [(n - 1) * s - 2 * p + k for n, k, s, p in zip(inside[-rank:], *each, strict=True)]
     sizes = default
     if output_size is not None:
         sizes = list(shape_of(op, "output_size", output_size))[-rank:]
@@ -149,9 +151,9 @@ def _unpool_geometry(
         )
         if not fits:
             raise ShapeError(mismatch(op, f"output_size within a stride of {tuple(default)}", tuple(sizes)))
-    full = (*shape[:2], *sizes)
-    inside, outside = lift_shape(op, shape, rank), lift_shape(op, full, rank)
-    return PoolGeometry(*shape[:2], outside[2:], inside[2:], ()), full
+    full = (*shape[:-rank], *sizes)
+    outside = lift_shape(op, batched(full, rank), rank)
+    return PoolGeometry(*inside[:2], outside[2:], inside[2:], ()), full
 
 
 def _axes(op: str, name: str, value: Any, rank: int) -> tuple[int, ...]:
@@ -173,16 +175,16 @@ def _unpool(rank: int) -> Callable:
         check_same_shape(op, "input", x.shape, "indices", where.shape)
         geometry, full = _unpool_geometry(op, rank, x.shape, kernel_size, stride, padding, output_size)
         at = backend.from_numpy(where)
-        shape, lifted = x.shape, lift_shape(op, x.shape, rank)
+        shape, lifted = x.shape, geometry.output_shape
         at = backend.reshape(at, lifted)
         try:
             y = backend.max_pool_backward(backend.reshape(x, lifted), at, geometry)
         except IndexError:
-            expected = f"indices in [0, {prod(full[2:])})"
+            expected = f"indices in [0, {prod(geometry.input)})"
             raise DataError(mismatch(op, expected, f"{where.min()} to {where.max()}")) from None
 
         def backward(dy: Array, needs: Sequence[bool]) -> tuple:
-            dy = backend.reshape(dy, lift_shape(op, dy.shape, rank))
+            dy = backend.reshape(dy, geometry.input_shape)
             return (backend.reshape(backend.max_unpool_backward(dy, at), shape),)
 
         return record(backend.reshape(y, full), (input,), backward)
@@ -190,7 +192,7 @@ def _unpool(rank: int) -> Callable:
     max_unpool.__doc__ = f"""Return ``input`` put back where ``max_pool{rank}d`` found it; 0 elsewhere.
 
     Args:
-        input, indices: (N, C, {rank} sizes), the indices from ``return_indices=True``.
+        input, indices: (N, C, {rank} sizes), or without N, the indices from ``return_indices=True``.
             Values that share an index are added up.
         kernel_size, stride, padding: the pooling's.
         output_size: the size before pooling, where several pool to the same.

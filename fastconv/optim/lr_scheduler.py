@@ -18,6 +18,8 @@ class LRScheduler:
     """Base: sets each group's lr to what ``rate(base, epoch)`` says, at construction and at each ``step()``."""
 
     def __init__(self, optimizer: Optimizer) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise ArgumentError(mismatch(type(self).__name__, "optimizer to be one", type(optimizer).__name__))
         self.optimizer = optimizer
         self.last_epoch = 0
         for group in optimizer.param_groups:
@@ -39,6 +41,11 @@ class LRScheduler:
         return [group["lr"] for group in self.optimizer.param_groups]
 
     def _set(self) -> None:
+        if len(self.optimizer.param_groups) != len(self.base_lrs):
+            expected = (
+                f"as many groups as it was made for, {len(self.base_lrs)} (a new schedule knows those added since)"
+            )
+            raise ArgumentError(mismatch(type(self).__name__, expected, len(self.optimizer.param_groups)))
         for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             group["lr"] = self.rate(base, self.last_epoch)
 

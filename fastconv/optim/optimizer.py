@@ -19,6 +19,7 @@ class Optimizer:
     """Base: holds ``param_groups`` (dicts with 'params' and options) and ``state`` (a dict for each parameter)."""
 
     _needed: frozenset[str] = frozenset()  # what the state of a parameter consists of, where it has one
+    _arrays: frozenset[str] = frozenset()  # what of it is an array, or, if not needed, perhaps None
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         self.defaults = defaults
@@ -35,7 +36,14 @@ class Optimizer:
         return type(self).__name__
 
     def add_param_group(self, group: Mapping[str, Any]) -> None:
-        """Add parameters with options of their own; those left out are the constructor's."""
+        """Add parameters with options of their own; those left out are the constructor's.
+
+        Raises:
+            ArgumentError: options that are not known or out of range; what is no Tensor, is there already, or is the
+                result of an operation, which no gradient reaches.
+        """
+        if not isinstance(group, Mapping):
+            raise ArgumentError(mismatch(self._name, "groups of 'params' and options", type(group).__name__))
         unknown = set(group) - {"params", *self.defaults}
         if unknown or "params" not in group:
             known = f"a group of 'params' and of {sorted(self.defaults)}"
@@ -45,6 +53,8 @@ class Optimizer:
         for param in params:
             if not isinstance(param, Tensor):
                 raise ArgumentError(mismatch(self._name, "params to be Tensors", type(param).__name__))
+            if param._node is not None:
+                raise ArgumentError(mismatch(self._name, "params that no operation made", "the result of one"))
             if id(param) in seen:
                 raise ArgumentError(mismatch(self._name, "each parameter once", "one twice"))
             seen.add(id(param))
@@ -142,7 +152,11 @@ class Optimizer:
         state = {}
         for entry, param in zip(order, params, strict=True):
             if entry in entries:
-                state[param] = {key: _like(op, key, value, param) for key, value in entries[entry].items()}
+                state[param] = {
+                    key: _like(op, key, value, param, key in self._arrays)
+                    for key, value in entries[entry].items()
+                    if value is not None or key in self._needed
+                }
                 if not self._needed <= set(state[param]):
                     raise CheckpointError(mismatch(op, f"a state of {sorted(self._needed)}", sorted(state[param])))
         self.state = state
@@ -173,11 +187,30 @@ def _copied(value: Any) -> Any:
     return value if isinstance(value, (int, float, bool, type(None))) else np.array(Tensor(value).numpy(), order="C")
 
 
-def _like(op: str, key: str, value: Any, param: Tensor) -> Any:
+def _number(value: Any) -> float:
+    """Return a number, or an array of one, as a float: NaN where it is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def _like(op: str, key: str, value: Any, param: Tensor, is_array: bool) -> Any:
     """Return a saved entry as ``param``'s state: a number, or an array of its shape on its device."""
-    if value is None or (np.ndim(value) == 0 and (key == "step" or param.ndim)):
-        return None if value is None else np.asarray(value).item()
-    array = copy_aligned(np.asarray(value), param.dtype)
+    if key == "step":
+        steps = _number(value)
+        if not (steps.is_integer() and steps >= 0):
+            raise CheckpointError(mismatch(op, "step to be a whole number, at least 0", repr(value)))
+        return int(steps)
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise CheckpointError(mismatch(op, f"{key} to be an array", "a ragged sequence")) from None
+    if array.dtype.kind not in "fiu":
+        raise CheckpointError(mismatch(op, f"{key} to be numbers", "None" if value is None else array.dtype))
+    if array.ndim == 0 and param.ndim and not is_array:
+        return array.item()
+    array = copy_aligned(array, param.dtype)
     if array.shape != param.shape:
         raise CheckpointError(mismatch(op, f"{key} of shape {param.shape}", f"shape {array.shape}"))
     return backends.of(param.data).from_numpy(array)
@@ -195,6 +228,8 @@ class SGD(Optimizer):
     >>> p.data
     array([0.95])
     """
+
+    _arrays = frozenset({"momentum_buffer"})
 
     def __init__(
         self, params: Iterable[Any], lr: float = 1e-3, momentum: float = 0, dampening: float = 0,
@@ -235,6 +270,7 @@ class Adam(Optimizer):
 
     decoupled = False  # whether weight decay bypasses the moments
     _needed = frozenset({"step", "exp_avg", "exp_avg_sq"})
+    _arrays = frozenset({"exp_avg", "exp_avg_sq"})
 
     def __init__(
         self, params: Iterable[Any], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastconv.data import Loader, Split
-from fastconv.errors import ArgumentError, DataError
+from fastconv.errors import ArgumentError, DataError, DTypeError
 
 
 def split(count: int = 10, size: int = 4) -> Split:
@@ -95,10 +95,33 @@ def test_batches_are_the_callers_own() -> None:
     np.testing.assert_array_equal(data.images, before)
 
 
-@pytest.mark.parametrize("options", [{"batch_size": 0}, {"shift": -1}, {"seed": -1}, {"std": 0.0}, {"std": np.nan}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch_size": 0}, {"batch_size": 2.5}, {"batch_size": "2"}, {"batch_size": True}, {"shift": -1},
+        {"shift": 1.5}, {"seed": -1}, {"seed": 0.5}, {"seed": 2**64}, {"seed": None}, {"std": 0.0}, {"std": np.nan},
+        {"std": None},
+        {"mean": np.nan}, {"mean": (0.1, 0.2)}, {"shuffle": 1},
+    ],
+    ids=str,
+)  # fmt: skip
 def test_bad_arguments_are_named(options: dict) -> None:
-    with pytest.raises(ArgumentError, match=next(iter(options))):
+    with pytest.raises(ArgumentError, match=f"^Loader: expected {next(iter(options))} "):
         Loader(split(), **options)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "float16", "uint8"])
+def test_a_dtype_that_cannot_be_normalised_is_refused(dtype: str) -> None:
+    with pytest.raises(DTypeError, match=f"^Loader: expected dtype float32 or float64, got {dtype!r}$"):
+        Loader(split(), dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    "epoch, start, name", [(-1, 0, "epoch"), (1.5, 0, "epoch"), (0, -1, "start"), (0, 0.5, "start")]
+)
+def test_an_epoch_that_is_none_is_refused(epoch: object, start: object, name: str) -> None:
+    with pytest.raises(ArgumentError, match=f"^Loader.epoch: expected {name} "):
+        next(Loader(split(), 4).epoch(epoch, start))
 
 
 @pytest.mark.parametrize(

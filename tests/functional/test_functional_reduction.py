@@ -25,6 +25,20 @@ def test_maximum_of_equals_and_of_a_number():
     assert np.isnan(F.maximum(np.array([np.nan, 1.0]), np.array([1.0, np.nan]))).all()
 
 
+@pytest.mark.parametrize("name", ["maximum", "minimum"])
+def test_equal_infinities_share_the_gradient_too(name):
+    a, b = np.array([np.inf, -np.inf, np.inf, np.nan]), np.array([np.inf, -np.inf, -np.inf, 1.0])
+    _, (da, db), _ = tape.run(getattr(F, name), [a, b], np.ones(4))
+    larger = name == "maximum"
+    assert da.tolist() == [0.5, 0.5, float(larger), 1.0]  # NaN is taken, so it has the gradient
+    assert db.tolist() == [0.5, 0.5, float(not larger), 0.0]
+
+
+def test_variance_names_an_input_that_is_none():
+    with pytest.raises(ShapeError, match=re.escape("variance: expected input to be an array, got a ragged sequence")):
+        F.variance([[1.0], [2.0, 3.0]])
+
+
 @pytest.mark.parametrize("name", ["amax", "amin"])
 @pytest.mark.parametrize("dim", [0, -1, (0, 2), None])
 @pytest.mark.parametrize("keepdim", [True, False])

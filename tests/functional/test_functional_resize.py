@@ -125,6 +125,22 @@ def test_max_unpool_refuses_what_does_not_fit():
         F.max_unpool1d(x, indices, 2, output_size=(7,))
 
 
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_max_unpool_without_a_batch(rank):
+    pool, unpool = getattr(F, f"max_pool{rank}d"), getattr(F, f"max_unpool{rank}d")
+    x = distinct(rank, (3, *(5, 4, 6)[:rank]))
+    pooled, indices = pool(x, 2, return_indices=True)
+    y, (dx,), dy = tape.run(lambda p: unpool(p, indices, 2, output_size=x.shape[1:]), [pooled])
+    full, (wanted,), _ = tape.run(
+        lambda p: unpool(p, indices[None], 2, output_size=x.shape[1:]), [pooled[None]], dy[None]
+    )
+    oracle.assert_same_bits(y, full[0])
+    oracle.assert_same_bits(dx, wanted[0])
+    for axes in (rank, rank + 3):
+        with pytest.raises(ShapeError, match=re.escape(f"max_unpool{rank}d: expected input of {rank + 2} axes (N, C")):
+            unpool(np.zeros((1,) * axes), np.zeros((1,) * axes, int), 2)
+
+
 def test_layers():
     x = normal("layers", (1, 8, 3, 4))
     oracle.assert_same_bits(nn.Upsample(scale_factor=2)(x), F.interpolate(x, scale_factor=2))
