@@ -14,7 +14,7 @@ from .. import data
 from ..data import Dataset, Loader
 from ..data.cases.frame import restored
 from ..data.images import SIZE
-from ..errors import CheckpointError, mismatch
+from ..errors import ArgumentError, CheckpointError, mismatch
 from . import checkpoint, folder, inference, networks, own, plots, report
 from .config import OWN, make, resumed
 from .loop import Run
@@ -75,6 +75,9 @@ def evaluate(model: str | None, dataset: str | None, source: str | None, threads
     _set_threads(threads)
     network, about = inference.load_model(model or folder.latest(folder.MODEL_FILE))
     if about.own:
+        if dataset not in (None, "auto"):
+            wanted = "data at data PATH for a network trained on own data"
+            raise ArgumentError(mismatch("evaluate", wanted, f"dataset {dataset}"))
         return own.evaluate(network, about, source, _say)
     images = data.load(dataset or about.dataset, source, say=_say)
     batches = Loader(images.test, 250, mean=about.mean, std=about.std, shuffle=False, dtype=about.dtype)
