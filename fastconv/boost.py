@@ -174,7 +174,7 @@ class AdaBoostClassifier(Estimator):
         X, classes, labels = _training_set(op, X, y)
         K = len(classes)
         if K < 2:
-            raise DataError(mismatch(op, "y of two classes or more", f"one class, {classes[0]!r}"))
+            raise DataError(mismatch(op, "y of two classes or more", f"one class, {classes[:1].tolist()[0]!r}"))
         weight = _sample_weight(op, sample_weight, len(X))
         weight = weight / weight.sum()
         bins = Bins(X, labels, K) if self.estimator is None else None

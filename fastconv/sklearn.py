@@ -76,6 +76,7 @@ class _Classifier:
         for name in ("epochs", "batch_size"):
             integer("CNNClassifier", name, getattr(self, name), 1)
         seed = integer("CNNClassifier", "random_state", self.random_state, 0)
+        self._check_kinds()
         dtype = self._dtype()
         known = self.warm_start and hasattr(self, "module_")
         X, y = validate_data(self, X, y, dtype=dtype, allow_nd=True, reset=not known)
@@ -119,6 +120,16 @@ class _Classifier:
 
     # -------------------------------------------------------------------------------------------- inside
 
+    def _check_kinds(self) -> None:
+        if self.optimizer is not None and not callable(self.optimizer):
+            expected = "optimizer to be a function of parameters and lr=, as fastconv.optim.SGD, or None"
+            raise ArgumentError(mismatch("CNNClassifier", expected, repr(self.optimizer)))
+        if self.options is not None and not isinstance(self.options, Mapping):
+            raise ArgumentError(mismatch("CNNClassifier", "options to be a mapping, or None", repr(self.options)))
+        shape = self.input_shape
+        if shape is not None and not (np.iterable(shape) and all(isinstance(size, int | np.integer) for size in shape)):
+            raise ArgumentError(mismatch("CNNClassifier", "input_shape of integers, or None", repr(shape)))
+
     def _dtype(self) -> np.dtype:
         if self.dtype not in ("float32", "float64", np.float32, np.float64):
             raise ArgumentError(mismatch("CNNClassifier", "dtype float32 or float64", repr(self.dtype)))
@@ -146,7 +157,10 @@ class _Classifier:
             raise ArgumentError(mismatch("CNNClassifier", expected, repr(make)))
         if "features" in signature(make).parameters:
             options = {"features": prod(shape)} | options
-        return make(**{"num_classes": classes} | options).to(self._dtype())
+        module = make(**{"num_classes": classes} | options)
+        if not isinstance(module, Module):
+            raise ArgumentError(mismatch("CNNClassifier", "model to return a network", repr(module)))
+        return module.to(self._dtype())
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()  # type: ignore[misc]

@@ -298,6 +298,8 @@ def test_what_is_refused_later():
         model.predict(X2)
     with pytest.raises(DataError, match="NaN"):
         model.predict_proba(np.full((1, 5), np.nan))
+    with pytest.raises(DataError, match=r"two classes or more, got one class, 'a'$"):
+        model.fit(np.eye(5), np.array(["a"] * 5))
     with pytest.raises(ArgumentError, match="two classes, got 3"):
         model.error_bound()
     with pytest.raises(ArgumentError, match="a parameter of estimator, n_estimators"):

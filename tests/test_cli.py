@@ -195,6 +195,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(
     "options, reason",
     [
         (["--data", "nowhere", "--dataset", "mnist"], "four MNIST files in nowhere"),
+        (["--data", "nowhere"], "no folder for the embedded digits (or another dataset), got nowhere"),
         (["--resume", "--output", "nowhere"], "nowhere"),
         (["--resume"], "train first"),
         (["--config", "missing.toml"], "missing.toml"),

@@ -228,6 +228,10 @@ def test_networks_are_weak_learners_of_a_vote(kind):
         ({"random_state": -1}, ArgumentError, "random_state"),
         ({"dtype": "float16"}, ArgumentError, "dtype"),
         ({"input_shape": (3, 2)}, ShapeError, "input_shape"),
+        ({"input_shape": 4}, ArgumentError, "input_shape of integers, or None, got 4"),
+        ({"optimizer": "sgd"}, ArgumentError, "optimizer to be a function of parameters and lr=.*got 'sgd'"),
+        ({"options": 3}, ArgumentError, "options to be a mapping, or None, got 3"),
+        ({"model": lambda num_classes: num_classes}, ArgumentError, "model to return a network, got 3"),
     ],
 )
 def test_what_is_refused(options, error, match):

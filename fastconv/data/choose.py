@@ -24,6 +24,7 @@ def load(
     download. ``auto`` is MNIST where it is on disk or a mirror answers within seconds, else the embedded digits.
 
     Raises:
+        ArgumentError: a name that is not known, or a folder for the digits, which are embedded.
         DataError: the set cannot be had, or a file of it is damaged; the message says what to do.
 
     >>> load("digits", say=print).name
@@ -33,6 +34,8 @@ def load(
     if name not in NAMES:
         raise ArgumentError(mismatch("dataset", f"one of {', '.join(NAMES)}", repr(name)))
     if name == "digits":
+        if folder:
+            raise ArgumentError(mismatch("dataset", "no folder for the embedded digits (or another dataset)", folder))
         say("data: embedded digits, as asked for")
         return digits.load()
     source = mnist.SOURCES["mnist" if name == "auto" else name]

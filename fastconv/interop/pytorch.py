@@ -197,8 +197,12 @@ def _entry(tree: Any, key: str | None) -> dict[str, _Stored]:
 
 def _described(node: Any) -> str:
     if not isinstance(node, dict):
-        return type(node).__name__
-    return "a dict of " + ", ".join(f"{key!r} ({type(value).__name__.strip('_')})" for key, value in node.items())
+        return _kind(node)
+    return "a dict of " + ", ".join(f"{key!r} ({_kind(value)})" for key, value in node.items())
+
+
+def _kind(node: Any) -> str:
+    return "tensor" if isinstance(node, _Stored) else type(node).__name__
 
 
 def _arrays(tensors: dict[str, _Stored], contents: Callable[[_Storage], Any]) -> dict[str, np.ndarray]:

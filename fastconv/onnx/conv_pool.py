@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import functional as F
-from ..errors import OperatorError, mismatch
+from ..errors import OperatorError, ShapeError, mismatch
 from .registry import Node, Run, operator
 from .values import host, integers, is_float
 
@@ -53,6 +53,11 @@ class Window:
             ends.append(max((-(-size // s) - 1) * s + d * (k - 1) + 1 - size, 0))
         return halves(ends, self.auto == "SAME_UPPER")
 
+    def require_kernel(self, sizes: Sequence[int]) -> None:
+        """Refuse weights of other spatial ``sizes`` than the node says."""
+        if self.kernel is not None and self.kernel != tuple(sizes):
+            raise ShapeError(mismatch("onnx", f"weight with the kernel_shape {self.kernel} of its node", tuple(sizes)))
+
     def each(self, rank: int) -> tuple[Sequence[int], Sequence[int]]:
         """Return stride and dilation, one for each axis."""
         return tuple((v,) * rank if isinstance(v, int) else v for v in (self.stride, self.dilation))  # type: ignore
@@ -69,6 +74,7 @@ def conv(node: Node) -> Run:
     window, groups = Window.of(node), node.get("group", 1)
 
     def run(x: Any, w: Any, b: Any = None) -> Any:
+        window.require_kernel(w.shape[2:])
         padding = window.padding(x.shape[2:], w.shape[2:])
         return of_rank(node, "conv", x)(x, w, b, window.stride, padding, window.dilation, groups)
 
@@ -81,6 +87,7 @@ def conv_transpose(node: Node) -> Run:
     extra, wanted = node.get("output_padding"), node.get("output_shape")
 
     def run(x: Any, w: Any, b: Any = None) -> Any:
+        window.require_kernel(w.shape[2:])
         rank = len(x.shape) - 2
         strides, dilations = window.each(rank)
         more = extra or (0,) * rank

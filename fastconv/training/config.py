@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import math
+import sys
 import tomllib
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -143,8 +143,6 @@ class Config:
     def __post_init__(self) -> None:
         for spec in fields(self):
             _check(spec.name, getattr(self, spec.name), _kind(spec.name)[0], **spec.metadata)
-        if self.seed >= 2**63:
-            raise ArgumentError(mismatch("train", "seed < 2**63", self.seed))
         if self.momentum >= 1:
             raise ArgumentError(mismatch("train", "momentum below 1", self.momentum))
         if self.output_relu and self.model not in (None, "tutorial"):
@@ -259,7 +257,7 @@ _METAVARS = {"data": "PATH", "output": "PATH", "model": "NAME"}
 
 def _check(
     name: str, value: Any, kind: type, *, help: str, choices: tuple[str, ...] | None, least: float | None,
-    many: type | None,
+    many: type | None, bits: int = 63,
 ) -> None:  # fmt: skip
     if value is None and _kind(name)[1]:
         return
@@ -270,6 +268,9 @@ def _check(
         raise ArgumentError(mismatch("train", f"{name} to be one of {', '.join(choices)}", repr(value)))
     if many is not None:
         for item in value:
-            _check(name, item, many, help=help, choices=None, least=least, many=None)
-    elif least is not None and not (math.isfinite(value) and value >= least):
-        raise ArgumentError(mismatch("train", f"{name} >= {least}", value))
+            _check(name, item, many, help=help, choices=None, least=least, many=None, bits=31)
+    elif least is not None:
+        if value > (sys.float_info.max if kind is float else 2**bits - 1):
+            raise ArgumentError(mismatch("train", f"{name} finite" if kind is float else f"{name} < 2**{bits}", value))
+        if not value >= least:
+            raise ArgumentError(mismatch("train", f"{name} >= {least}", value))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
-from contextlib import suppress
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ def create(explicit: str | None, name: str) -> Path:
     """Make the folder of a new run: ``explicit``, or the first free one of runs/NAME, runs/NAME-2, ...
 
     Raises:
-        CheckpointError: ``explicit`` holds a run already, or the folder cannot be made.
+        CheckpointError: the folder cannot be made.
     """
     folder = Path(explicit) if explicit else RUNS / name
     try:
@@ -31,16 +32,44 @@ def create(explicit: str | None, name: str) -> Path:
             folder.mkdir(parents=True, exist_ok=True)
         else:
             folder = _first_free(folder)
-        taken = any((folder / file).exists() for file in (CHECKPOINT_FILE, MODEL_FILE))
     except OSError as error:
         raise CheckpointError(
             mismatch("train", f"output folder {folder} to be writable", error.strerror or error)
         ) from None
-    if taken:
-        raise CheckpointError(
-            mismatch("train", "an output folder without a run in it (or --resume to go on with it)", folder)
-        )
     return folder
+
+
+@contextmanager
+def claimed(folder: Path, new: bool) -> Iterator[None]:
+    """Hold a run's folder: no other process trains in it meanwhile. The system lets go of it when the process ends.
+
+    Windows and some file systems have no such lock; there nothing is held.
+
+    Args:
+        new: of a new run, where none may be.
+
+    Raises:
+        CheckpointError: another process holds it, or it has a run and ``new``.
+    """
+    descriptor = None
+    try:
+        with suppress(ImportError, OSError):
+            import fcntl
+
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                wanted = f"output folder {folder} for one process alone"
+                raise CheckpointError(mismatch("train", wanted, "another that trains in it")) from None
+        if new and any((folder / file).exists() for file in (CHECKPOINT_FILE, MODEL_FILE)):
+            raise CheckpointError(
+                mismatch("train", "an output folder without a run in it (or --resume to go on with it)", folder)
+            )
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def _first_free(folder: Path) -> Path:

@@ -14,7 +14,7 @@ from .. import data
 from ..data import Dataset, Loader
 from ..data.cases.frame import restored
 from ..data.images import SIZE
-from ..errors import CheckpointError, mismatch
+from ..errors import ArgumentError, CheckpointError, mismatch
 from . import checkpoint, folder, inference, networks, own, plots, report
 from .config import OWN, make, resumed
 from .loop import Run
@@ -44,6 +44,13 @@ def train(explicit: dict[str, Any], recipe: str | None = None, resume: bool = Fa
         run.restore(state)
     else:
         place = folder.create(config.output, f"{run.problem.name}-{config.model}")
+    with folder.claimed(place, new=not state):
+        return _trained(run, place, bool(state))
+
+
+def _trained(run: Run, place: Path, going_on: bool) -> bool:
+    """Train in a folder that is ours; write and print the results. Return False if it was interrupted."""
+    config = run.config
     folder.write_json(place / "config.json", config.as_dict())
     again = f"To go on:  fastconv train --resume --output {shlex.quote(str(place))}"
     try:
@@ -51,7 +58,7 @@ def train(explicit: dict[str, Any], recipe: str | None = None, resume: bool = Fa
             Progress(config.epochs * run.batches.count, run.images_done, quiet=config.quiet) as progress,
             Stop() as stop,
         ):
-            progress.line(_describe(run, place, bool(state)))
+            progress.line(_describe(run, place, going_on))
             done = run.train(progress, stop, lambda now: _save(now, place))
         if done:
             (own.finish if config.dataset == OWN else _results)(run, place)
@@ -75,6 +82,9 @@ def evaluate(model: str | None, dataset: str | None, source: str | None, threads
     _set_threads(threads)
     network, about = inference.load_model(model or folder.latest(folder.MODEL_FILE))
     if about.own:
+        if dataset not in (None, "auto"):
+            wanted = "data at data PATH for a network trained on own data"
+            raise ArgumentError(mismatch("evaluate", wanted, f"dataset {dataset}"))
         return own.evaluate(network, about, source, _say)
     images = data.load(dataset or about.dataset, source, say=_say)
     batches = Loader(images.test, 250, mean=about.mean, std=about.std, shuffle=False, dtype=about.dtype)

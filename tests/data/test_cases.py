@@ -154,6 +154,9 @@ def test_gaps_and_texts_that_do_not_fit_are_named() -> None:
     ):  # fmt: skip
         with pytest.raises(DataError, match=reason):
             age.encode(text, "t row 4", "refuse")
+    with pytest.raises(DataError, match="t row 3 to have a finite number in column 'age', got '-inf'"):
+        fit("age", ["10", "-inf"], ["t row 2", "t row 3"])  # and not two categories
+    assert fit("lobe", ["inf", "sup"], ["r"] * 2).categories == ("inf", "sup")
     with pytest.raises(DataError, match="values in column 'age' of the training cases, got gaps, as in t row 2"):
         fit("age", ["", "?"], ["t row 2", "t row 3"])
     with pytest.raises(DataError, match=r"at most 32 categories in column 'note'.*40 texts, 'n0' in t row 0"):

@@ -126,6 +126,11 @@ def test_unknown_names_are_refused() -> None:
         data.load("cifar")
 
 
+def test_the_embedded_digits_come_from_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="dataset: expected no folder for the embedded digits"):
+        data.load("digits", tmp_path)
+
+
 def test_the_embedded_digits_are_scikit_learns() -> None:
     datasets = pytest.importorskip("sklearn.datasets", reason="scikit-learn (the peers extra) is not installed")
     theirs = datasets.load_digits()

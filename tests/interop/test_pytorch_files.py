@@ -87,6 +87,8 @@ def test_an_entry_of_a_checkpoint(tmp_path, modern):
     refused(tmp_path, data, "an entry 'net.other'", "net.other")
     refused(tmp_path, data, r"tensors at 'epoch', got int", "epoch")
     refused(tmp_path, written(t, [t.ones(1)], modern), "a dict of names to tensors, got list")
+    refused(tmp_path, written(t, t.ones(1), modern), "a dict of names to tensors, got tensor")
+    refused(tmp_path, written(t, {"a": t.ones(1), "b": 1}, modern), r"got a dict of 'a' \(tensor\), 'b' \(int\)")
 
 
 @BOTH

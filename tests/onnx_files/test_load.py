@@ -276,3 +276,13 @@ def test_a_loaded_model_is_planned_ahead():
     y = fastconv.freeze(one, x[:1, 0, :4, :2])(x[:1, 0, :4, :2])  # the file takes no other batch
     oracle.assert_same_bits(fastconv.Tensor(y).numpy(), np.maximum(x[:1, 0, :4, :2], 0).reshape(1, 8))
     oracle.assert_close(fastconv.Tensor(frozen(x[:2])).numpy(), expected[:2], 1e-5)
+
+
+@pytest.mark.parametrize("op", ["Conv", "ConvTranspose"])
+def test_weights_of_another_kernel_than_the_node_says_are_refused(op):
+    proto = graphs.model([make(op, ["x", "w"], ["y"], "it", kernel_shape=[2, 3])], {"x": [1, 2, 8, 8]}, ["y"],
+                         {"w": f4("w", 2, 2, 3, 3)})  # fmt: skip
+    message = r"onnx: expected weight with the kernel_shape \(2, 3\) of its node, got \(3, 3\)"
+    with pytest.raises(ShapeError, match=message) as caught:
+        fastconv.onnx.load(proto)(f4("x", 1, 2, 8, 8))
+    assert caught.value.__notes__ == [f"in {op} node 'it'"]

@@ -56,6 +56,8 @@ CASES = [
     ("ArgMin", 12, [np.round(X)], 0, {"axis": -1, "select_last_index": 1}),
     ("Upsample", 7, [X], 0, {"scales": [1.0, 1.0, 2.0, 3.0], "mode": "nearest"}),
     ("Upsample", 9, [X, f4(1, 1, 2, 1.5)], 1, {"mode": "linear"}),
+    ("Upsample", 7, [X], 0, {"scales": [1.0, 1.0, 1.0, 1.4], "mode": "linear"}),  # 1.4 in float32 is less than 1.4:
+    ("Resize", 13, [X, None, f4(1, 1, 1.5, 1.4)], 1, {"mode": "linear"}),  # 7 columns all the same
     ("Resize", 10, [X, f4(1, 1, 2, 3)], 1, {"mode": "nearest"}),
     ("Resize", 10, [X, f4(1, 1, 1.5, 2)], 1, {"mode": "linear"}),
     ("Resize", 11, [X, f4(), f4(1, 1, 0.6, 1.7)], 2, {"mode": "cubic", "cubic_coeff_a": -0.5}),

@@ -39,9 +39,9 @@ def test_every_field_is_an_option_of_its_type() -> None:
         {"lr": float("nan")}, {"lr": float("inf")}, {"momentum": 1.0}, {"seed": -1}, {"limit": 0}, {"threads": 0},
         {"seed": 2**63}, {"dtype": "float16"}, {"model": "resnet"}, {"optimizer": "SGD"}, {"loss": "mse"},
         {"schedule": ""}, {"dataset": "cifar"}, {"device": "tpu"}, {"augment": 1}, {"data": 3},
-        {"output_relu": True, "model": "lenet5"},
+        {"output_relu": True, "model": "lenet5"}, {"epochs": 10**400}, {"lr": 10**400}, {"size": [4, 2**31]},
     ],
-    ids=str,
+    ids=lambda bad: str(bad)[:40],
 )  # fmt: skip
 def test_bad_values_are_named(bad: dict) -> None:
     with pytest.raises(ArgumentError, match=f"train: expected .*{next(iter(bad))}"):

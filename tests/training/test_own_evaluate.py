@@ -54,6 +54,16 @@ def test_data_without_cases_to_test_on_are_refused(capsys: pytest.CaptureFixture
     assert "cases in some.csv to test on, got a split that has training cases alone" in capsys.readouterr().err
 
 
+def test_a_data_set_of_digits_is_not_for_a_network_of_own_data(capsys: pytest.CaptureFixture[str]) -> None:
+    class_folders(Path("set"), 5)
+    train("set")
+    capsys.readouterr()
+    assert main(["evaluate", "run", "--dataset", "digits"]) == 2
+    wanted = "fastconv: evaluate: expected data at data PATH for a network trained on own data, got dataset digits\n"
+    assert capsys.readouterr().err == wanted
+    assert main(["evaluate", "run", "--dataset", "auto"]) == 0
+
+
 def test_each_mask_is_held_against_its_truth_once(monkeypatch: pytest.MonkeyPatch) -> None:
     counted, overlaps = [], results.overlaps
     monkeypatch.setattr(results, "overlaps", lambda *given: counted.append(1) or overlaps(*given))

@@ -74,12 +74,16 @@ def fit(name: str, texts: Sequence[str], where: Sequence[str]) -> Column:
     """Return the column that the training set's cells make: of numbers where all that are no gaps are.
 
     Raises:
-        DataError: nothing but gaps, or more categories than a network can learn from.
+        DataError: nothing but gaps, a number that is not finite, or more categories than a network can learn from.
     """
     known = [text for text in texts if not is_gap(text)]
     if not known:
         raise DataError(mismatch("data", f"values in column {name!r} of the training cases", f"gaps, as in {where[0]}"))
     numbers = [_number(text) for text in known]
+    if None in numbers and set(numbers) != {None} and all(map(_is_number, known)):  # "inf" beside "sup" is a category
+        endless = next(i for i, text in enumerate(texts) if not is_gap(text) and _number(text) is None)
+        wanted = f"{where[endless]} to have a finite number in column {name!r}"
+        raise DataError(mismatch("data", wanted, repr(texts[endless])))
     if None not in numbers:
         if min(numbers) == max(numbers):  # a mean that is rounded would leave a deviation of its error
             return Column(name, numbers[0])
@@ -102,6 +106,14 @@ def is_gap(text: str) -> bool:
     (True, False)
     """
     return text.strip().lower() in _GAPS
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _number(text: str) -> float | None:
