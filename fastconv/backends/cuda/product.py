@@ -242,7 +242,8 @@ def product(form: Form) -> Callable:
                 finish(bias, p, group_, first_row, first_column, sums)
             store(c, p, to, first_row, first_column, sums)
 
-    registers = max(128, thread_rows * thread_columns + 3 * (held_a + held_b))  # of the 65,536 of a multiprocessor
+    few = 64 if form.cores and rows < 64 else 0  # in 128 registers, mma.sync in tiles of 32 by 128 spilled two
+    registers = max(128, few + thread_rows * thread_columns + 3 * (held_a + held_b))  # of 65,536 a multiprocessor
     kernel.options = {"launch_bounds": (tile.threads, max(1, (1 << 16) // (registers * tile.threads)))}
     if form.cores == "wgmma":
         kernel.capability = warpgroups.CAPABILITY
