@@ -58,7 +58,7 @@ def build(number: int) -> tuple[str, dict[str, bytes]]:
     launched, kernel = KERNELS[number]
     architectures = list(kernel_cache.ARCHITECTURES.values())
     entry, codes = recorder.machine_code(launched, kernel, CAPABILITY, architectures)
-    files = {a: kernel_cache.packed(entry, code) for a, code in zip(architectures, codes, strict=True)}
+    files = {architecture: kernel_cache.packed(entry, code) for architecture, code in codes.items()}
     return kernel_cache.digest(kernel_cache.identity(launched.name, launched.key), launched.types), files
 
 

@@ -6,6 +6,7 @@ A block multiplies a slice of the depth. That takes a multiprocessor so many cyc
 shared memory, which moves 32 words a cycle; what takes longer is the limit. Left out is what would make it less:
 waiting at barriers, addresses, memory outside. Counted are forward convolutions, whose weights are read 16 bytes at a
 time along the depth and whose pixels one by one across it.
+``wgmma`` reads shared memory itself: 64 rows and all columns of a tile, each 64 rows again.
 """
 
 from __future__ import annotations
@@ -68,17 +69,20 @@ def met(rows: int, tile: Tile, words: operands.Words, width: int) -> float:
     return sum(written) / count
 
 
-def cycles(compute: str, tile: Tile) -> Cycles:
-    """Return what a slice of a tile takes.
+def cycles(compute: str, tile: Tile, cores: str = "") -> Cycles:
+    """Return what a slice of a tile takes; ``cores``: the instruction of tensor cores.
 
     >>> cycles("float32", Tile(128, 128, 8, 8, 8)).arithmetic
     1024.0
     """
     peak = tile.rows * tile.columns * tile.depth / PEAK[compute]
-    warps, cores = tile.threads / 32, compute in tiles._CORES
+    warps = tile.threads / 32
     words = operands.Words(np.uint32, 2 if compute == "bf16" else 1, lambda low, high: low, cores)
     wide = 2 if compute == "float64" else 4  # numbers in 16 bytes
     weights, pixels = (size * tile.depth * 4 / wide / words.each / BANKS for size in (tile.rows, tile.columns))
+    if cores == "wgmma":  # written without conflicts; each instruction reads 64 rows, and all columns
+        reads = tile.rows / 64 * (64 + tile.columns) * tile.depth / words.each / BANKS
+        return Cycles(peak, peak, reads, weights + pixels)
     writes = weights * met(tile.rows, tile, words, wide) + pixels
     if cores:
         steps = tile.depth / words.each / operands.WORDS
@@ -89,28 +93,19 @@ def cycles(compute: str, tile: Tile) -> Cycles:
     return Cycles(peak, peak, reads, writes)
 
 
-def warpgroups(compute: str, columns: int = 128) -> Cycles:
-    """Return what a slice of 128 rows would take by wgmma, which is not there: two instructions of 64 rows a step, each
-    reading both operands from shared memory."""
-    number, depth, rows = (2 if compute == "bf16" else 4), 16, 128
-    peak = rows * columns * depth / PEAK[compute]
-    reads = 2 * (64 + columns) * depth * number / (4 * BANKS)
-    return Cycles(peak, peak, reads, (rows + columns) * depth * number / (4 * BANKS))
-
-
 def lines() -> Iterator[str]:
     yield "| compute | tile | arithmetic | as issued | shared reads | writes | of the peak, at most | limit |"
     yield "|---|---|--:|--:|--:|--:|--:|---|"
-    listed = {"float32": tiles._TILES[4], "float64": tiles._TILES[8], **tiles._CORES}
-    rows = [(compute, f"{t.rows} x {t.columns} x {t.depth}", cycles(compute, t)) for compute in listed
-            for t, _ in listed[compute]]  # fmt: skip
-    rows += [
-        (compute, f"wgmma, 128 x {columns} x 16: not there", warpgroups(compute, columns))
-        for compute in tiles._CORES for columns in (128, 256)
+    listed = [
+        ("float32", "", tiles._TILES[4]), ("float64", "", tiles._TILES[8]),
+        *((compute, "mma.sync", entries) for compute, entries in tiles._CORES.items()),
+        *((compute, "wgmma", tiles._WARPGROUPS) for compute in tiles._CORES),
     ]  # fmt: skip
-    for compute, name, c in rows:
+    for compute, cores, tile in ((compute, cores, tile) for compute, cores, some in listed for tile, _ in some):
+        c, name = cycles(compute, tile, cores), f"{compute} {cores}".strip()
         yield (
-            f"| {compute} | {name} | {c.peak:.0f} | {c.arithmetic:.0f} | {c.reads:.0f} | {c.writes:.0f} "
+            f"| {name} | {tile.rows} x {tile.columns} x {tile.depth} "
+            f"| {c.peak:.0f} | {c.arithmetic:.0f} | {c.reads:.0f} | {c.writes:.0f} "
             f"| {100 * c.share:.0f} % | {c.limit} |"
         )
 

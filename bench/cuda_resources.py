@@ -1,8 +1,9 @@
-"""What each CUDA kernel uses: registers, spilled registers, shared memory, as ptxas says, for sm_80 and sm_90.
+"""What each CUDA kernel uses: registers, spilled registers, shared memory, as ptxas says, for sm_80 and sm_90 (sm_90a,
+where it has instructions that no other architecture has).
 
 ``python -m bench.cuda_resources`` prints the table of docs/cuda.md. No GPU is needed: every verb is called on a machine
-that only notes which kernels it would start (fastconv/backends/cuda/recorder.py), and these are compiled: once to PTX
-for sm_80, which is assembled for both.
+that only notes which kernels it would start (fastconv/backends/cuda/recorder.py), once of each capability, and these
+are compiled: once to PTX for sm_80, which is assembled for both.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from fastconv.backends.cuda import launch, naive, recorder
+from fastconv.backends.cuda import launch, naive, recorder, tiles, warpgroup_check
 from fastconv.backends.cuda.backend import CudaBackend
 from fastconv.backends.cuda.pointwise import KINDS
 from fastconv.geometry import conv_geometry, pool_geometry
@@ -31,6 +32,11 @@ CONVOLUTIONS = (
     ((2, 8, 16, 16), (8, 4, 3, 3), {"padding": 1, "groups": 2}),
     ((64, 128, 28, 28), (128, 128, 3, 3), {"padding": 1, "compute": "bf16"}),
     ((64, 128, 28, 28), (128, 128, 3, 3), {"padding": 1, "compute": "tf32"}),
+    *(
+        ((64, c, 56, 56), (c, c, 3, 3), {"padding": 1, "compute": compute})
+        for c in (32, 64)
+        for compute in ("bf16", "tf32")
+    ),
     ((32, 64, 8, 28, 28), (128, 64, 3, 3, 3), {"padding": 1}),
     *(  # few tiles and a deep sum: parts apart, and in turn
         ((n, 512, 7, 7), (512, 512, 3, 3), {"padding": 1, "compute": compute})
@@ -187,10 +193,13 @@ def _convolutions(backend: CudaBackend, array) -> None:
 
 
 def recorded(dtypes: tuple[str, ...] = DTYPES) -> recorder.Recorder:
-    """Return a machine that has noted every kernel."""
+    """Return a machine that has noted every kernel of every capability."""
     with launch.use(recorder.Recorder()) as machine:
-        for dtype in dtypes:
-            call_every_verb(CudaBackend(), dtype)
+        for machine.capability in CAPABILITIES:
+            for dtype in dtypes:
+                call_every_verb(CudaBackend(), dtype)
+        for compute in tiles._CORES:
+            warpgroup_check.answers(compute)
     return machine
 
 
@@ -212,13 +221,15 @@ def main() -> None:
     print("| kernel | variants | registers sm_80 | sm_90 | spilled bytes | stack | shared bytes |")
     print("|---|--:|--:|--:|--:|--:|--:|")
     for name, variants in sorted(lines.items()):
-        registers = [_range([used[i].registers for used in variants]) for i in range(len(CAPABILITIES))]
-        every = [used for both in variants for used in both]
+        registers = [_range([used[i].registers for used in variants if used[i]]) for i in range(len(CAPABILITIES))]
+        every = [used for both in variants for used in both if used]
         rest = [_range([getattr(used, field) for used in every]) for field in ("spills", "stack", "shared")]
         print("| " + " | ".join([name, str(len(variants)), *registers, *rest]) + " |")
 
 
 def _range(values: list[int]) -> str:
+    if not values:
+        return ""
     return str(min(values)) if min(values) == max(values) else f"{min(values)} to {max(values)}"
 
 

@@ -4,7 +4,8 @@
     python -m bench.gpu conv lenet         # groups: lenet conv pool norm elements optimiser
     python -m bench.gpu --no-tests --compute bf16 conv
 
-float32 with TF32 off on both sides; --compute tf32 or bf16 lets both sides' convolutions round. A LeNet step is
+float32 with TF32 off on both sides; --compute tf32 or bf16 lets both sides' convolutions round. Where these run by
+wgmma they are verified and timed by mma.sync too, and both are compared in the summary. A LeNet step is
 replayed from a graph, against PyTorch's eager one and its graph in channels-last. Each result is verified against
 PyTorch's before it is timed; sides take turns, the best of the rounds counts. Prints geometric means of the ratio
 (above 1: faster than PyTorch), and of the share of the bandwidth of a copy where memory is the limit; all figures go to
@@ -75,9 +76,12 @@ def summary(name: str, own: list[dict[str, Any]], copied: float, ended: str | No
     """Yield what is printed of a group."""
     ratios = [entry["ratio"] for entry in own if "ratio" in entry]
     shares = [entry["rate"] / copied for entry in own if entry.get("bytes_bound")]
+    against = [entry["against mma.sync"] for entry in own if "against mma.sync" in entry]
     line = f"{name:<10} {len(own):>4} cases, {sum('wrong' in entry for entry in own)} wrong"
     if ratios:
         line += f"; against PyTorch {geometric_mean(ratios):.2f}x, least {min(ratios):.2f}x"
+    if against:
+        line += f"; wgmma against mma.sync {geometric_mean(against):.2f}x, least {min(against):.2f}x"
     if shares:
         line += f"; {100 * geometric_mean(shares):.0f} % of a copy's bandwidth"
     yield line + (f"; not all: {ended}" if ended else "")
@@ -121,7 +125,7 @@ class Results:
     def __init__(self, folder: Path, compute: str) -> None:
         self.folder, self.name = folder, "gpu" if compute == "float32" else f"gpu_{compute}"
         self.known: dict[str, Any] = {
-            "device": None, "copy": None, "kernels": None, "tests": None, "ended": {}, "cases": []
+            "device": None, "cores": None, "copy": None, "kernels": None, "tests": None, "ended": {}, "cases": []
         }  # fmt: skip
 
     def save(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -13,6 +14,7 @@ import torch
 
 import fastconv
 from fastconv import backends, optim
+from fastconv.backends.cuda import tiles
 from fastconv.geometry import pool_geometry
 
 from . import gpu_layers
@@ -21,7 +23,8 @@ BOUNDS = {"float32": 1e-4, "tf32": 2e-3, "bf16": 2e-2}  # relative norm error
 
 
 class Case(NamedTuple):
-    """Something that both sides do; ``amount`` in FLOPs, or in bytes where memory is the limit."""
+    """Something that both sides do; ``amount`` in FLOPs, or in bytes where memory is the limit. ``others`` are ways in
+    which our side can do it too, by name."""
 
     group: str
     name: str
@@ -29,6 +32,7 @@ class Case(NamedTuple):
     bytes_bound: bool
     ours: Callable[[], Any]
     theirs: Callable[[], Any]
+    others: dict[str, Callable[[], Any]] = {}  # noqa: RUF012
 
 
 class Bench:
@@ -37,6 +41,7 @@ class Bench:
     def __init__(self, where: str, work: float, compute: str) -> None:
         self.compute, self.bound = compute, BOUNDS[compute]
         self.where, self.work, self.backend = where, work, backends.get("cuda")
+        self.cores = tiles.cores(compute)  # by which our side multiplies, now that the device was asked
         self.generator = torch.Generator(where).manual_seed(0)
 
     def pair(self, *shape: int) -> tuple[torch.Tensor, Any]:
@@ -99,6 +104,18 @@ def for_each(items: Callable[[Bench], Iterable[Any]]) -> Callable:
     return group_of
 
 
+def by_mma_sync(call: Callable[[], Any]) -> Any:
+    """Call what multiplies on tensor cores without ``wgmma``."""
+    before = os.environ.get("FASTCONV_WGMMA")
+    os.environ["FASTCONV_WGMMA"] = "0"
+    try:
+        return call()
+    finally:
+        del os.environ["FASTCONV_WGMMA"]
+        if before is not None:
+            os.environ["FASTCONV_WGMMA"] = before
+
+
 def _conv_gradient(which: int, dy: Any, x: Any, w: Any, *options: Any) -> torch.Tensor:
     mask = [which == i for i in range(3)]
     return torch.ops.aten.convolution_backward(dy, x, w, None, *options, mask)[which]
@@ -125,7 +142,8 @@ def conv(bench: Bench, layer: dict[str, Any]) -> Iterator[Case]:
         ("weight gradient", partial(b.conv_backward_weight, our_dy, our_x, g),
          partial(_conv_gradient, 1, dy, x, w, *common)),
     ):  # fmt: skip
-        yield Case("conv", f"{name} {what}", g.flops, False, ours, theirs)
+        others = {"mma.sync": partial(by_mma_sync, ours)} if bench.cores == "wgmma" else {}
+        yield Case("conv", f"{name} {what}", g.flops, False, ours, theirs, others)
 
 
 def _first(call: Callable) -> Any:

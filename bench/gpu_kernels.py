@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from fastconv.backends.cuda import kernel_cache, launch, recorder
+from fastconv.backends.cuda import kernel_cache, launch, recorder, tiles, warpgroup_check
 from fastconv.backends.cuda.backend import CudaBackend
 from fastconv.errors import DeviceError
 
@@ -54,8 +54,8 @@ def build(number: int, capability: tuple[int, int]) -> bool:
     if any(path.is_file() for path in places):
         return False
     architecture = "sm_{}{}{}".format(*kernel_cache.numba_capability(capability))
-    entry, (code,) = recorder.machine_code(launched, kernel, min(capability, (8, 0)), [architecture])
-    kernel_cache.write(places[-1], kernel_cache.packed(entry, code))
+    entry, codes = recorder.machine_code(launched, kernel, min(capability, (8, 0)), [architecture])
+    kernel_cache.write(places[-1], kernel_cache.packed(entry, codes[architecture]))
     return True
 
 
@@ -82,8 +82,13 @@ def main() -> None:
     machine.capability, machine.processors = capability, processors
     layers = gpu_layers.listed("conv.json")
     with launch.use(machine):
-        found = recorded(Random(0).sample(layers, len(layers)), options.work, options.compute, gpu_layers.LENET_BATCHES)
-    KERNELS.extend(found.items())
+        some = Random(0).sample(layers, len(layers))
+        recorded(some, options.work, options.compute, gpu_layers.LENET_BATCHES)
+        if tiles.cores(options.compute) == "wgmma":  # its known answer; and convolutions without it
+            warpgroup_check.answers(options.compute)
+            os.environ["FASTCONV_WGMMA"] = "0"
+            recorded(some, options.work, options.compute, ())
+    KERNELS.extend(machine.kernels.items())
     with ProcessPoolExecutor(os.cpu_count(), get_context("fork")) as pool:  # kernels are closures: children have them
         made = sum(pool.map(build, range(len(KERNELS)), repeat(capability)))
     print(f"{len(KERNELS)} kernels, {made} of them compiled")

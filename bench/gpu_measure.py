@@ -29,20 +29,25 @@ def told(error: Exception) -> str:
 
 
 def measured(bench: Bench, case: Case, least: float, rounds: int) -> dict[str, Any]:
-    """Verify a case, then time both sides in turn."""
+    """Verify a case, then time both sides, and other ways of ours, in turn."""
     entry = {"group": case.group, "name": case.name, "amount": case.amount}
     try:
         entry["error"] = bench.error(case.ours(), case.theirs())
         if not entry["error"] <= bench.bound:
             return {**entry, "wrong": f"wrong by {entry['error']:.3g}"}
-        times: dict[str, list[float]] = {"ours": [], "theirs": []}
+        for name, call in case.others.items():
+            if not (error := bench.error(call(), case.theirs())) <= bench.bound:
+                return {**entry, "wrong": f"{name} wrong by {error:.3g}"}
+        sides = {"ours": case.ours, "theirs": case.theirs, **case.others}
+        times: dict[str, list[float]] = {side: [] for side in sides}
         for _ in range(rounds):
-            for side in times:
-                times[side].append(bench.seconds(getattr(case, side), least))
+            for side, call in sides.items():
+                times[side].append(bench.seconds(call, least))
     except Exception as error:  # one case shall not cost the others
         return {**entry, "wrong": told(error)}
     best = {side: min(samples) for side, samples in times.items()}
-    return {**entry, **times, "ratio": best["theirs"] / best["ours"], "rate": case.amount / best["ours"],
+    others = {f"against {name}": best[name] / best["ours"] for name in case.others}
+    return {**entry, **times, **others, "ratio": best["theirs"] / best["ours"], "rate": case.amount / best["ours"],
             "bytes_bound": case.bytes_bound}  # fmt: skip
 
 
@@ -95,11 +100,12 @@ def ready(where: str, work: float, compute: str) -> Bench:
 
 
 def device(bench: Bench, work: Work) -> dict[str, Any]:
-    """Return the device's name, and the bytes that a copy moves in a second."""
+    """Return the device's name, by which instruction its tensor cores multiply, and the bytes that a copy moves in a
+    second."""
     values = bench.pair(max(1, int(work.work / 100)))[0]
     seconds = min(bench.seconds(values.clone, work.least) for _ in range(work.rounds))
     name = torch.cuda.get_device_name() if work.torch == "cuda" else "numba's simulator"
-    return {"device": name, "copy": 8 * values.numel() / seconds}
+    return {"device": name, "cores": bench.cores or None, "copy": 8 * values.numel() / seconds}
 
 
 def main(work: Work) -> Iterator[tuple[str, Any]]:

@@ -52,6 +52,11 @@ def cuda_sync() -> bool:
     return _choice("FASTCONV_SYNC", ("0", "1"), "0") == "1"
 
 
+def wgmma() -> bool:
+    """FASTCONV_WGMMA: whether tensor cores of compute capability 9.0 multiply by ``wgmma``; 0: by ``mma.sync``."""
+    return _choice("FASTCONV_WGMMA", ("0", "1"), "1") == "1"
+
+
 def cuda_simulated() -> bool:
     """NUMBA_ENABLE_CUDASIM=1, numba's own variable: kernels for GPUs run in its simulator, for tests."""
     return os.environ.get("NUMBA_ENABLE_CUDASIM", "0").strip() not in ("", "0")

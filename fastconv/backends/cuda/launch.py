@@ -32,6 +32,7 @@ class Machine:
     """A GPU through numba-cuda."""
 
     simulated = False
+    runs = True  # what is started
 
     def __init__(self) -> None:
         driver.require()

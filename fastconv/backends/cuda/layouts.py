@@ -2,7 +2,7 @@
 
 In *lanes* a thread reads rows and columns 16 bytes at a time and multiplies all pairs. In *fragments* a warp does that
 together, on tensor cores (``mma.sync``, compute capability 8.0 and later), of words as operands.py makes them; their
-sums are float32.
+sums are float32. ``wgmma`` (9.0) is in warpgroups.py.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import launch
+from . import launch, warpgroups
 from .operands import Slice, line
 from .problem import Tile
 from .scalars import U, memory
@@ -24,7 +24,8 @@ cuda: Any = None  # put here by launch
 class Layout(NamedTuple):
     """``place(t)`` gives a thread's first row and column, ``row_step(i)`` and ``column_step(j)`` what others add.
 
-    ``start(t)`` gives its first places in slices of a and b, from which ``multiply`` takes a step (operands.py).
+    ``start(t)`` gives its first places in slices of a and b, from which ``multiply`` takes a step (operands.py), to be
+    waited for by ``wait(sums)``. ``announce()`` comes between writing a slice and the barrier.
     """
 
     place: Callable
@@ -32,12 +33,24 @@ class Layout(NamedTuple):
     column_step: Callable
     start: Callable
     multiply: Callable
+    wait: Callable
+    announce: Callable
     operand: type  # of what ``multiply`` keeps in the registers it is given
+
+
+def _at_once(sums: Any) -> None:
+    """Sums are there as ``multiply`` ends."""
+
+
+def _nothing() -> None:
+    """A barrier is enough."""
 
 
 def layout(dtype: type, tile: Tile, compute: str, a: Slice, b: Slice) -> Layout:
     """Return the layout of a tile whose operands lie so."""
-    return _fragments(tile, compute, a, b) if a.fours else _lanes(dtype, tile, a, b)
+    if a.cores == "wgmma":
+        return Layout(*warpgroups.functions(tile, compute, a, b), np.uint32)
+    return _fragments(tile, compute, a, b) if a.cores else _lanes(dtype, tile, a, b)
 
 
 # ------------------------------------------------------------------------------------------------- lanes
@@ -89,7 +102,7 @@ def _lanes(dtype: type, tile: Tile, a: Slice, b: Slice) -> Layout:
         return first(t)
 
     functions = (launch.inline(f) for f in (row_step, column_step, start, multiply))
-    return Layout(first, *functions, dtype)
+    return Layout(first, *functions, launch.inline(_at_once), launch.inline(_nothing), dtype)
 
 
 # --------------------------------------------------------------------------------------------- fragments
@@ -140,7 +153,7 @@ def _fragments(tile: Tile, compute: str, a: Slice, b: Slice) -> Layout:
                 )
 
     functions = (launch.inline(f) for f in (place, row_step, column_step, start, multiply))
-    return Layout(*functions, np.uint32)
+    return Layout(*functions, launch.inline(_at_once), launch.inline(_nothing), np.uint32)
 
 
 @cache

@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import launch
-from .operands import Slice, Words, sliced
-from .problem import Tile
 from .scalars import I, U, W, memory, quotient
+from .ways import Extent, along_depth, along_rows
 
 NOWHERE = 1 << 30  # the shift of a tap that reaches no position: what pads a table of taps
 cuda: Any = None  # put here by launch
@@ -40,101 +39,10 @@ class Loader(NamedTuple):
     state: int
 
 
-class Extent(NamedTuple):
-    """What a loader brings: so many rows of a tile, as words of numbers of a dtype."""
-
-    rows: int
-    tile: Tile
-    dtype: type
-    words: Words
-
-    @property
-    def slice(self) -> Slice:
-        return sliced(self.rows, self.tile, self.words)
-
-
 def loader(kind: tuple, extent: Extent) -> Loader:
     """Return the loader of ``kind``, a name and its options."""
     name, *options = kind
     return _LOADERS[name](extent, *options)
-
-
-# ---------------------------------------------------------------------------------- which thread loads what
-
-
-class _Lanes(NamedTuple):
-    """Threads side by side, what a pass of all of them covers across, and passes; ``exact``: none are idle."""
-
-    lanes: int
-    step: int
-    passes: int
-    exact: bool
-
-
-def _lanes(along: int, across: int, tile: Tile, width: int) -> _Lanes:
-    lanes = along // width
-    step = tile.threads // lanes
-    return _Lanes(lanes, step, -(-across // step), across % step == 0)
-
-
-class _Way(NamedTuple):
-    """How threads lie, the numbers that one reads side by side in k, its ``slot`` and ``put``."""
-
-    lanes: _Lanes
-    span: int
-    slot: Callable
-    put: Callable
-
-
-def _along_depth(extent: Extent, width: int) -> _Way:
-    """``width`` neighbours in k go to as many places of shared memory as they make words. In fours there are two at
-    least: a warp has four rows then, and writes to 32 banks."""
-    rows, tile, _, (kept, each, pack, fours) = extent
-    span, apart = max(width, 2 if fours else 1), each - 1
-    lanes, step, passes, exact = layout = _lanes(tile.depth, rows, tile, span)
-    place_of, store = launch.inline(extent.slice.place), memory(kept, 1).store
-
-    def slot(t):
-        return U(place_of(U(U(t % U(lanes)) * U(span // each))) + t // U(lanes))
-
-    def put(shared, place, t, held):
-        for j in range(passes):
-            if exact or U(t // U(lanes) + U(j * step)) < U(rows):
-                for i in range(0, span, each):
-                    value = pack(held[j * span + i], held[j * span + i + apart])
-                    store(shared, place, U(place_of(U(i // each)) + U(j * step)), value)
-
-    return _Way(layout, span, launch.inline(slot), launch.inline(put))
-
-
-def _along_rows(extent: Extent, width: int) -> _Way:
-    """``width`` neighbours in r stay together; a thread reads the numbers of a word one after the other."""
-    rows, tile, _, (kept, each, pack, _) = extent
-    depth, apart, span = tile.depth // each, (each - 1) * width, each * width
-    lanes, step, passes, exact = layout = _lanes(rows, depth, tile, width)
-    place_of, store = launch.inline(extent.slice.place), memory(kept, width).store
-
-    def word(held, at):
-        return pack(held[at], held[at + apart])
-
-    word = launch.inline(word)
-
-    def slot(t):
-        return U(place_of(U(t // U(lanes))) + U(t % U(lanes)) * U(width))
-
-    def put(shared, place, t, held):
-        for j in range(passes):
-            if exact or U(t // U(lanes) + U(j * step)) < U(depth):
-                at, to = j * span, place_of(U(j * step))
-                if width == 4:
-                    values = word(held, at), word(held, at + 1), word(held, at + 2), word(held, at + 3)
-                    store(shared, place, to, values)
-                elif width == 2:
-                    store(shared, place, to, (word(held, at), word(held, at + 1)))
-                else:
-                    store(shared, place, to, word(held, at))
-
-    return _Way(layout, each, launch.inline(slot), launch.inline(put))
 
 
 def _reader(dtype: type, width: int) -> Callable:
@@ -157,26 +65,28 @@ def _reader(dtype: type, width: int) -> Callable:
 
 def _rows(extent: Extent, width: int, images: bool) -> Loader:
     """``array[r * stride + k]``; where k counts pixels of all images, ``array[image(k) + r * stride + pixel(k)]``."""
-    (lanes, step, passes, exact), span, slot, put = _along_depth(extent, width)
+    (_, step, passes, exact), span, thread_at, row_of, slot, put = along_depth(extent, width)
     rows, dtype = extent.rows, extent.dtype
     read, quotient_of = _reader(dtype, width), launch.inline(quotient)
     origin, unit = memory(dtype, 1).origin, memory(dtype, 1).unit
 
     def hoist(array, base, stride, image, table, p, first, count, t, origins, state):
+        r, _ = thread_at(t)
         for j in range(passes):
-            row = U(min(U(first + U(t // U(lanes) + U(j * step))), U(count - U(1))))
+            row = U(min(U(first + row_of(U(r + U(j * step)))), U(count - U(1))))
             origins[j] = origin(array, W(base + W(row) * W(stride)))
 
     def fetch(array, stride, image, table, p, start, end, t, origins, state, held):
+        r, part = thread_at(t)
         for i in range(0, span, width):
-            k = U(start + U(U(t % U(lanes)) * U(span) + U(i)))
+            k = U(start + U(part * U(span) + U(i)))
             if images:
                 n = quotient_of(k, p.image_magic, p.image_shift)
                 before, place = W(W(n) * W(image)) * W(unit), U(k - U(n * p.image_size))
             else:
                 before, place = W(0), k
             for j in range(passes):
-                there = (k < end) & (exact or U(t // U(lanes) + U(j * step)) < U(rows))
+                there = (k < end) & (exact or U(r + U(j * step)) < U(rows))
                 read(array, W(origins[j] + before), place, there, held, j * span + i)
 
     return Loader(launch.inline(hoist), launch.inline(fetch), slot, put, passes * span, passes, 1)
@@ -184,20 +94,22 @@ def _rows(extent: Extent, width: int, images: bool) -> Loader:
 
 def _columns(extent: Extent, width: int, images: bool) -> Loader:
     """``array[k * stride + r]``; where r counts pixels of all images, ``array[image(r) + k * stride + pixel(r)]``."""
-    (lanes, step, passes, exact), each, slot, put = _along_rows(extent, width)
+    (_, step, passes, exact), each, thread_at, row_of, slot, put = along_rows(extent, width)
     dtype, depth = extent.dtype, extent.tile.depth
     read, quotient_of = _reader(dtype, width), launch.inline(quotient)
     origin, unit = memory(dtype, 1).origin, memory(dtype, 1).unit
 
     def hoist(array, base, stride, image, table, p, first, count, t, origins, state):
-        r = U(min(U(first + U(t % U(lanes)) * U(width)), U(count - U(width))))
+        r, _ = thread_at(t)
+        r = U(min(U(first + row_of(r)), U(count - U(width))))
         n = quotient_of(r, p.image_magic, p.image_shift) if images else U(0)
         origins[0] = origin(array, W(base + W(n) * W(image) + W(U(r - U(n * p.image_size)))))
 
     def fetch(array, stride, image, table, p, start, end, t, origins, state, held):
+        _, part = thread_at(t)
         for j in range(passes):
             for i in range(each):
-                slice_ = U(U(t // U(lanes) + U(j * step)) * U(each) + U(i))
+                slice_ = U(U(part + U(j * step)) * U(each) + U(i))
                 k = U(start + slice_)
                 there = (k < end) & (exact or slice_ < U(depth))
                 at = W(origins[0] + W(k) * W(stride) * W(unit))
@@ -247,20 +159,22 @@ def pixel_place() -> Callable:
 
 def _pixels(extent: Extent, axes: int) -> Loader:
     """r counts pixels, k taps: the windows of a convolution. The table is padded to whole slices of the depth."""
-    (lanes, step, passes, exact), each, slot, put = _along_rows(extent, 1)
+    (_, step, passes, exact), each, thread_at, row_of, slot, put = along_rows(extent, 1)
     dtype, depth = extent.dtype, extent.tile.depth
     read, inside, place = _reader(dtype, 1), window_test(axes), pixel_place()
     tap, origin, settle = memory(np.int32, 4).load, memory(dtype, 1).origin, memory(dtype, 1).settle
 
     def hoist(array, base, stride, image, table, p, first, count, t, origins, state):
-        n, at, z, y, x = place(p, U(min(U(first + U(t % U(lanes))), U(count - U(1)))))
+        r, _ = thread_at(t)
+        n, at, z, y, x = place(p, U(min(U(first + row_of(r)), U(count - U(1)))))
         origins[0] = origin(array, W(base + W(n) * W(image)))
         state[0], state[1], state[2], state[3] = settle(at), settle(z), settle(y), settle(x)
 
     def fetch(array, stride, image, table, p, start, end, t, origins, state, held):
-        first = U(start + U(U(t // U(lanes)) * U(each)))
+        _, part = thread_at(t)
+        first = U(start + U(part * U(each)))
         for j in range(passes):
-            if exact or U(U(t // U(lanes) + U(j * step)) * U(each)) < U(depth):
+            if exact or U(U(part + U(j * step)) * U(each)) < U(depth):
                 for i in range(each):
                     ahead = j * step * each + i
                     offset, dz, dy, dx = tap(table, U(first * U(4)), U(4 * ahead))
@@ -275,7 +189,7 @@ def _pixels(extent: Extent, axes: int) -> Loader:
 
 def _taps(extent: Extent, axes: int) -> Loader:
     """r counts taps, k pixels: the same windows, turned."""
-    (lanes, step, passes, exact), span, slot, put = _along_depth(extent, 1)
+    (_, step, passes, exact), span, thread_at, row_of, slot, put = along_depth(extent, 1)
     rows, dtype = extent.rows, extent.dtype
     read, inside, place = _reader(dtype, 1), window_test(axes), pixel_place()
     origin, settle, tap = memory(dtype, 1).origin, memory(dtype, 1).settle, memory(np.int32, 4).load
@@ -283,26 +197,28 @@ def _taps(extent: Extent, axes: int) -> Loader:
 
     def hoist(array, base, stride, image, table, p, first, count, t, origins, state):
         origins[0] = origin(array, base)
-        first_tap = U(U(first + U(t // U(lanes))) * U(4))
+        r, _ = thread_at(t)
+        first_tap = U(U(first + row_of(r)) * U(4))
         if axes == 3:
             state[0] = settle(I(first_tap))
         else:
             for j in range(passes):
-                offset, _, dy, dx = tap(table, first_tap, U(4 * j * step))
+                offset, _, dy, dx = tap(table, first_tap, U(row_of(U(j * step)) * U(4)))
                 state[3 * j], state[3 * j + 1], state[3 * j + 2] = settle(offset), settle(dy), settle(dx)
 
     def fetch(array, stride, image, table, p, start, end, t, origins, state, held):
+        r, part = thread_at(t)
         for i in range(span):
-            k = U(start + U(U(t % U(lanes)) * U(span) + U(i)))
+            k = U(start + U(part * U(span) + U(i)))
             n, at, z, y, x = place(p, k)
             first = W(origins[0] + W(n) * W(image) * W(unit))
             for j in range(passes):
                 if axes == 3:  # registers are few: the taps are read again
-                    offset, dz, dy, dx = tap(table, U(state[0]), U(4 * j * step))
+                    offset, dz, dy, dx = tap(table, U(state[0]), U(row_of(U(j * step)) * U(4)))
                 else:
                     offset, dz, dy, dx = state[3 * j], I(0), state[3 * j + 1], state[3 * j + 2]
                 there = inside(p, I(z + dz), I(y + dy), I(x + dx))
-                there = there & (k < end) & (exact or U(t // U(lanes) + U(j * step)) < U(rows))
+                there = there & (k < end) & (exact or U(r + U(j * step)) < U(rows))
                 read(array, first, U(I(at + offset)), there, held, j * span + i)
 
     return Loader(launch.inline(hoist), launch.inline(fetch), slot, put, passes * span, 1, 3 * passes)

@@ -18,6 +18,7 @@ from .problem import Tile
 from .scalars import U
 
 WORDS = 8  # along the depth, of an instruction of tensor cores: 16 numbers of bfloat16, 8 of TF32
+MATRIX = 32  # words of a core matrix
 
 
 class Words(NamedTuple):
@@ -26,44 +27,55 @@ class Words(NamedTuple):
     dtype: type
     each: int
     pack: Callable
-    fours: bool = False  # whether they lie in fours, see ``Slice``
+    cores: str = ""  # the instruction that multiplies them on tensor cores, which says where they lie, see ``Slice``
 
 
-def words(dtype: type, compute: str, cores: bool) -> Words:
-    """Return what operands become; ``cores``: on tensor cores."""
+def words(dtype: type, compute: str, cores: str) -> Words:
+    """Return what operands become; ``cores``: the instruction of tensor cores, or nothing."""
     if cores:
         pairs = compute == "bf16"
-        return Words(np.uint32, 2 if pairs else 1, _packed(pairs), True)
+        return Words(np.uint32, 2 if pairs else 1, _packed(pairs), cores)
     return Words(dtype, 1, _rounded(compute))
 
 
-class Slice(NamedTuple):
-    """Where a slice of an operand lies in shared memory: word k of row r at ``place(k) + r``, ``size`` words in all.
+def same_row(m: Any) -> Any:
+    """The rows of a slice are those of the tile."""
+    return m
 
-    Words of tensor cores lie in fours, one of each quarter of the slice. An instruction takes two fours, and lane
+
+class Slice(NamedTuple):
+    """Where a slice of an operand lies in shared memory: word k of the slice's row m at ``place(k) + across * m``.
+
+    Words for ``mma.sync`` lie in fours, one of each quarter of the slice. An instruction takes two fours, and lane
     4 r + q of a warp the q-th words of them: it reads 4 words of 8 rows at a time, from 32 banks, as the pitch is 8
     more than a multiple of 32. A thread that reads along the depth has neighbours in k, words of several fours, and
     writes each along with those of other quarters. Where it has half a quarter, both halves are written at once: 4
     words are left free between them.
+
+    Words for ``wgmma`` lie in core matrices, see ``matrix_row``.
     """
 
     place: Callable
     size: int
-    pitch: int  # from a word to the next, of the slice or of its four
+    pitch: int  # from a word to the next, of the slice or of its four; from core matrices to the next in k
     four: int  # to the next four of an instruction
-    step: int  # to what is multiplied next: two words, or two fours
-    fours: bool
+    step: int  # to what is multiplied next: two words, or two fours; all of core matrices is multiplied at once
+    cores: str
+    across: int = 1
+    row: Callable = same_row  # ``row(m)``: which row of the tile is the slice's row m
 
 
 def sliced(rows: int, tile: Tile, words: Words) -> Slice:
     """Return where so many rows of a tile lie."""
     pitch, count = rows + tile.pad, tile.depth // words.each
-    if not words.fours:
+    if words.cores == "wgmma":
+        return _core_matrices(rows, count)
+    if not words.cores:
 
         def place(k):
             return U(k * U(pitch))
 
-        return Slice(place, count * pitch, pitch, 0, 2 * pitch, False)
+        return Slice(place, count * pitch, pitch, 0, 2 * pitch, "")
     quarter, free = count // 4, 4
     half = quarter // 2
 
@@ -73,7 +85,32 @@ def sliced(rows: int, tile: Tile, words: Words) -> Slice:
 
     four = 4 * pitch + (free if half == 1 else 0)
     step = WORDS * pitch + free
-    return Slice(place_in_fours, count // WORDS * step, pitch, four, step, True)
+    return Slice(place_in_fours, count // WORDS * step, pitch, four, step, words.cores)
+
+
+def matrix_row(m: Any) -> Any:
+    """Return which row of the tile is row m of core matrices.
+
+    A core matrix is four words of each of eight rows, 16 bytes a row, one row after the other. Those of the next rows
+    follow it, those of the next four words follow all of these. Which row of c is the m-th of an instruction is free to
+    choose. Of every 32 rows a core matrix has each fourth: what a thread reads of four neighbours goes to four of them,
+    and the eight threads beside it fill these; of c, a thread has four neighbours, and the four beside it the next.
+
+    >>> [int(matrix_row(np.uint32(m))) for m in (0, 1, 2, 3, 7, 8, 16, 31, 32)]
+    [0, 16, 4, 20, 28, 1, 2, 31, 32]
+    """
+    return U(U(m // U(32) * U(32) + m % U(2) * U(16)) + U(m // U(2) % U(4) * U(4) + m // U(8) % U(4)))
+
+
+def _core_matrices(rows: int, count: int) -> Slice:
+    """Return where ``count`` words of so many rows lie for ``wgmma``, without swizzling: see ``matrix_row``."""
+    pitch = MATRIX // 8 * rows
+
+    def place(k):
+        return U(k // U(4) * U(pitch) + k % U(4))
+
+    size = count // 4 * pitch
+    return Slice(place, size, pitch, 0, size, "wgmma", MATRIX // 8, matrix_row)
 
 
 @cache

@@ -5,7 +5,7 @@
 * ``tiles``: a product in tiles of shared memory, the tile picked by ``tiles.py``. Kernels of one position without
   stride and padding are plain products of matrices, read where they lie.
 * ``bf16``, ``tf32``: those tiles with operands rounded, on tensor cores; in the compute mode of that name. Where there
-  are none, bfloat16 is rounded in software and TF32 is declined.
+  are none, bfloat16 is rounded in software and TF32 is declined. ``tiles.cores`` says which instruction multiplies.
 * ``naive``: a thread an output, in 64 bits: samples of 2**30 elements and more.
 
 The choice depends on the geometry without its batch, and on the numbers' size.
@@ -146,7 +146,9 @@ def explain(verb: str, geometry: ConvGeometry, dtype: str) -> str:
         reason = candidate.declines(geometry, itemsize)
         if reason is None:
             why = "; ".join(passed) or "first choice"
-            return f"{verb}: {candidate.name} (cuda, {dtype}, {geometry.flops / 1e6:.4g} MFLOP): {why}"
+            instruction = tiles.cores(geometry.compute) if candidate.name in ROUNDED else ""
+            name = f"{candidate.name} by {instruction}" if instruction else candidate.name
+            return f"{verb}: {name} (cuda, {dtype}, {geometry.flops / 1e6:.4g} MFLOP): {why}"
         if (
             candidate.name not in ROUNDED or geometry.compute == candidate.name
         ):  # where it is not asked for it is not news

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import launch
+from . import launch, warpgroups
 from .array import DeviceArray
 from .layouts import Layout, layout
 from .loaders import Extent, loader
@@ -38,7 +38,7 @@ class Form(NamedTuple):
     bias: str | None = None  # "rows" or "columns"
     activation: str | None = None
     compute: str = "float32"
-    cores: bool = False  # tensor cores, see layouts.py
+    cores: str = ""  # the instruction of tensor cores, "mma.sync" or "wgmma", see layouts.py and warpgroups.py
     in_turn: bool = False  # a block takes the parts of its sums one after the other
 
 
@@ -88,14 +88,14 @@ def _passes(form: Form, where: Layout) -> tuple[Callable, Callable, Callable]:
     offset, end, access = column_offset(form.c), finisher(form), memory(dtype, width)
     read, write, row_step, column_step = access.load, access.store, where.row_step, where.column_step
     bias_rows, bias_columns = form.bias == "rows", form.bias == "columns"
-    longest = max(tile.thread_rows, tile.thread_columns)
+    longest, stretch = max(tile.thread_rows, tile.thread_columns), min(16, tile.thread_columns)
 
     def over(visit: Callable) -> Callable:
         """Return the pass that visits neighbours stored together."""
         visit = launch.inline(visit)
 
-        def walk(c, p, base, first_row, first_column, sums):
-            for j in range(0, tile.thread_columns, width):
+        def some(c, p, base, first_row, first_column, sums, start, count):
+            for j in range(start, start + count, width):
                 column = U(first_column + column_step(j))
                 if column < p.columns:
                     at = W(base + offset(p, column))
@@ -103,6 +103,16 @@ def _passes(form: Form, where: Layout) -> tuple[Callable, Callable, Callable]:
                         row = U(first_row + row_step(i))
                         if row < p.rows:
                             visit(c, W(at + W(row) * W(p.c_stride)), sums, i, j)
+
+        some = launch.inline(some)
+
+        def walk(c, p, base, first_row, first_column, sums):
+            some(c, p, base, first_row, first_column, sums, 0, stretch)
+            if tile.thread_columns > stretch:
+                some(c, p, base, first_row, first_column, sums, stretch, stretch)
+            if tile.thread_columns > 2 * stretch:
+                some(c, p, base, first_row, first_column, sums, 2 * stretch, stretch)
+                some(c, p, base, first_row, first_column, sums, 3 * stretch, stretch)
 
         return launch.inline(walk)
 
@@ -149,12 +159,13 @@ def product(form: Form) -> Callable:
     rows, columns, depth, thread_rows, thread_columns, _ = tile
     lies_a, lies_b = of_a.slice, of_b.slice
     size_a, size_b, step_a, step_b = lies_a.size, lies_b.size, lies_a.step, lies_b.step
-    both_a, both_b, element = 2 * size_a, 2 * size_b, kept.dtype
+    both_a, both_b, element, at_once = 2 * size_a, 2 * size_b, kept.dtype, step_a == size_a
     alignment = None if launch.machine().simulated else 16
     whole, zero = np.int32, dtype(0)
     quotient_of, settle = launch.inline(quotient), memory(dtype, 1).settle
     where = layout(dtype, tile, form.compute, lies_a, lies_b)
     place, start, multiply, operand = where.place, where.start, where.multiply, where.operand
+    wait, announce = where.wait, where.announce
     (carry, finish, store), in_turn = _passes(form, where), form.in_turn
     finishes = form.bias is not None or form.activation is not None
 
@@ -195,6 +206,7 @@ def product(form: Form) -> Callable:
                 fetch_b(b, p.b_stride, p.b_image, table, p, k, end, t, from_b, places_b, held_of_b)
                 put_a(slices_a, to_a, t, held_of_a)
                 put_b(slices_b, to_b, t, held_of_b)
+                announce()
             cuda.syncthreads()
             stage = U(0)
             while k < end:
@@ -203,14 +215,19 @@ def product(form: Form) -> Callable:
                     fetch_a(a, p.a_stride, p.a_image, table, p, k, end, t, from_a, places_a, held_of_a)
                     fetch_b(b, p.b_stride, p.b_image, table, p, k, end, t, from_b, places_b, held_of_b)
                 slice_a, slice_b = U(at_a + U(stage * U(size_a))), U(at_b + U(stage * U(size_b)))
-                last = U(slice_a + U(size_a))
-                while slice_a < last:
+                if at_once:
                     multiply(slices_a, slices_b, slice_a, slice_b, left, right, sums)
-                    slice_a, slice_b = U(slice_a + U(step_a)), U(slice_b + U(step_b))
+                else:
+                    last = U(slice_a + U(size_a))
+                    while slice_a < last:
+                        multiply(slices_a, slices_b, slice_a, slice_b, left, right, sums)
+                        slice_a, slice_b = U(slice_a + U(step_a)), U(slice_b + U(step_b))
                 stage = U(U(1) - stage)
                 if k < end:
                     put_a(slices_a, U(to_a + U(stage * U(size_a))), t, held_of_a)
                     put_b(slices_b, U(to_b + U(stage * U(size_b))), t, held_of_b)
+                    announce()
+                wait(sums)
                 cuda.syncthreads()
             ends = end >= p.depth
             goes_on = in_turn and not ends
@@ -225,8 +242,11 @@ def product(form: Form) -> Callable:
                 finish(bias, p, group_, first_row, first_column, sums)
             store(c, p, to, first_row, first_column, sums)
 
-    registers = max(128, 2 * thread_rows * thread_columns)  # a thread's, of the 65,536 of a multiprocessor
+    few = 64 if form.cores and rows < 64 else 0  # in 128 registers, mma.sync in tiles of 32 by 128 spilled two
+    registers = max(128, few + thread_rows * thread_columns + 3 * (held_a + held_b))  # of 65,536 a multiprocessor
     kernel.options = {"launch_bounds": (tile.threads, max(1, (1 << 16) // (registers * tile.threads)))}
+    if form.cores == "wgmma":
+        kernel.capability = warpgroups.CAPABILITY
     return kernel
 
 

@@ -28,6 +28,7 @@ _USED = {
     "spills": re.compile(r"(\d+) bytes spill stores"),
     "shared": re.compile(r"(\d+) bytes smem"),
 }
+_SERIALIZED = re.compile(r"\(C75\d\d\)|wgmma.* serialized")  # 7510 to 7515; 7517 to 7519: a wait, a fence is injected
 
 
 class Launch(NamedTuple):
@@ -39,12 +40,14 @@ class Launch(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """What ptxas says of a kernel: registers a thread, bytes of stack and of spilled registers, bytes a block."""
+    """What ptxas says of a kernel: registers a thread, bytes of stack and of spilled registers, bytes a block; and
+    whether it lets ``wgmma`` wait where the kernel does not, as it does where something touches the sums meanwhile."""
 
     registers: int
     stack: int
     spills: int
     shared: int
+    serialized: bool
 
 
 class _Nowhere:
@@ -77,6 +80,7 @@ class _Done:
 class Recorder(launch.Machine):
     """Stands in for a device (``launch.use``) and keeps each different launch. Arrays hold nothing: zeros come back."""
 
+    runs = False
     processors = 132
     capability = (9, 0)
 
@@ -165,22 +169,39 @@ def _pretended(capability: tuple[int, int]) -> Iterator[None]:
         dispatcher.get_current_device = asked
 
 
-def usage(recorded: Launch, kernel: Callable, capabilities: Sequence[tuple[int, int]]) -> list[Usage]:
+def usage(recorded: Launch, kernel: Callable, capabilities: Sequence[tuple[int, int]]) -> list[Usage | None]:
     """Compile a kernel for the lowest of some compute capabilities, as (8, 0), assemble it for each of them, and return
-    what it uses there."""
-    ptx = _ptx(recorded, kernel, min(capabilities))
-    said = [_assembled(recorded.name, ptx, "sm_{}{}".format(*capability))[1] for capability in capabilities]
-    found = [{field: pattern.search(text) for field, pattern in _USED.items()} for text in said]
-    return [Usage(**{field: int(match[1]) if match else 0 for field, match in each.items()}) for each in found]
+    what it uses there; None where it cannot run."""
+    ptx, only = _ptx(recorded, kernel, min(capabilities)), _only(kernel)
+    architectures = [only or "sm_{}{}".format(*c) for c in capabilities]
+    return [
+        used_by(recorded.name, ptx, architecture) if architecture.startswith("sm_{}{}".format(*c)) else None
+        for c, architecture in zip(capabilities, architectures, strict=True)
+    ]
+
+
+def used_by(name: str, ptx: str, architecture: str) -> Usage:
+    """Return what a kernel uses on an architecture."""
+    said = _assembled(name, ptx, architecture)[1]
+    found = {field: pattern.search(said) for field, pattern in _USED.items()}
+    numbers = {field: int(match[1]) if match else 0 for field, match in found.items()}
+    return Usage(**numbers, serialized=_SERIALIZED.search(said) is not None)
 
 
 def machine_code(
     recorded: Launch, kernel: Callable, capability: tuple[int, int], architectures: Sequence[str]
-) -> tuple[str, list[bytes]]:
-    """Compile a kernel for a compute capability; return its entry's name, and machine code for each architecture."""
-    entry = "kernel"
+) -> tuple[str, dict[str, bytes]]:
+    """Compile a kernel for a compute capability; return its entry's name, and machine code for each of these
+    architectures on which it runs."""
+    entry, only = "kernel", _only(kernel)
     ptx = _renamed(_ptx(recorded, kernel, capability), entry)
-    return entry, [_assembled(recorded.name, ptx, architecture)[0] for architecture in architectures]
+    return entry, {a: _assembled(recorded.name, ptx, a)[0] for a in architectures if only in (None, a)}
+
+
+def _only(kernel: Callable) -> str | None:
+    """Return the architecture without which a kernel's instructions are not there, as sm_90a, or None."""
+    capability = getattr(kernel, "capability", None)
+    return capability and "sm_{}{}{}".format(*capability)
 
 
 def _renamed(ptx: str, entry: str) -> str:
@@ -202,7 +223,8 @@ def _ptx(recorded: Launch, kernel: Callable, capability: tuple[int, int]) -> str
     from numba import cuda
 
     bounds = getattr(kernel, "options", {}).get("launch_bounds")
-    with _pretended(capability):
+    capability = getattr(kernel, "capability", capability)  # the only one that has a kernel's instructions
+    with _pretended(capability[:2]):
         return cuda.compile_ptx(kernel, recorded.types, cc=capability, launch_bounds=bounds)[0]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from . import launch
+from . import launch, warpgroup_check
 from .problem import Tile
 
 # Speed: multiplications for each value read from shared memory, and blocks on a multiprocessor to hide its delays,
@@ -26,9 +26,15 @@ _TILES = {
     ),
     8: ((Tile(64, 64, 8, 4, 4), 1.0), (Tile(32, 64, 8, 4, 4), 0.9), (Tile(64, 32, 8, 4, 4), 0.9)),
 }
-_CORES = dict.fromkeys(  # on tensor cores
+_CORES = dict.fromkeys(  # on tensor cores, by mma.sync
     ("bf16", "tf32"),
     ((Tile(128, 128, 16, 8, 16, 8), 1.0), (Tile(64, 64, 16, 4, 8, 8), 0.53), (Tile(32, 128, 16, 4, 8, 8), 0.49)),
+)
+_WARPGROUPS = (  # by wgmma
+    (Tile(128, 256, 16, 2, 64, 0), 1.0),
+    (Tile(128, 128, 16, 2, 32, 0), 0.8),
+    (Tile(64, 128, 16, 2, 32, 0), 0.67),
+    (Tile(64, 64, 16, 2, 16, 0), 0.5),
 )
 _SIMULATED = ((Tile(8, 8, 4, 4, 2), 1.0), (Tile(4, 8, 4, 2, 2), 0.9))
 STANDARD = 132  # multiprocessors, where a choice must be the same everywhere
@@ -38,10 +44,12 @@ _WARPS = 8  # of a multiprocessor, that hide its delays: of 64 sums a thread, or
 MOST_BYTES = 64 << 20  # of parts before they are added
 
 
-def cores(compute: str) -> bool:
-    """Whether products of a compute mode run on tensor cores here."""
+def cores(compute: str) -> str:
+    """Return the instruction of tensor cores by which products of a compute mode run here; nothing without them."""
     here = launch.machine()
-    return compute != "float32" and not here.simulated and here.capability >= (8, 0)
+    if compute == "float32" or here.simulated or here.capability < (8, 0):
+        return ""
+    return "wgmma" if warpgroup_check.passed(here, compute) else "mma.sync"
 
 
 def taken_up(compute: str, itemsize: int) -> str:
@@ -54,7 +62,10 @@ def taken_up(compute: str, itemsize: int) -> str:
 def candidates(itemsize: int, compute: str = "float32") -> tuple[tuple[Tile, float], ...]:
     if launch.machine().simulated:
         return _SIMULATED
-    return _CORES[compute] if cores(compute) else _TILES[itemsize]
+    instruction = cores(compute)
+    if instruction == "wgmma":
+        return _WARPGROUPS
+    return _CORES[compute] if instruction else _TILES[itemsize]
 
 
 def pick(rows: int, columns: int, groups: int, itemsize: int, compute: str = "float32") -> Tile:
@@ -96,5 +107,5 @@ def cut(depth: int, blocks: int, nbytes: int, multiple: int, shortest: int | Non
 
 def width(form_tile: Tile, compute: str, neighbours: int, itemsize: int) -> int:
     """Return how many columns of c, of ``neighbours`` side by side, a thread may store together."""
-    most = 2 if cores(compute) else min(16 // itemsize, form_tile.thread_columns)
+    most = 2 if cores(compute) == "mma.sync" else min(16 // itemsize, form_tile.thread_columns)
     return most if neighbours % most == 0 else 1

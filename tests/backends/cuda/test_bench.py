@@ -161,6 +161,37 @@ def test_what_is_wrong_is_told_and_not_timed(script, measure, case):
     assert list(script.lines("a device", [entry]))[-1] == f"| elements | a case | {entry['wrong']} | | |"
 
 
+def test_another_way_of_ours_is_verified_and_timed_too(script, measure, case):
+    bench, made = case
+    both = made(lambda backend, x: backend.scale(x, 1.0))
+    right, wrong = (made(lambda backend, x, by=by: backend.scale(x, by)).ours for by in (1.0, 1.001))
+    entry = measure.measured(bench, both._replace(others={"mma.sync": right}), 1e-6, 2)
+    assert entry["against mma.sync"] == min(entry["mma.sync"]) / min(entry["ours"]) > 0
+    assert "; wgmma against mma.sync " in next(script.summary("elements", [entry], 1e9, None))
+    entry = measure.measured(bench, both._replace(others={"mma.sync": wrong}), 1e-6, 2)
+    assert entry["wrong"].startswith("mma.sync wrong by 0.001")
+
+
+def test_convolutions_are_compared_with_mma_sync_where_they_run_by_wgmma(measure, simulated, monkeypatch):
+    cases = measure.gpu_cases
+    layer = cases.gpu_layers.listed("conv.json")[0] | {"channels": [2, 2], "groups": 1}
+    layer["input"] = [k + 2 for k in layer["kernel"]]
+    seen = []
+    bench = measure.Bench("cpu", 1e5, "bf16")
+    monkeypatch.setattr(bench, "layers", lambda file: [layer])
+    for cores in ("mma.sync", "wgmma"):
+        bench.cores = cores
+        (each,) = cases.conv(bench)
+        seen.append([list(case.others) for case in each()])
+    assert seen == [[[]] * 3, [["mma.sync"]] * 3]
+    monkeypatch.setenv("FASTCONV_WGMMA", "1")
+    assert not cases.by_mma_sync(config.wgmma)
+    assert config.wgmma()
+    monkeypatch.delenv("FASTCONV_WGMMA")
+    assert not cases.by_mma_sync(config.wgmma)
+    assert "FASTCONV_WGMMA" not in os.environ
+
+
 def test_a_case_that_fails_does_not_cost_the_others(script, watch, measure, case, monkeypatch):
     bench, made = case
     good, bad = made(lambda backend, x: backend.scale(x, 1.0)), made(lambda backend, x: backend.scale(None, 1.0))

@@ -1,4 +1,5 @@
-"""Who multiplies what in a tile: every product of a slice once, and the fragments of mma.sync as PTX has them."""
+"""Who multiplies what in a tile: every product of a slice once, and the fragments of mma.sync as PTX has them. What
+slices hold, and in how many cycles they are written, of ``wgmma`` too, whose instruction is in test_warpgroups.py."""
 
 from __future__ import annotations
 
@@ -8,45 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from plain import FRAGMENTS, KINDS, NUMBERS, WARPGROUPS, brought, busy, cycles_of_writes, install, lying, words_of
 
-from fastconv.backends.cuda import launch, layouts, loaders, operands, scalars, tiles, windows
-from fastconv.backends.cuda.problem import Tile, problem
-from fastconv.geometry import conv_geometry
+from fastconv.backends.cuda import layouts, operands, scalars, tiles, ways
+from fastconv.backends.cuda.problem import Tile
 
 LANES = [tile for entries in tiles._TILES.values() for tile, _ in entries] + [tile for tile, _ in tiles._SIMULATED]
-FRAGMENTS = [(compute, tile) for compute, entries in tiles._CORES.items() for tile, _ in entries]
-
-
-class Device:
-    """A machine whose kernels are plain Python."""
-
-    simulated = False
-    capability = (9, 0)
-
-    def inline(self, function):
-        return function
+by_fragments = pytest.mark.parametrize("case", FRAGMENTS, ids=str)
+by_cores = pytest.mark.parametrize("case", FRAGMENTS + WARPGROUPS, ids=str)
 
 
 @pytest.fixture(autouse=True)
 def plain_python(monkeypatch):
-    monkeypatch.setattr(launch, "machine", Device)
-    monkeypatch.setattr(launch, "inline", lambda function: function)
-    for module in (layouts, loaders):
-        monkeypatch.setattr(module, "memory", scalars._simulated)
-
-
-def words_of(compute: str) -> operands.Words:
-    """The words of tensor cores, as tuples of numbers."""
-    if compute == "bf16":
-        return operands.Words(np.uint32, 2, lambda low, high: (low, high), True)
-    return operands.Words(np.uint32, 1, lambda low, high: (low,), True)
-
-
-def lying(tile: Tile, words: operands.Words) -> tuple[operands.Slice, operands.Slice]:
-    return operands.sliced(tile.rows, tile, words), operands.sliced(tile.columns, tile, words)
-
-
-NUMBERS = operands.Words(np.float32, 1, lambda low, high: low)
+    install(monkeypatch)
 
 
 def covered(layout: layouts.Layout, tile: Tile) -> np.ndarray:
@@ -66,8 +41,9 @@ def test_lanes_have_each_element_of_a_tile_once(tile):
     assert (covered(layout, tile) == 1).all()
 
 
-@pytest.mark.parametrize("compute, tile", FRAGMENTS, ids=str)
-def test_fragments_have_each_element_of_a_tile_once(monkeypatch, compute, tile):
+@by_fragments
+def test_fragments_have_each_element_of_a_tile_once(monkeypatch, case):
+    compute, _, tile = case
     monkeypatch.setattr(layouts, "_multiply_add", lambda pairs: None)
     layout = layouts.layout(np.float32, tile, compute, *lying(tile, words_of(compute)))
     assert (covered(layout, tile) == 1).all()
@@ -107,9 +83,10 @@ def instructions(layout: layouts.Layout, tile: Tile, lies: tuple, thread: int, a
         layout.multiply(a, b, *places, left, right, sums)
 
 
-@pytest.mark.parametrize("compute, tile", FRAGMENTS, ids=str)
-def test_fragments_are_those_of_the_ptx_isa(monkeypatch, compute, tile):
+@by_fragments
+def test_fragments_are_those_of_the_ptx_isa(monkeypatch, case):
     """Each lane's registers are put together to the matrices of an instruction; its product must be the lane's sums."""
+    compute, _, tile = case
     pairs, calls = compute == "bf16", []
     monkeypatch.setattr(layouts, "_multiply_add", lambda _: lambda *registers: calls.append(registers) or (0, 0, 0, 0))
     words = words_of(compute)
@@ -156,71 +133,31 @@ def test_numbers_are_rounded_to_bfloat16_as_in_the_reference():
     np.testing.assert_array_equal(rounded, operand(values, "bf16"))
 
 
-GEOMETRY = conv_geometry("conv2d", 2, (2, 5, 6, 7), (4, 5, 3, 3), padding=1)
-KINDS = [
-    ("rows", 4, False), ("rows", 1, False), ("rows", 4, True), ("rows", 1, True),
-    ("columns", 4, False), ("columns", 1, False), ("columns", 4, True), ("columns", 1, True),
-    ("pixels", 2), ("pixels", 0), ("taps", 2), ("taps", 3),
-]  # fmt: skip
-
-
-def brought(kind: tuple, extent: loaders.Extent, start: int, end: int) -> np.ndarray:
-    """A slice of the depth as all threads of a block leave it in shared memory: elements by rows."""
-    tile, each, axes = extent.tile, extent.words.each, windows.forward_axes(GEOMETRY)
-    array = np.random.default_rng(0).standard_normal(1 << 15).astype(np.float32)
-    table = loaders.tap_table(*windows.taps(axes, 5), 256).reshape(-1)
-    image = {"image": 40} if kind[0] in ("rows", "columns") else {}
-    p = problem(**windows.numbers(axes) | image)
-    load = loaders.loader(kind, extent)
-    lies = extent.slice
-    shared = np.full(lies.size, None, object)
-    stride, between, count = np.uint32(48), np.uint32(5 * 42), np.uint32(76)
-    for t in map(np.uint32, range(tile.threads)):
-        held, origins = np.zeros(load.held, np.float32), np.zeros(load.origins, np.uint64)
-        state, first = np.zeros(load.state, np.int32), np.uint32(4)
-        load.hoist(array, np.uint64(0), stride, between, table, p, first, count, t, origins, state)
-        load.fetch(array, stride, between, table, p, np.uint32(start), np.uint32(end), t, origins, state, held)
-        load.put(shared, load.slot(t), t, held)
-    found = np.empty((tile.depth // each, extent.rows), object)
-    for k in range(len(found)):
-        found[k] = shared[int(lies.place(np.uint32(k))) :][: extent.rows]
-        shared[int(lies.place(np.uint32(k))) :][: extent.rows] = None
-    assert all(value is None for value in shared)  # what lies between is never written
-    return found
-
-
-@pytest.mark.parametrize("compute, tile", FRAGMENTS, ids=str)
+@by_cores
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_a_word_has_neighbours_of_the_depth(kind, compute, tile):
+def test_a_word_has_neighbours_of_the_depth(kind, case):
     """Against the same loader without words, which products in the simulator try. An odd end cuts a word in two."""
-    each = words_of(compute).each
+    (compute, cores, tile), each = case, words_of(case.compute).each
     with np.errstate(over="ignore"):
         for rows in {tile.rows, tile.columns}:
-            numbers = brought(kind, loaders.Extent(rows, tile, np.float32, NUMBERS), 16, 27)
-            words = brought(kind, loaders.Extent(rows, tile, np.float32, words_of(compute)), 16, 27)
+            numbers = brought(kind, ways.Extent(rows, tile, np.float32, NUMBERS), 16, 27)
+            words = brought(kind, ways.Extent(rows, tile, np.float32, words_of(compute, cores)), 16, 27)
             assert not any(value is None for value in words.reshape(-1))
             assert any(word[-1] for word in words.reshape(-1))
             for k, r in np.ndindex(words.shape):
                 assert words[k, r] == tuple(numbers[each * k : each * (k + 1), r])
 
 
-def busy(accesses: list[list[int]], together: int = 1) -> int:
-    """Return the cycles of shared memory in which a warp's lanes read or write the same number of words each, so many
-    side by side; what one lane does ``together`` is done with 32 / together lanes at a time."""
-    cycles, lanes = 0, 32 // together
-    assert len({len(places) for places in accesses}) == 1
-    for first in range(0, len(accesses[0]), together):
-        for some in range(0, 32, lanes):
-            places = {place for lane in accesses[some : some + lanes] for place in lane[first : first + together]}
-            cycles += max(np.bincount([place % 32 for place in places]))
-    return cycles
-
-
 def cycles_of_reads(monkeypatch, compute: str, tile: Tile) -> tuple[int, int]:
     """The cycles in which a block's slice is read, and how many there are where banks never meet."""
-    places: list[int] = []
+    places: list[range] = []
     memory = scalars._simulated(np.uint32, 1)
-    noted = memory._replace(load=lambda array, base, offset: places.append(int(base) + int(offset)) or 0)
+
+    def load(array: Any, base: Any, offset: Any) -> int:
+        places.append(range(int(base) + int(offset), int(base) + int(offset) + 1))
+        return 0
+
+    noted = memory._replace(load=load)
     monkeypatch.setattr(layouts, "memory", lambda *_: noted)
     monkeypatch.setattr(layouts, "_multiply_add", lambda _: lambda *registers: (0, 0, 0, 0))
     lies = lying(tile, words_of(compute))
@@ -235,44 +172,32 @@ def cycles_of_reads(monkeypatch, compute: str, tile: Tile) -> tuple[int, int]:
     return found, least
 
 
-def cycles_of_writes(kind: tuple, rows: int, compute: str, tile: Tile) -> tuple[int, int]:
-    """The cycles in which a block writes a slice of one operand, and the least in which so many words can be."""
-    load = loaders.loader(kind, loaders.Extent(rows, tile, np.float32, words_of(compute)))
-    together = kind[1] if kind[0] == "columns" else 1
-    found, words = 0, 0
-    for warp in range(0, tile.threads, 32):
-        lanes = []
-        for t in map(np.uint32, range(warp, warp + 32)):
-            shared: dict[int, Any] = {}
-            load.put(shared, load.slot(t), t, np.zeros(load.held, np.float32))
-            lanes.append([int(place) for place in shared])
-        found, words = found + busy(lanes, together), words + sum(map(len, lanes))
-    assert words == rows * tile.depth // words_of(compute).each
-    return found, words // 32
-
-
-@pytest.mark.parametrize("compute, tile", FRAGMENTS, ids=str)
-def test_fragments_are_read_from_32_banks(monkeypatch, compute, tile):
-    found, least = cycles_of_reads(monkeypatch, compute, tile)
+@by_fragments
+def test_fragments_are_read_from_32_banks(monkeypatch, case):
+    found, least = cycles_of_reads(monkeypatch, case.compute, case.tile)
     assert found == least > 0
 
 
-@pytest.mark.parametrize("compute, tile", FRAGMENTS, ids=str)
+@by_cores
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_words_are_written_to_32_banks(kind, compute, tile):
-    for rows in {tile.rows, tile.columns}:
-        found, least = cycles_of_writes(kind, rows, compute, tile)
+def test_words_are_written_to_32_banks(monkeypatch, kind, case):
+    for rows in {case.tile.rows, case.tile.columns}:
+        found, least = cycles_of_writes(monkeypatch, kind, rows, case)
         assert found == least > 0
 
 
-@pytest.mark.parametrize("compute, tile", FRAGMENTS, ids=str)
-def test_the_limits_of_the_guide_count_what_kernels_read_and_write(monkeypatch, compute, tile):
+@by_cores
+def test_the_limits_of_the_guide_count_what_kernels_read_and_write(monkeypatch, case):
     tree = Path(__file__).parents[3]
     if not (tree / "bench" / "cuda_limits.py").is_file():
         pytest.skip("the source tree is not here")
     monkeypatch.syspath_prepend(str(tree))
     limits = importlib.import_module("bench.cuda_limits")
-    counted = limits.cycles(compute, tile)
-    assert counted.reads == cycles_of_reads(monkeypatch, compute, tile)[0]
-    both = (("rows", 4, False), tile.rows), (("pixels", 2), tile.columns)
-    assert counted.writes == sum(cycles_of_writes(*one, compute, tile)[0] for one in both)
+    counted = limits.cycles(case.compute, case.tile, case.cores)
+    both = (("rows", 4, False), case.tile.rows), (("pixels", 2), case.tile.columns)
+    assert counted.writes == sum(cycles_of_writes(monkeypatch, *one, case)[0] for one in both)
+    if case.cores == "mma.sync":
+        assert counted.reads == cycles_of_reads(monkeypatch, case.compute, case.tile)[0]
+    else:  # each 64 rows and all columns, 32 words a cycle
+        words = case.tile.depth // words_of(case.compute).each
+        assert counted.reads == case.tile.rows / 64 * (64 + case.tile.columns) * words / 32

@@ -24,7 +24,7 @@ DIVISORS = [1, 2, 3, 5, 7, 9, 49, 127, 128, 129, 641, 3136, 50176, 65535, 65536,
 class Device:
     """What the rules ask of a machine."""
 
-    simulated, capability = False, (9, 0)
+    simulated, runs, capability = False, False, (9, 0)
 
     def __init__(self, processors: int = 132) -> None:
         self.processors = processors
@@ -109,10 +109,17 @@ def test_a_tile_is_as_large_as_its_work(device, rows, columns, tile):
 
 @pytest.mark.parametrize("compute", ["bf16", "tf32"])
 @pytest.mark.parametrize(  # the second: one large block, or four small ones, for each multiprocessor
-    "rows, columns, tile", [(512, 100352, (128, 128)), (1408, 1536, (128, 128)), (64, 64 * 132, (64, 64))]
-)
-def test_a_tile_of_tensor_cores_is_as_large_as_its_work(device, rows, columns, tile, compute):
-    assert tiles.pick(rows, columns, 1, 4, compute)[:2] == tile
+    "rows, columns, by_mma, by_wgmma",
+    [
+        (512, 100352, (128, 128), (128, 256)), (1408, 1536, (128, 128), (128, 128)), (64, 64 * 132, (64, 64), (64, 64)),
+        (64, 401408, (64, 64), (64, 128)),
+    ],
+)  # fmt: skip
+def test_a_tile_of_tensor_cores_is_as_large_as_its_work(device, monkeypatch, rows, columns, by_mma, by_wgmma, compute):
+    assert tiles.pick(rows, columns, 1, 4, compute)[:2] == by_wgmma
+    for capability in ((8, 0), (10, 0)):
+        monkeypatch.setattr(Device, "capability", capability)
+        assert tiles.pick(rows, columns, 1, 4, compute)[:2] == by_mma
 
 
 def test_small_work_is_spread_over_the_device(device):
