@@ -307,6 +307,18 @@ def test_a_damaged_state_is_refused_and_changes_nothing(key, value, message):
     np.testing.assert_equal(adam.state_dict(), before)
 
 
+@pytest.mark.parametrize("name", ["exp_avg", "exp_avg_sq"])
+def test_a_moment_that_was_taken_away_is_an_error(name):
+    param = fastconv.tensor(np.ones(3), requires_grad=True)
+    optimizer = optim.Adam([param])
+    (param * 2).sum().backward()
+    optimizer.step()
+    optimizer.state[param][name] = None
+    with pytest.raises(ShapeError, match="state for each parameter, got None"):
+        optimizer.step()
+
+
+
 def test_a_gradient_that_is_no_array_is_refused():
     p = fastconv.tensor(np.ones(3, np.float32), requires_grad=True)
     p.grad = fastconv.tensor(np.ones(3, np.float32))

@@ -108,6 +108,8 @@ cdef object run(list params, list grads, list firsts, list seconds, const fc_ste
     try:
         for i in range(len(params)):
             p, g, first, second = params[i], grads[i], firsts[i], None if seconds is None else seconds[i]
+            if adam and (first is None or second is None):
+                raise ShapeError(mismatch("optimiser step", "a state for each parameter", "None"))
             for state in (first, second):
                 if state is not None and not is_like(<cnp.ndarray?> state, p):
                     expected = f"a state like its parameter, {p.dtype} {(<object> p).shape}"
