@@ -318,7 +318,6 @@ def test_a_moment_that_was_taken_away_is_an_error(name):
         optimizer.step()
 
 
-
 def test_a_gradient_that_is_no_array_is_refused():
     p = fastconv.tensor(np.ones(3, np.float32), requires_grad=True)
     p.grad = fastconv.tensor(np.ones(3, np.float32))

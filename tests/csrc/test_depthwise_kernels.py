@@ -1,6 +1,6 @@
-"""The depthwise micro-kernels, for planes of 3x3 taps and of 5x5 and 7x7, per instruction set, against plain sums in float64.
+"""The depthwise micro-kernels, for planes of 3x3 taps and of 5x5 and 7x7, per instruction set, against plain sums.
 
-Planes have padding on all four sides; blocks are one to three, the last one short. Results are guarded, and what lies
+Sums are float64. Planes have padding on all four sides; blocks are one to three, the last one short. Results are guarded, and what lies
 outside the bounds is NaN.
 """
 
@@ -23,8 +23,8 @@ def struct(pointers, sizes, flags=""):
 
 Depthwise = struct(
     "x plane wplane w bias y next",
-    "next_bytes planes lines pixels taps step top bottom low high ytop ybottom ylow yhigh xrow xpixel yrow ypixel wblock"
-    " blocks last",
+    "next_bytes planes lines pixels taps step top bottom low high ytop ybottom ylow yhigh xrow xpixel yrow ypixel"
+    " wblock blocks last",
     "relu stream",
 )
 DepthwiseOuter = struct(
@@ -109,8 +109,8 @@ def test_depthwise_without_planes_stores_the_bias(isa, dtype, kernel, taps):
     bias = np.arange(2.0 * width).astype(dtype)
     memory, y = guarded(np.zeros((2, 9, width + 1)), dtype)
     call(kernel, isa, dtype, Depthwise(
-        bias=bias.ctypes.data, y=y.ctypes.data, lines=2, pixels=9, taps=taps, step=1, xpixel=width + 1, yrow=9 * (width + 1),
-        ypixel=width + 1, blocks=2, last=1,
+        bias=bias.ctypes.data, y=y.ctypes.data, lines=2, pixels=9, taps=taps, step=1, xpixel=width + 1,
+        yrow=9 * (width + 1), ypixel=width + 1, blocks=2, last=1,
     ))  # fmt: skip
     np.testing.assert_array_equal(y, np.broadcast_to(bias[: width + 1], y.shape))
     assert edges_untouched(memory)
@@ -187,8 +187,8 @@ def test_stores_past_the_caches_are_the_same(isa, dtype, kernel, taps):
         y = memory[first : first + 6 * 16 * 2 * width].reshape(6, 16, 2 * width)
         call(kernel, isa, dtype, Depthwise(
             x.ctypes.data, plane.ctypes.data, np.zeros(1, np.int64).ctypes.data, w.ctypes.data, None, y.ctypes.data,
-            None, 0, 1, 2, 5, taps, 1, 0, 4, 0, 9, 0, 4, 0, 10, x[0].size, 2 * width, y[0].size, 2 * width, w[0].size, 2,
-            width, 0, stream,
+            None, 0, 1, 2, 5, taps, 1, 0, 4, 0, 9, 0, 4, 0, 10, x[0].size, 2 * width, y[0].size, 2 * width, w[0].size,
+            2, width, 0, stream,
         ))  # fmt: skip
         assert np.any(y)
         results.append(memory)
