@@ -1,7 +1,7 @@
 """The depthwise micro-kernels, for planes of 3x3 taps and of 5x5 and 7x7, per instruction set, against plain sums.
 
-Sums are float64. Planes have padding on all four sides; blocks are one to three, the last one short. Results are guarded, and what lies
-outside the bounds is NaN.
+Sums are float64. Planes have padding on all four sides; blocks are one to three, the last one short. Results are
+guarded, and what lies outside the bounds is NaN.
 """
 
 import ctypes
