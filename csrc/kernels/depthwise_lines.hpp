@@ -13,14 +13,19 @@
 
 namespace fastconv {
 
-// Two lines where sums and taps of both fit into the registers.
+constexpr int lines_at_once = 2;
+
+// Pixels of a run: the sums of both lines, the taps of a row each and a value fill the registers. Where these are few,
+// taps are read where they are used.
 template <class V>
-constexpr int lines_at_once = Blocks<V>::mr * Blocks<V>::nv >= 16 ? 2 : 1;
+constexpr int lines_pixels = Blocks<V>::mr * Blocks<V>::nv >= 16 ? 7 : 4;
 
 // One source row of a run: what it adds to the lines in [First, End), of which line l has kernel row `row - l * Step`.
-template <class V, int M, int Step, int K, int First, int End, bool Whole, bool Edge>
+template <class V, int Step, int K, int First, int End, bool Whole, bool Edge>
 static FC_INLINE void lines_row(const typename V::T* x, const typename V::T* w, int row, int64_t xpixel,
-                                uint32_t inside, int64_t lanes, typename V::Reg (&acc)[lines_at_once<V>][M]) {
+                                uint32_t inside, int64_t lanes,
+                                typename V::Reg (&acc)[lines_at_once][lines_pixels<V>]) {
+    constexpr int M = lines_pixels<V>;
     typename V::Reg weight[End][K];
     FC_UNROLL
     for (int l = First; l < End; ++l) {
@@ -41,13 +46,13 @@ static FC_INLINE void lines_row(const typename V::T* x, const typename V::T* w, 
     }
 }
 
-// M pixels of the lines from i on. Edge: some of their positions may lie outside the row.
-template <class V, int M, int Step, int K, bool Whole, bool Edge>
+// A run of the lines from i on, of which `inside` says which positions are read. Edge: some are not.
+template <class V, int Step, int K, bool Whole, bool Edge>
 static void lines_run(const fc_depthwise& a, const DepthwiseBlock<typename V::T>& at, int64_t i, int64_t p,
                       uint32_t inside) {
     using T = typename V::T;
     using Reg = typename V::Reg;
-    constexpr int L = lines_at_once<V>, reach = (L - 1) * Step;
+    constexpr int L = lines_at_once, M = lines_pixels<V>, reach = (L - 1) * Step;
     const bool stream = a.stream;
     const Reg start = at.bias ? V::load(at.bias) : V::zero();
     Reg acc[L][M];
@@ -64,11 +69,11 @@ static void lines_run(const fc_depthwise& a, const DepthwiseBlock<typename V::T>
             const T* w = at.w + a.wplane[q] * V::width;
             const T* x = at.x + a.plane[q] + source * a.xrow + p * Step * a.xpixel;
             if (row < reach) {
-                lines_row<V, M, Step, K, 0, 1, Whole, Edge>(x, w, row, a.xpixel, inside, at.lanes, acc);
+                lines_row<V, Step, K, 0, 1, Whole, Edge>(x, w, row, a.xpixel, inside, at.lanes, acc);
             } else if (row < K) {
-                lines_row<V, M, Step, K, 0, L, Whole, Edge>(x, w, row, a.xpixel, inside, at.lanes, acc);
+                lines_row<V, Step, K, 0, L, Whole, Edge>(x, w, row, a.xpixel, inside, at.lanes, acc);
             } else {
-                lines_row<V, M, Step, K, L - 1, L, Whole, Edge>(x, w, row, a.xpixel, inside, at.lanes, acc);
+                lines_row<V, Step, K, L - 1, L, Whole, Edge>(x, w, row, a.xpixel, inside, at.lanes, acc);
             }
         }
     }
@@ -78,6 +83,7 @@ static void lines_run(const fc_depthwise& a, const DepthwiseBlock<typename V::T>
         T* y = at.y + (i + l) * a.yrow + p * a.ypixel;
         FC_UNROLL
         for (int m = 0; m < M; ++m) {
+            if (Edge && p + m >= a.pixels) break;
             lanes_store<V, Whole>(y + m * a.ypixel, activated<V>(acc[l][m], a.relu), at.lanes, stream);
         }
     }
@@ -86,22 +92,20 @@ static void lines_run(const fc_depthwise& a, const DepthwiseBlock<typename V::T>
 template <class V, int Step, int K>
 static void lines_step(const fc_depthwise& a) {
     using T = typename V::T;
-    constexpr int L = lines_at_once<V>;
+    constexpr int L = lines_at_once, M = lines_pixels<V>;
+    constexpr uint32_t all = (uint32_t{1} << ((M - 1) * Step + K)) - 1;
+    const int64_t end = (a.pixels - 1) * Step + K, high = a.high < end ? a.high : end;  // what the last pixel reads
     Ahead next(a.next, a.next_bytes);
     for (int64_t i = 0; i < a.lines; i += L) {
-        cut_runs<V>(a.pixels, [&a, &next, i](auto run, int64_t first, int64_t end) {
-            constexpr int M = decltype(run)::value;
-            for (int64_t p = first; p < end; p += M) {
-                constexpr uint32_t all = (uint32_t{1} << ((M - 1) * Step + K)) - 1;
-                const uint32_t inside = inside_row<M, Step, K>(p, a.low, a.high);
-                each_block<V>(a, [&](const DepthwiseBlock<T>& at, auto whole) {
-                    next.step(M * L * Step * Step);
-                    constexpr bool Whole = decltype(whole)::value;
-                    Whole && inside == all ? lines_run<V, M, Step, K, true, false>(a, at, i, p, inside)
-                                           : lines_run<V, M, Step, K, Whole, true>(a, at, i, p, inside);
-                });
-            }
-        });
+        for (int64_t p = 0; p < a.pixels; p += M) {
+            const uint32_t inside = inside_row<M, Step, K>(p, a.low, high);
+            each_block<V>(a, [&](const DepthwiseBlock<T>& at, auto whole) {
+                constexpr bool Whole = decltype(whole)::value;
+                next.step(M * L * Step * Step);
+                Whole && inside == all ? lines_run<V, Step, K, true, false>(a, at, i, p, inside)
+                                       : lines_run<V, Step, K, Whole, true>(a, at, i, p, inside);
+            });
+        }
     }
 }
 
