@@ -80,7 +80,8 @@ def fit(name: str, texts: Sequence[str], where: Sequence[str]) -> Column:
     if not known:
         raise DataError(mismatch("data", f"values in column {name!r} of the training cases", f"gaps, as in {where[0]}"))
     numbers = [_number(text) for text in known]
-    if None in numbers and set(numbers) != {None} and all(map(_is_number, known)):  # "inf" beside "sup" is a category
+    floats = None not in map(_float, known)
+    if floats and None in numbers and set(numbers) != {None}:  # "inf" beside "sup" is a category
         endless = next(i for i, text in enumerate(texts) if not is_gap(text) and _number(text) is None)
         wanted = f"{where[endless]} to have a finite number in column {name!r}"
         raise DataError(mismatch("data", wanted, repr(texts[endless])))
@@ -108,17 +109,13 @@ def is_gap(text: str) -> bool:
     return text.strip().lower() in _GAPS
 
 
-def _is_number(text: str) -> bool:
+def _float(text: str) -> float | None:
     try:
-        float(text)
+        return float(text)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+    value = _float(text)
+    return value if value is not None and math.isfinite(value) else None

@@ -8,9 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from fastconv import config
 from fastconv.backends.cuda import launch, layouts, loaders, operands, scalars, tiles, ways, windows
 from fastconv.backends.cuda.problem import Tile, problem
 from fastconv.geometry import conv_geometry
+
+once = pytest.mark.skipif(config.cuda_simulated(), reason="plain Python: the same without the simulator")
 
 
 class Case(NamedTuple):

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from plain import FRAGMENTS, KINDS, NUMBERS, WARPGROUPS, brought, busy, cycles_of_writes, install, lying, words_of
+from plain import FRAGMENTS, KINDS, NUMBERS, WARPGROUPS, brought, busy, cycles_of_writes, install, lying, once, words_of
 
 from fastconv.backends.cuda import layouts, operands, scalars, tiles, ways
 from fastconv.backends.cuda.problem import Tile
 
+pytestmark = once
 LANES = [tile for entries in tiles._TILES.values() for tile, _ in entries] + [tile for tile, _ in tiles._SIMULATED]
 by_fragments = pytest.mark.parametrize("case", FRAGMENTS, ids=str)
 by_cores = pytest.mark.parametrize("case", FRAGMENTS + WARPGROUPS, ids=str)

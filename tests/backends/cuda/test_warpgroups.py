@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from plain import KINDS, NUMBERS, WARPGROUPS, Case, brought, install, lying, words_of, written
+from plain import KINDS, NUMBERS, WARPGROUPS, Case, brought, install, lying, once, words_of, written
 
-from fastconv import config
 from fastconv.backends.cuda import layouts, operands, tiles, warpgroups, ways, windows
 
-pytestmark = pytest.mark.skipif(config.cuda_simulated(), reason="plain Python: the same without the simulator")
+pytestmark = once
 
 by_case = pytest.mark.parametrize("case", WARPGROUPS, ids=str)
 by_kind = pytest.mark.parametrize("kind", KINDS, ids=str)
