@@ -12,6 +12,9 @@ public:
     Ahead(const void* first, int64_t bytes)
         : at(static_cast<const char*>(first)), lines(bytes > 0 ? (bytes + 63) / 64 : 0) {}
 
+    // What each of so many steps has to ask for, that they ask for all.
+    int64_t share(int64_t steps) const { return steps > 0 ? (lines + steps - 1) / steps : 0; }
+
     // Ask for the next `count` lines, where there are so many left.
     FC_INLINE void step(int64_t count) {
         if (lines < count) return;

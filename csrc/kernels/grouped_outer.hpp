@@ -3,7 +3,9 @@
 #pragma once
 #include <cstdint>
 
+#include "dispatch/blocks.hpp"
 #include "fastconv/grouped.h"
+#include "kernels/ahead.hpp"
 #include "kernels/check.hpp"
 #include "kernels/grouped_row.hpp"
 #include "simd/unroll.hpp"
@@ -11,7 +13,7 @@
 namespace fastconv {
 
 template <class T>
-struct OuterBlock {  // one channel in of one block's groups
+struct OuterBlock {  // channels in from k on, of one block's groups
     const T *x, *dy;
     T* dw;
     int64_t r, first_tap, xlanes, ylanes, k;
@@ -24,11 +26,33 @@ struct OuterLine {
     const T* dy;
 };
 
+// What is brought near for the next call: an equal share for each channel in of each block.
+class GroupedAhead {
+public:
+    explicit GroupedAhead(const fc_grouped_outer& a) : x(a.next_x, a.next_x_bytes), dy(a.next_dy, a.next_dy_bytes) {
+        x_share = x.share(a.blocks.count * a.blocks.depth);
+        dy_share = dy.share(a.blocks.count * a.blocks.depth);
+    }
+    FC_INLINE void step() { x.step(x_share), dy.step(dy_share); }
+
+private:
+    Ahead x, dy;
+    int64_t x_share, dy_share;
+};
+
+// The lanes of K channels in at a source pixel, which is read once.
+template <class V, class L, int K>
+static FC_INLINE void outer_values(const typename V::T* x, const OuterBlock<typename V::T>& at,
+                                   const typename V::Index (&index)[K], typename V::Reg (&value)[K]) {
+    FC_UNROLL
+    for (int i = 0; i < K; ++i) value[i] = L::value(x, at.k + i, at.xlanes, index[i]);
+}
+
 // Taps of the rows from first_tap on, at one pixel after the other.
-template <class V, class L, int R, int Taps>
+template <class V, class L, int R, int Taps, int K>
 static inline void outer_pixels(const fc_grouped_outer& a, const OuterBlock<typename V::T>& at,
-                                const OuterLine<typename V::T, R>& line, typename V::Index index, int64_t p,
-                                typename V::Reg (&acc)[R][Taps]) {
+                                const OuterLine<typename V::T, R>& line, const typename V::Index (&index)[K], int64_t p,
+                                typename V::Reg (&acc)[K][R][Taps]) {
     const uint64_t count = static_cast<uint64_t>(a.high - a.low);
     for (; p < a.pixels; ++p) {
         const typename V::Reg gradient = L::load(line.dy + p * a.ypixel, at.ylanes);
@@ -39,8 +63,10 @@ static inline void outer_pixels(const fc_grouped_outer& a, const OuterBlock<type
             FC_UNROLL
             for (int r = 0; r < R; ++r) {
                 if (!line.x[r]) continue;
-                const typename V::Reg value = L::value(line.x[r] + position * a.xpixel, at.k, at.xlanes, index);
-                acc[r][t] = V::fma(value, gradient, acc[r][t]);
+                typename V::Reg value[K];
+                outer_values<V, L, K>(line.x[r] + position * a.xpixel, at, index, value);
+                FC_UNROLL
+                for (int i = 0; i < K; ++i) acc[i][r][t] = V::fma(value[i], gradient, acc[i][r][t]);
             }
         }
     }
@@ -48,10 +74,10 @@ static inline void outer_pixels(const fc_grouped_outer& a, const OuterBlock<type
 
 // A run of M pixels from p whose source positions follow each other: each is read once for all taps. Edge: some of the
 // positions or rows may be padding.
-template <class V, class L, int R, int Taps, int Step, int M, bool Edge>
+template <class V, class L, int R, int Taps, int K, int Step, int M, bool Edge>
 static inline void outer_run(const fc_grouped_outer& a, const OuterBlock<typename V::T>& at,
-                             const OuterLine<typename V::T, R>& line, typename V::Index index, int64_t p,
-                             typename V::Reg (&acc)[R][Taps]) {
+                             const OuterLine<typename V::T, R>& line, const typename V::Index (&index)[K], int64_t p,
+                             typename V::Reg (&acc)[K][R][Taps]) {
     const int64_t low = a.low - p * Step;
     const uint64_t count = static_cast<uint64_t>(a.high - a.low);
     typename V::Reg gradient[M];
@@ -67,28 +93,34 @@ static inline void outer_run(const fc_grouped_outer& a, const OuterBlock<typenam
         FC_UNROLL
         for (int r = 0; r < R; ++r) {
             if (Edge && !line.x[r]) continue;
-            const typename V::Reg value = L::value(line.x[r] + x, at.k, at.xlanes, index);
+            typename V::Reg value[K];
+            outer_values<V, L, K>(line.x[r] + x, at, index, value);
             FC_UNROLL
             for (int t = 0; t < Taps; ++t) {
                 const int m = (j - t) / Step;
                 if (j < t || (j - t) % Step || m >= M) continue;
-                acc[r][t] = V::fma(value, gradient[m], acc[r][t]);
+                FC_UNROLL
+                for (int i = 0; i < K; ++i) acc[i][r][t] = V::fma(value[i], gradient[m], acc[i][r][t]);
             }
         }
     }
 }
 
 // Kernel rows r to r + R - 1. Step 0: any step and spread. Else they are Step and 1, and Taps are all taps of a row.
-template <class V, class L, int R, int Taps, int Step>
+template <class V, class L, int R, int Taps, int K, int Step>
 static void outer_rows(const fc_grouped_outer& a, const OuterBlock<typename V::T>& at) {
     using T = typename V::T;
     constexpr int M = 7, S = Step ? Step : 1;
-    const typename V::Index index = L::index(a.blocks, at.k);
-    typename V::Reg acc[R][Taps];
+    typename V::Index index[K];
+    typename V::Reg acc[K][R][Taps];
     FC_UNROLL
-    for (int r = 0; r < R; ++r) {
+    for (int i = 0; i < K; ++i) {
+        index[i] = L::index(a.blocks, at.k + i);
         FC_UNROLL
-        for (int t = 0; t < Taps; ++t) acc[r][t] = V::zero();
+        for (int r = 0; r < R; ++r) {
+            FC_UNROLL
+            for (int t = 0; t < Taps; ++t) acc[i][r][t] = V::zero();
+        }
     }
     for (int64_t i = 0; i < a.lines; ++i) {
         OuterLine<T, R> line;
@@ -104,43 +136,68 @@ static void outer_rows(const fc_grouped_outer& a, const OuterBlock<typename V::T
         int64_t p = 0;
         for (; Step && p + M <= a.pixels; p += M) {
             if (all && p * S >= a.low && (p + M - 1) * S + Taps <= a.high) {
-                outer_run<V, L, R, Taps, S, M, false>(a, at, line, index, p, acc);
+                outer_run<V, L, R, Taps, K, S, M, false>(a, at, line, index, p, acc);
             } else {
-                outer_run<V, L, R, Taps, S, M, true>(a, at, line, index, p, acc);
+                outer_run<V, L, R, Taps, K, S, M, true>(a, at, line, index, p, acc);
             }
         }
-        outer_pixels<V, L, R, Taps>(a, at, line, index, p, acc);
+        outer_pixels<V, L, R, Taps, K>(a, at, line, index, p, acc);
     }
     FC_UNROLL
-    for (int r = 0; r < R; ++r) {
+    for (int i = 0; i < K; ++i) {
         FC_UNROLL
-        for (int t = 0; t < Taps; ++t) {
-            T* to = at.dw + (r * a.blocks.depth * a.taps + at.first_tap + t) * V::width;
-            V::store(to, V::add(V::load(to), acc[r][t]));
+        for (int r = 0; r < R; ++r) {
+            FC_UNROLL
+            for (int t = 0; t < Taps; ++t) {
+                T* to = at.dw + ((r * a.blocks.depth + i) * a.taps + at.first_tap + t) * V::width;
+                V::store(to, V::add(V::load(to), acc[i][r][t]));
+            }
         }
     }
 }
 
-// All taps of kernel rows r to r + R - 1.
+// Whether kernel rows have three taps side by side, which runs of pixels serve with a step of 1 or 2.
+static inline bool three_taps(const fc_grouped_outer& a) {
+    return a.spread == 1 && a.taps == 3 && (a.step == 1 || a.step == 2);
+}
+
+// All taps of kernel rows r to r + R - 1, for one channel in. Runs of pixels are for what networks have: each is code.
 template <class V, class L, int R>
 static void outer_taps(const fc_grouped_outer& a, OuterBlock<typename V::T> at) {
     at.dw += at.r * a.blocks.depth * a.taps * V::width;
     at.first_tap = 0;
-    if (a.spread == 1 && a.taps == 3 && a.step == 1) return outer_rows<V, L, R, 3, 1>(a, at);
-    if (a.spread == 1 && a.taps == 3 && a.step == 2) return outer_rows<V, L, R, 3, 2>(a, at);
-    if (a.spread == 1 && a.taps == 5 && a.step == 1) return outer_rows<V, L, R, 5, 1>(a, at);
-    for (; at.first_tap + 4 <= a.taps; at.first_tap += 4) outer_rows<V, L, R, 4, 0>(a, at);
-    for (; at.first_tap < a.taps; ++at.first_tap) outer_rows<V, L, R, 1, 0>(a, at);
+    if constexpr (L::whole || L::from == Lanes::own) {
+        if (three_taps(a) && a.step == 1) return outer_rows<V, L, R, 3, 1, 1>(a, at);
+        if (three_taps(a)) return outer_rows<V, L, R, 3, 1, 2>(a, at);
+    }
+    if constexpr (L::from == Lanes::own) {
+        if (a.spread == 1 && a.taps == 5 && a.step == 1) return outer_rows<V, L, R, 5, 1, 1>(a, at);
+    }
+    for (; at.first_tap + 4 <= a.taps; at.first_tap += 4) outer_rows<V, L, R, 4, 1, 0>(a, at);
+    for (; at.first_tap < a.taps; ++at.first_tap) outer_rows<V, L, R, 1, 1, 0>(a, at);
 }
 
-// All kernel rows and channels in of one block.
+// All kernel rows and channels in of one block. With registers enough, two channels in share what is read.
 template <class V, bool Whole, Lanes From>
-static void outer_channels(const fc_grouped_outer& a, OuterBlock<typename V::T> at) {
+static void outer_channels(const fc_grouped_outer& a, OuterBlock<typename V::T> at, GroupedAhead& next) {
     using L = BlockLanes<V, Whole, From>;
+    constexpr bool pairs = Whole && From != Lanes::own && Blocks<V>::mr * Blocks<V>::nv >= 16;
     constexpr int R = 3;
     typename V::T* dw = at.dw;
     for (at.k = 0; at.k < a.blocks.depth; ++at.k) {
         at.dw = dw + at.k * a.taps * V::width;
+        next.step();
+        if constexpr (pairs) {
+            if (at.k + 1 < a.blocks.depth && three_taps(a) && a.rows % R == 0) {
+                at.first_tap = 0;
+                for (at.r = 0; at.r < a.rows; at.r += R, at.dw += R * a.blocks.depth * a.taps * V::width) {
+                    a.step == 1 ? outer_rows<V, L, R, 3, 2, 1>(a, at) : outer_rows<V, L, R, 3, 2, 2>(a, at);
+                }
+                next.step();
+                ++at.k;
+                continue;
+            }
+        }
         for (at.r = 0; at.r + R <= a.rows; at.r += R) outer_taps<V, L, R>(a, at);
         for (; at.r < a.rows; ++at.r) outer_taps<V, L, 1>(a, at);
     }
@@ -156,15 +213,18 @@ void grouped_outer(const fc_grouped_outer* a) {
     FC_CHECK(from == Lanes::same ? blocks.ylanes == V::width : blocks.xlanes <= V::width);
     OuterBlock<T> at{static_cast<const T*>(a->x), static_cast<const T*>(a->dy), static_cast<T*>(a->dw), 0, 0,
                      blocks.xlanes, blocks.ylanes, 0};
+    GroupedAhead next(*a);
     for (int64_t b = 0; b < blocks.count; ++b) {
         if (b == blocks.count - 1) at.xlanes = blocks.last_xlanes, at.ylanes = blocks.last_ylanes;
         const bool whole = at.xlanes == V::width && at.ylanes == V::width;
         if (from == Lanes::same) {
-            outer_channels<V, true, Lanes::same>(*a, at);
+            outer_channels<V, true, Lanes::same>(*a, at, next);
         } else if (from == Lanes::mixed) {
-            whole ? outer_channels<V, true, Lanes::mixed>(*a, at) : outer_channels<V, false, Lanes::mixed>(*a, at);
+            whole ? outer_channels<V, true, Lanes::mixed>(*a, at, next)
+                  : outer_channels<V, false, Lanes::mixed>(*a, at, next);
         } else {
-            whole ? outer_channels<V, true, Lanes::own>(*a, at) : outer_channels<V, false, Lanes::own>(*a, at);
+            whole ? outer_channels<V, true, Lanes::own>(*a, at, next)
+                  : outer_channels<V, false, Lanes::own>(*a, at, next);
         }
         at.x += blocks.xlanes;
         at.dy += blocks.ylanes;

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "fastconv/grouped.h"
+#include "kernels/ahead.hpp"
 #include "kernels/check.hpp"
 #include "kernels/finish.hpp"
 #include "simd/unroll.hpp"
@@ -26,6 +27,8 @@ template <class V, bool Whole, Lanes From>
 struct BlockLanes {
     using T = typename V::T;
     using Reg = typename V::Reg;
+    static constexpr bool whole = Whole;
+    static constexpr Lanes from = From;
     static Reg load(const T* p, int64_t lanes) {
         return Whole || lanes == V::width ? V::load(p) : V::load_n(p, static_cast<int>(lanes));
     }
@@ -132,13 +135,14 @@ static void grouped_row_choose(const fc_grouped_row& a, const RowBlock<typename 
 }
 
 template <class V, int M, bool Edge>
-static void grouped_row_blocks(const fc_grouped_row& a, int64_t p) {
+static void grouped_row_blocks(const fc_grouped_row& a, int64_t p, Ahead& next, int64_t share) {
     using T = typename V::T;
     const fc_blocks& blocks = a.blocks;
     const Lanes from = lanes_of<V>(blocks);
     RowBlock<T> at{static_cast<const T*>(a.x), static_cast<const T*>(a.w), static_cast<const T*>(a.bias),
                    static_cast<T*>(a.y) + p * a.ypixel, p, blocks.xlanes, blocks.ylanes};
     for (int64_t b = 0; b < blocks.count; ++b) {
+        next.step(share);
         if (b == blocks.count - 1) at.xlanes = blocks.last_xlanes, at.ylanes = blocks.last_ylanes;
         const bool whole = at.xlanes == V::width && at.ylanes == V::width;
         if (from == Lanes::same) {
@@ -165,15 +169,17 @@ void grouped_row(const fc_grouped_row* a) {
     FC_CHECK(a->blocks.count > 0 && a->blocks.depth > 0 && a->blocks.ylanes <= V::width);
     FC_CHECK(lanes_of<V>(a->blocks) == Lanes::same ? a->blocks.ylanes == V::width : a->blocks.xlanes <= V::width);
     constexpr int most = 7, few = 4;  // the sizes of most networks' images are multiples of 7
+    Ahead next(a->next, a->next_bytes);
+    const int64_t share = next.share((a->pixels + most - 1) / most * a->blocks.count);
     int64_t p = 0;
     while (p < a->pixels) {
         const bool inside = p * a->step >= a->low && (p + most - 1) * a->step + (a->taps - 1) * a->spread < a->high;
         if (p + few >= a->pixels) {
-            grouped_row_blocks<V, few, true>(*a, p);
+            grouped_row_blocks<V, few, true>(*a, p, next, share);
             p += few;
         } else {
-            inside && p + most <= a->pixels ? grouped_row_blocks<V, most, false>(*a, p)
-                                            : grouped_row_blocks<V, most, true>(*a, p);
+            inside && p + most <= a->pixels ? grouped_row_blocks<V, most, false>(*a, p, next, share)
+                                            : grouped_row_blocks<V, most, true>(*a, p, next, share);
             p += most;
         }
     }

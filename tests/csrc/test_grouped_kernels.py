@@ -15,6 +15,7 @@ from fastconv.backends.cpu import _lab, available_isas
 
 POINTER, SIZE = ctypes.c_void_p, ctypes.c_int64
 NOWHERE = np.iinfo(np.int64).min
+NEXT = 1 << 20  # what is asked for ahead need not be memory
 
 # taps, step, spread: those with kernels of their own, and others
 ROWS = [(3, 1, 1), (3, 2, 1), (5, 1, 1), (1, 1, 1), (2, 3, 1), (3, 1, 2), (6, 2, 3)]
@@ -26,13 +27,14 @@ def struct(**fields):
 
 Blocks = struct(lane=POINTER, count=SIZE, depth=SIZE, xlanes=SIZE, ylanes=SIZE, last_xlanes=SIZE, last_ylanes=SIZE)
 GroupedRow = struct(
-    x=POINTER, row=POINTER, wrow=POINTER, w=POINTER, bias=POINTER, y=POINTER, rows=SIZE, taps=SIZE, pixels=SIZE,
-    step=SIZE, spread=SIZE, low=SIZE, high=SIZE, xpixel=SIZE, ypixel=SIZE, wblock=SIZE, blocks=Blocks,
-    relu=ctypes.c_int32,
+    x=POINTER, row=POINTER, wrow=POINTER, w=POINTER, bias=POINTER, y=POINTER, next=POINTER, next_bytes=SIZE, rows=SIZE,
+    taps=SIZE, pixels=SIZE, step=SIZE, spread=SIZE, low=SIZE, high=SIZE, xpixel=SIZE, ypixel=SIZE, wblock=SIZE,
+    blocks=Blocks, relu=ctypes.c_int32,
 )  # fmt: skip
 GroupedOuter = struct(
-    x=POINTER, row=POINTER, dy=POINTER, yrow=POINTER, dw=POINTER, lines=SIZE, rows=SIZE, taps=SIZE, pixels=SIZE,
-    step=SIZE, spread=SIZE, low=SIZE, high=SIZE, xpixel=SIZE, ypixel=SIZE, wblock=SIZE, blocks=Blocks,
+    x=POINTER, row=POINTER, dy=POINTER, yrow=POINTER, dw=POINTER, next_x=POINTER, next_dy=POINTER, next_x_bytes=SIZE,
+    next_dy_bytes=SIZE, lines=SIZE, rows=SIZE, taps=SIZE, pixels=SIZE, step=SIZE, spread=SIZE, low=SIZE, high=SIZE,
+    xpixel=SIZE, ypixel=SIZE, wblock=SIZE, blocks=Blocks,
 )  # fmt: skip
 
 
@@ -113,8 +115,8 @@ def test_grouped_row(isa, dtype, taps, step, spread):
             bp = None if bias is None else packed(bias[:, :, None, None, None], width, block)
             call("grouped_row", isa, dtype, GroupedRow(
                 q.x.ctypes.data, row.ctypes.data, wrow.ctypes.data, wp.ctypes.data,
-                None if bp is None else bp.ctypes.data, y.ctypes.data, 2, taps, pixels, step, spread, q.low, q.high,
-                q.x.shape[2], y.shape[1], wp[0].size, q.blocks, pixels % 2,
+                None if bp is None else bp.ctypes.data, y.ctypes.data, NEXT, 100 * pixels, 2, taps, pixels, step,
+                spread, q.low, q.high, q.x.shape[2], y.shape[1], wp[0].size, q.blocks, pixels % 2,
             ))  # fmt: skip
             expected = np.maximum(expected, 0) if pixels % 2 else expected
             np.testing.assert_allclose(y, expected.reshape(y.shape), rtol=0, atol=256 * np.finfo(dtype).eps)
@@ -151,8 +153,9 @@ def test_grouped_outer(isa, dtype, taps, step, spread, rows):
             row = np.where(source >= 0, source * q.x[0].size, NOWHERE)
             yrow = np.arange(2) * dy[0].size
             call("grouped_outer", isa, dtype, GroupedOuter(
-                q.x.ctypes.data, row.ctypes.data, dy.ctypes.data, yrow.ctypes.data, dw.ctypes.data, 2, rows, taps,
-                pixels, step, spread, q.low, q.high, q.x.shape[2], dy.shape[2], dw[0].size, q.blocks,
+                q.x.ctypes.data, row.ctypes.data, dy.ctypes.data, yrow.ctypes.data, dw.ctypes.data, NEXT, NEXT,
+                1000 * pixels, 100, 2, rows, taps, pixels, step, spread, q.low, q.high, q.x.shape[2], dy.shape[2],
+                dw[0].size, q.blocks,
             ))  # fmt: skip
             lanes = packed(np.ones_like(start), width, block) > 0  # the rest is nobody's
             wanted = packed(expected, width, block)

@@ -22,7 +22,8 @@ typedef struct fc_blocks {
  * x[row[r] + (p * step + t * spread) * xpixel + b * xlanes + lane[k][l]]
  * times w[b * wblock + ((wrow[r] * depth + k) * taps + t) * W + l]
  * for 0 <= p < pixels and each block b. The sum runs over r, then k, then t, one fused multiply-add after the other.
- * With `relu`, what is below 0 becomes 0 (NaN stays NaN). */
+ * With `relu`, what is below 0 becomes 0 (NaN stays NaN). `next_bytes` bytes from `next` on, which need not be memory,
+ * are brought near for the call after this one. */
 typedef struct fc_grouped_row {
     const void* x;
     const int64_t* row;  /* (rows,) where each kernel row's source row starts */
@@ -30,7 +31,8 @@ typedef struct fc_grouped_row {
     const void* w;
     const void* bias;    /* (blocks, W) or NULL */
     void* y;
-    int64_t rows, taps, pixels, step, spread, low, high;
+    const void* next;
+    int64_t next_bytes, rows, taps, pixels, step, spread, low, high;
     int64_t xpixel, ypixel, wblock;
     fc_blocks blocks;
     int32_t relu;
@@ -40,14 +42,16 @@ typedef struct fc_grouped_row {
  * x[row[i * rows + r] + (p * step + t * spread) * xpixel + b * xlanes + lane[k][l]]
  * times dy[yrow[i] + p * ypixel + b * ylanes + l]
  * for each block b and kernel row r; a row that is INT64_MIN counts as zero. The sum starts from 0 and is added last:
- * a sum over very many pixels is a sum of sums, which rounds less than one long chain. */
+ * a sum over very many pixels is a sum of sums, which rounds less than one long chain. What `next_x` and `next_dy`
+ * say is brought near as above. */
 typedef struct fc_grouped_outer {
     const void* x;
     const int64_t* row;  /* (lines, rows) */
     const void* dy;
     const int64_t* yrow; /* (lines,) */
     void* dw;
-    int64_t lines, rows, taps, pixels, step, spread, low, high;
+    const void *next_x, *next_dy;
+    int64_t next_x_bytes, next_dy_bytes, lines, rows, taps, pixels, step, spread, low, high;
     int64_t xpixel, ypixel, wblock;
     fc_blocks blocks;
 } fc_grouped_outer;
@@ -108,7 +112,8 @@ typedef struct fc_square {
  * grouped_squares        y = A' (sum over k of u[., k, .] * lane[k] of B' x B) A + bias, then max(0, .) with `relu`
  * grouped_squares_outer  u[., k, .] += sum over tiles of lane[k] of B' x B times A y A'; y is read. The sum starts from
  *                        0 and is added last.
- * u is (36, depth, W). */
+ * u is (36, depth, W). What lies xahead elements behind the source pixels and yahead behind those of y, where these
+ * are not 0, is brought near; it need not be memory. */
 typedef struct fc_grouped_squares {
     const void* x;
     void* y;
@@ -116,7 +121,7 @@ typedef struct fc_grouped_squares {
     const void* bias; /* (W,) or NULL */
     void* planes;
     const fc_square* square; /* (count,) */
-    int64_t count, xrow, xcolumn, yrow, ycolumn;
+    int64_t count, xrow, xcolumn, yrow, ycolumn, xahead, yahead;
     fc_blocks blocks;
     int32_t relu;
 } fc_grouped_squares;

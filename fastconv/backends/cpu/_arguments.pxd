@@ -46,7 +46,8 @@ cdef extern from "fastconv/kernels.h" nogil:
         const void* w
         const void* bias
         void* y
-        int64_t rows, taps, pixels, step, spread, low, high, xpixel, ypixel, wblock
+        const void* next
+        int64_t next_bytes, rows, taps, pixels, step, spread, low, high, xpixel, ypixel, wblock
         fc_blocks blocks
         int32_t relu
 
@@ -56,7 +57,9 @@ cdef extern from "fastconv/kernels.h" nogil:
         const void* dy
         const int64_t* yrow
         void* dw
-        int64_t lines, rows, taps, pixels, step, spread, low, high, xpixel, ypixel, wblock
+        const void* next_x
+        const void* next_dy
+        int64_t next_x_bytes, next_dy_bytes, lines, rows, taps, pixels, step, spread, low, high, xpixel, ypixel, wblock
         fc_blocks blocks
 
     ctypedef struct fc_square:
@@ -69,7 +72,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         void* planes
         const void* bias
         const fc_square* square
-        int64_t count, xrow, xcolumn, yrow, ycolumn
+        int64_t count, xrow, xcolumn, yrow, ycolumn, xahead, yahead
         fc_blocks blocks
         int32_t relu
 

@@ -27,6 +27,8 @@ from fastconv.backends.cpu.runtime import empty
 
 cnp.import_array()
 
+cdef int64_t NEAR = 1024 * 1024     # bytes of both arrays' images that all phases see before the next ones
+
 
 cdef void set_phase(TileAxis* axis, int64_t residue, int64_t size, int64_t kernel, int64_t stride, int64_t padding,
                     int64_t dilation, int64_t w_stride, int64_t* shift, int64_t* weight) noexcept nogil:
@@ -67,16 +69,14 @@ cdef int solve(cnp.ndarray dx, cnp.ndarray dy, cnp.ndarray w, b, geometry, resid
                bint adjoint, bint pairs) except -1:
     cdef View yv = view(dy), wv = view(w), xv = view(dx), other
     cdef Correlation problem
-    cdef int64_t taps = wv.size[2] + wv.size[3] + wv.size[4], used, phase, residue
+    cdef int64_t taps = wv.size[2] + wv.size[3] + wv.size[4], used, phase, residue, first = 0, images = yv.size[0]
     cdef int64_t stride[3]
     cdef int64_t padding[3]
     cdef int64_t dilation[3]
     cdef int64_t groups = geometry.groups, row = (geometry.whole or geometry).input[2], columns
     cdef int i
     cdef bint adjoint_planes = lanes and wv.size[1] == 1 and wv.size[0] == groups
-    problem.x.itemsize, problem.x.data, problem.x.stride = yv.itemsize, yv.data, yv.stride
-    problem.x.n = yv.size[0]
-    problem.y, problem.ys = xv.data, xv.stride
+    problem.x.itemsize, problem.x.stride, problem.ys = yv.itemsize, yv.stride, xv.stride
     problem.columns = wv.size[1]
     problem.w = wv.data
     problem.bias = problem.packed = NULL
@@ -98,39 +98,47 @@ cdef int solve(cnp.ndarray dx, cnp.ndarray dy, cnp.ndarray w, b, geometry, resid
         problem.x.axis[i].src_size = yv.size[2 + i]
         if i > 0 and (wv.size[2 + i] != 3 or stride[i] != 2 or dilation[i] != 1):
             adjoint_planes = False
+    if lanes and not adjoint_planes and stride[0] * stride[1] * stride[2] > 1:
+        images = NEAR // max(<int64_t>1, (abs(yv.stride[0]) + abs(xv.stride[0])) * yv.itemsize)
+    images = max(<int64_t>1, images)
     cdef int64_t* lists = <int64_t*> malloc(2 * taps * sizeof(int64_t))
     if lists == NULL:
         raise MemoryError("conv_backward_input: no memory for the list of taps")
     try:
         with nogil:
-            for phase in range(stride[0] if adjoint_planes else stride[0] * stride[1] * stride[2]):
-                residue = phase
-                used = 0
-                problem.x.groups, problem.x.depth = groups, wv.size[0] // groups
-                set_pairs(&problem.x, pairs)
-                for i in range(1, 3 if adjoint_planes else 0):
-                    set_adjoint_axis(&problem.x.axis[i], xv.size[2 + i], padding[i], wv.stride[2 + i],
-                                     lists + 6 * (i - 1))
-                    used = 12
-                for i in range(0 if adjoint_planes else 2, -1, -1):
-                    set_phase(&problem.x.axis[i], residue % stride[i], xv.size[2 + i], wv.size[2 + i], stride[i],
-                              padding[i], dilation[i], wv.stride[2 + i], lists + used, lists + used + wv.size[2 + i])
-                    used += 2 * wv.size[2 + i]
-                    residue //= stride[i]
-                if adjoint_planes:
-                    adjoint_correlate(&problem, &xv.size[0])
-                elif lanes and winograd >= 0:
-                    squares_correlate(&problem)
-                elif lanes:
-                    grouped_correlate(&problem)
-                elif winograd >= 0:
-                    winograd_correlate(&problem, winograd, adjoint, NULL, False)
-                else:
-                    columns = (row - problem.x.axis[2].dst_base + stride[2] - 1) // stride[2]  # of a whole row's phase
-                    if not pairs and is_narrow(&problem, columns):
+            while first < yv.size[0]:
+                problem.x.n = min(images, yv.size[0] - first)
+                problem.x.data = yv.data + first * yv.stride[0] * yv.itemsize
+                problem.y = xv.data + first * xv.stride[0] * xv.itemsize
+                for phase in range(stride[0] if adjoint_planes else stride[0] * stride[1] * stride[2]):
+                    residue = phase
+                    used = 0
+                    problem.x.groups, problem.x.depth = groups, wv.size[0] // groups
+                    set_pairs(&problem.x, pairs)
+                    for i in range(1, 3 if adjoint_planes else 0):
+                        set_adjoint_axis(&problem.x.axis[i], xv.size[2 + i], padding[i], wv.stride[2 + i],
+                                         lists + 6 * (i - 1))
+                        used = 12
+                    for i in range(0 if adjoint_planes else 2, -1, -1):
+                        set_phase(&problem.x.axis[i], residue % stride[i], xv.size[2 + i], wv.size[2 + i], stride[i],
+                                  padding[i], dilation[i], wv.stride[2 + i], lists + used,
+                                  lists + used + wv.size[2 + i])
+                        used += 2 * wv.size[2 + i]
+                        residue //= stride[i]
+                    columns = (row - problem.x.axis[2].dst_base + stride[2] - 1) // stride[2]  # of a row's phase
+                    if adjoint_planes:
+                        adjoint_correlate(&problem, &xv.size[0])
+                    elif lanes and winograd >= 0:
+                        squares_correlate(&problem)
+                    elif lanes:
+                        grouped_correlate(&problem)
+                    elif winograd >= 0:
+                        winograd_correlate(&problem, winograd, adjoint, NULL, False)
+                    elif not pairs and is_narrow(&problem, columns):
                         narrow_correlate(&problem)
                     else:
                         correlate(&problem)
+                first += images
     finally:
         free(lists)
     return 0

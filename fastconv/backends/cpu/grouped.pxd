@@ -18,10 +18,9 @@ cdef struct Lanes:
     int64_t width           # lanes of a packed block: a vector, or the vectors of one group
     int64_t wblock          # elements of a packed block: (rows, depth, taps of a row, width)
     int32_t* lane
-    bint dense              # a block is one group, whose channels in are broadcast
-    bint copies             # the source is copied although its channels lie side by side
     int64_t slides          # taps along an axis of planes that the depthwise kernels serve, or 0
-    bint large              # the arrays do not stay in the caches: read ahead, store past them
+    bint large              # the arrays do not stay in the caches: store past them
+    bint far                # nor does the source in a core's: read ahead
 
 
 cdef struct Plan:
@@ -35,10 +34,9 @@ cdef struct Plan:
 
 cdef int64_t set_lanes(Lanes* lanes, Reader* x, int64_t columns) noexcept nogil
 cdef void fill_lanes(Lanes* lanes, int64_t width) noexcept nogil
-cdef bint spread_out(int64_t pixel, int itemsize) noexcept nogil
-cdef bint in_place(const Lanes* lanes, const Reader* x) noexcept nogil
+cdef bint in_place(const Reader* x) noexcept nogil
 cdef void set_chunks(Lanes* lanes, Reader* x, int64_t chunk_blocks) noexcept nogil
-cdef void finish_lanes(const Lanes* lanes, Reader* x) noexcept nogil
+cdef void finish_lanes(Reader* x) noexcept nogil
 cdef void set_large(Lanes* lanes, const Reader* x) noexcept nogil
 cdef bint streams(const Lanes* lanes, const Correlation* problem) noexcept nogil
 cdef const char* next_rows(const Lanes* lanes, const Reader* x, const Tile* tile, int64_t n, int64_t d,

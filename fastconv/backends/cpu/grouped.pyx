@@ -21,10 +21,10 @@ from fastconv.backends.cpu.weight_cache cimport Panels, kept_panels, new_panels
 cnp.import_array()
 
 cdef int64_t CHUNK_CHANNELS = 64            # of a source that is copied
-cdef int64_t SET_BYTES = 2048               # at this distance a first-level cache holds some 16 lines
 cdef int64_t TILE_PIXELS = 1024
 cdef int64_t TILE_BYTES = 256 * 1024
 cdef int64_t LARGE_BYTES = 24 * 1024 * 1024  # of source and destination, beyond which they do not stay in the caches
+cdef int64_t FAR_BYTES = 2 * 1024 * 1024    # of a source with several channels in a group
 cdef int64_t SMALL_TILE = 64                # pixels; not worth sharing out
 cdef int64_t TASKS_PER_THREAD = 4
 
@@ -35,10 +35,8 @@ cdef int64_t set_lanes(Lanes* lanes, Reader* x, int64_t columns) noexcept nogil:
     ``columns`` is the number of channels out of a group, x.depth that of channels in: at most a vector, or both two.
     """
     cdef fc_blocks* blocks = &lanes.blocks
-    lanes.groups, lanes.slides = x.groups, slides(x, columns)
-    lanes.dense, lanes.width = columns >= x.kernel.width and x.depth > 1, max(columns, x.kernel.width)
+    lanes.groups, lanes.slides, lanes.width = x.groups, slides(x, columns), max(columns, x.kernel.width)
     lanes.block_groups = max(<int64_t>1, x.kernel.width // max(x.depth, columns))
-    lanes.copies = lanes.dense and spread_out(x.stride[4], x.itemsize)
     blocks.count = ceil_div(x.groups, lanes.block_groups)
     blocks.depth = x.depth
     blocks.xlanes, blocks.ylanes = lanes.block_groups * x.depth, lanes.block_groups * columns
@@ -47,7 +45,9 @@ cdef int64_t set_lanes(Lanes* lanes, Reader* x, int64_t columns) noexcept nogil:
     choose_chunk(x, x.depth * max(<int64_t>1, x.axis[0].taps * x.axis[1].taps * x.axis[2].taps))
     lanes.rows = x.axis[0].taps * x.axis[1].taps
     lanes.wblock = lanes.rows * blocks.depth * x.axis[2].taps * lanes.width
-    return 0 if lanes.dense or blocks.depth == 1 and columns == 1 else blocks.depth * x.kernel.width
+    if columns == 1 if blocks.depth == 1 else columns >= x.kernel.width:
+        return 0
+    return blocks.depth * x.kernel.width
 
 
 cdef void fill_lanes(Lanes* lanes, int64_t width) noexcept nogil:
@@ -74,14 +74,9 @@ cdef int64_t slides(const Reader* x, int64_t columns) noexcept nogil:
     return taps
 
 
-cdef bint spread_out(int64_t pixel, int itemsize) noexcept nogil:
-    """Whether neighbouring pixels share so few sets of a first-level cache that they drive each other out."""
-    return pixel * itemsize % SET_BYTES == 0
-
-
-cdef bint in_place(const Lanes* lanes, const Reader* x) noexcept nogil:
-    """Whether the source is read where it lies: its channels side by side, its pixels not in the same sets."""
-    return (x.stride[1] == 1 or x.depth == 1) and not lanes.copies
+cdef bint in_place(const Reader* x) noexcept nogil:
+    """Whether the source is read where it lies: its channels side by side."""
+    return x.stride[1] == 1 or x.depth == 1
 
 
 cdef void set_chunks(Lanes* lanes, Reader* x, int64_t chunk_blocks) noexcept nogil:
@@ -92,12 +87,12 @@ cdef void set_chunks(Lanes* lanes, Reader* x, int64_t chunk_blocks) noexcept nog
     x.chunk = min(lanes.chunk_blocks * lanes.blocks.xlanes, x.depth)
 
 
-cdef void finish_lanes(const Lanes* lanes, Reader* x) noexcept nogil:
+cdef void finish_lanes(Reader* x) noexcept nogil:
     """As finish, but a source in place may be padded: the rows and bounds that the kernel gets leave padding out."""
     cdef int64_t stride = x.chunk
     cdef int i
     finish(x)
-    x.direct = in_place(lanes, x)
+    x.direct = in_place(x)
     x.step[1] = 1
     for i in range(4, 1, -1):
         x.step[i] = x.stride[i] if x.direct else stride
@@ -113,6 +108,7 @@ cdef void set_large(Lanes* lanes, const Reader* x) noexcept nogil:
         source *= x.axis[i].src_size
         result *= x.axis[i].count * x.axis[i].dst_step
     lanes.large = x.n * x.depth * (source + result) * x.itemsize >= LARGE_BYTES
+    lanes.far = lanes.large if lanes.blocks.depth == 1 else x.n * x.depth * source * x.itemsize > FAR_BYTES
 
 
 cdef bint streams(const Lanes* lanes, const Correlation* problem) noexcept nogil:
@@ -129,7 +125,7 @@ cdef const char* next_rows(const Lanes* lanes, const Reader* x, const Tile* tile
     cdef const TileAxis* ax = &x.axis[0]
     cdef int64_t row = ax[2].src_size * x.stride[4], plane = ax[0].src_base + ax[0].src_step * d, at
     size[0] = 0
-    if not lanes.large or not x.direct or x.chunks > 1 or x.stride[4] != x.depth or x.stride[3] != row:
+    if not lanes.far or not x.direct or x.chunks > 1 or x.stride[4] != x.depth or x.stride[3] != row:
         return NULL
     plane += ax[0].shift[ax[0].taps - 1] if ax[0].taps else 0
     at = min(ax[1].src_size, source_at(&ax[1], tile.first[2]) + span(&ax[1], tile.count[2]))
@@ -269,7 +265,9 @@ cdef void run_rows(const Correlation* problem, const Lanes* lanes, const Tile* t
     """A line after the other."""
     cdef const Reader* x = &problem.x
     cdef char* y = <char*> call.y
+    cdef Tile line = tile[0]
     cdef int64_t n, d, h, kd, kh
+    line.count[2] = 1
     for n in range(tile.first[0], tile.first[0] + tile.count[0]):
         for d in range(tile.first[1], tile.first[1] + tile.count[1]):
             for h in range(tile.first[2], tile.first[2] + tile.count[2]):
@@ -280,6 +278,8 @@ cdef void run_rows(const Correlation* problem, const Lanes* lanes, const Tile* t
                         if row[call.rows] != INT64_MIN:
                             row[lanes.rows + call.rows] = kd * x.axis[1].taps + kh
                             call.rows += 1
+                line.first[2] = h
+                call.next = next_rows(lanes, x, &line, n, d, &call.next_bytes)
                 call.y = y + line_start(problem, tile, n, d, h) * x.itemsize
                 x.kernel.grouped_row(call)
 
@@ -348,17 +348,17 @@ cdef void cut(Plan* plan) noexcept nogil:
     cdef Reader* x = &plan.problem.x
     cdef int64_t wanted = TASKS_PER_THREAD * num_threads() if num_threads() > 1 else 1
     set_large(lanes, x)
-    if not in_place(lanes, x):
+    if not in_place(x):
         set_chunks(lanes, x, CHUNK_CHANNELS // lanes.blocks.xlanes)
     else:
-        set_chunks(lanes, x, 1 if lanes.dense else lanes.blocks.count)  # dense weights stay in a first-level cache
-    choose_tile(x, TILE_PIXELS, TILE_BYTES * (16 if in_place(lanes, x) and not lanes.large else 1))
+        set_chunks(lanes, x, lanes.blocks.count)
+    choose_tile(x, TILE_PIXELS, TILE_BYTES * (16 if in_place(x) and not lanes.large else 1))
     while count_tiles(x) * x.chunks < wanted:
         if not halve_tile(x, SMALL_TILE):
             if lanes.chunk_blocks == 1:
                 break
             set_chunks(lanes, x, ceil_div(lanes.chunk_blocks, 2))
-    finish_lanes(lanes, x)
+    finish_lanes(x)
 
 
 cdef int grouped_correlate(Correlation* problem) except -1 nogil:

@@ -25,6 +25,7 @@ cdef struct Squares:
 
 cdef void cut_squares(Squares* squares, const Reader* x, const Lanes* lanes, const int64_t* ys) noexcept nogil
 cdef int64_t block_planes(const Lanes* lanes) noexcept nogil
+cdef int64_t batches_of_piece(const Squares* squares) noexcept nogil
 cdef int64_t batch_bytes(const Squares* squares, int64_t matrices) noexcept nogil
 cdef void set_batch(const Squares* squares, int64_t block, int64_t first, int64_t last, char* y, char* memory,
                     fc_grouped_squares* call) noexcept nogil

@@ -11,7 +11,7 @@ cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, malloc
 
-from fastconv.backends.cpu._csrc cimport FC_WINOGRAD_4X3, fc_copy2d, fc_square, fc_winograd
+from fastconv.backends.cpu._csrc cimport FC_WINOGRAD_4X3, fc_blocks, fc_copy2d, fc_square, fc_winograd
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.grouped cimport (
     Plan, fill_lanes, grouped_correlate, lanes_of, pack_bias, pack_block, set_lanes,
@@ -22,7 +22,8 @@ from fastconv.backends.cpu.weight_cache cimport Panels, kept_panels, new_panels
 
 cnp.import_array()
 
-cdef int64_t PIECE = 8              # batches of a task, at most
+cdef int64_t PIECE_BYTES = 512 * 1024       # of all blocks' pixels of a task, read and written
+cdef int64_t FAR = 2 * 1024 * 1024          # bytes of pixels, which the caches of a core do not hold
 cdef int64_t TASKS_PER_THREAD = 8
 cdef int64_t TAPS = 3               # along rows and columns
 
@@ -43,6 +44,20 @@ cdef void cut_squares(Squares* squares, const Reader* x, const Lanes* lanes, con
 cdef int64_t block_planes(const Lanes* lanes) noexcept nogil:
     """Elements of a block's transformed weights."""
     return PLANES * lanes.blocks.depth * lanes.width
+
+
+cdef int64_t pixel_bytes(const Squares* squares) noexcept nogil:
+    """Bytes of all channels of a tile's outputs, and of as many source pixels."""
+    cdef const fc_blocks* blocks = &squares.lanes.blocks
+    return SIDE * SIDE * blocks.count * (blocks.xlanes + blocks.ylanes) * squares.x.itemsize
+
+
+cdef int64_t batches_of_piece(const Squares* squares) noexcept nogil:
+    """Batches whose pixels stay in a second-level cache while one block after the other is computed.
+
+    But as many as make reading a block's weights cost less than reading its pixels.
+    """
+    return max(ceil_div(2 * squares.lanes.blocks.depth, BATCH), PIECE_BYTES // (BATCH * pixel_bytes(squares)))
 
 
 cdef inline bint touch(const int64_t* stride, int64_t lanes) noexcept nogil:
@@ -104,6 +119,11 @@ cdef void set_batch(const Squares* squares, int64_t block, int64_t first, int64_
     call.y = y + block * lanes.blocks.ylanes * squares.ys[1] * size
     call.xrow, call.xcolumn = x.stride[3], x.stride[4]
     call.yrow, call.ycolumn = squares.ys[3], squares.ys[4]
+    call.xahead = call.yahead = 0
+    if block + 1 < lanes.blocks.count and squares.count * pixel_bytes(squares) > FAR:
+        # pixels lie apart, so that a processor does not see by itself what the next block will read and write
+        call.xahead = lanes.blocks.xlanes if touch(x.stride, call.blocks.xlanes) else 0
+        call.yahead = lanes.blocks.ylanes if touch(squares.ys, call.blocks.ylanes) else 0
     call.square, call.count = square, last - first
     call.planes = copies + 2 * BATCH * PLANES * pixel
     for i in range(last - first):
@@ -232,7 +252,7 @@ cdef int squares_correlate(Correlation* problem) except -1 nogil:
         if planes:
             parallel_for(blocks, transform_block, &work)
         work.piece = ceil_div(work.squares.count * blocks, TASKS_PER_THREAD * num_threads() * BATCH)
-        work.piece = max(<int64_t>1, min(work.piece, PIECE)) * BATCH
+        work.piece = max(<int64_t>1, min(work.piece, batches_of_piece(&work.squares))) * BATCH
         parallel_for(ceil_div(work.squares.count, work.piece) * blocks, run_piece, &work)
     free(lanes.lane)
     release(memory, bytes)

@@ -14,13 +14,14 @@ from fastconv.backends.cpu._csrc cimport FC_WINOGRAD_4X3, fc_accumulate, fc_grou
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.grouped cimport Lanes, fill_lanes, set_lanes
 from fastconv.backends.cpu.grouped_squares cimport (
-    BATCH, PLANES, SIDE, Squares, batch_bytes, block_planes, cut_squares, gather, set_batch,
+    BATCH, PLANES, SIDE, Squares, batch_bytes, batches_of_piece, block_planes, cut_squares, gather, set_batch,
 )
 from fastconv.backends.cpu.grouped_weight cimport store_block
 from fastconv.backends.cpu.runtime cimport allocate, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport Reader, ceil_div
 
-cdef int64_t PIECE = 64             # tiles
+cdef int64_t PART = 64              # tiles, at least
+cdef int64_t PIECE = 64             # at most
 cdef int64_t TASKS = 16             # of a round, that suffice for most machines
 cdef int64_t TAPS = 3               # along rows and columns
 
@@ -29,7 +30,7 @@ cdef struct Work:
     Outer* problem
     Lanes lanes
     Squares squares
-    int64_t parts, round
+    int64_t parts, piece, round
     char* u                 # (parts, blocks; planes, depth, width)
     bint failed
 
@@ -58,8 +59,8 @@ cdef void run_piece(void* context, int64_t index) noexcept nogil:
     cdef const Squares* squares = &work.squares
     cdef const Reader* x = squares.x
     cdef int64_t block = index % work.lanes.blocks.count, part = index // work.lanes.blocks.count, last
-    cdef int64_t first = squares.count * part // work.parts + work.round * PIECE
-    cdef int64_t end = min(squares.count * (part + 1) // work.parts, first + PIECE)
+    cdef int64_t first = squares.count * part // work.parts + work.round * work.piece
+    cdef int64_t end = min(squares.count * (part + 1) // work.parts, first + work.piece)
     cdef char* memory = <char*> workspace(batch_bytes(squares, 2))
     cdef fc_grouped_squares call
     if memory == NULL:
@@ -117,7 +118,8 @@ cdef int squares_products(Outer* problem) except -1 nogil:
     work.problem, work.failed, work.round = problem, False, 0
     table = set_lanes(lanes, x, problem.columns)
     cut_squares(&work.squares, x, lanes, problem.ys)
-    work.parts = max(<int64_t>1, min(ceil_div(TASKS, lanes.blocks.count), work.squares.count // PIECE))
+    work.parts = max(<int64_t>1, min(ceil_div(TASKS, lanes.blocks.count), work.squares.count // PART))
+    work.piece = min(PIECE, BATCH * batches_of_piece(&work.squares))
     bytes = work.parts * lanes.blocks.count * block_planes(lanes) * x.itemsize
     work.u = <char*> allocate(bytes)
     lanes.lane = <int32_t*> malloc((table + 1) * sizeof(int32_t))
@@ -126,7 +128,7 @@ cdef int squares_products(Outer* problem) except -1 nogil:
     else:
         if table:
             fill_lanes(lanes, x.kernel.width)
-        while work.round == 0 or work.round * PIECE < ceil_div(work.squares.count, work.parts):
+        while work.round == 0 or work.round * work.piece < ceil_div(work.squares.count, work.parts):
             parallel_for(work.parts * lanes.blocks.count, run_piece, &work)
             work.round += 1
         parallel_for(lanes.blocks.count, finish_block, &work)

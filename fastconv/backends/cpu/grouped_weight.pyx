@@ -13,19 +13,21 @@ from fastconv.backends.cpu._csrc cimport fc_accumulate, fc_copy2d, fc_depthwise_
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.grouped cimport (
     PLANE, Lanes, fill_lanes, finish_lanes, in_place, inside, lanes_of, next_rows, set_chunks, set_lanes, set_large,
-    share_of_chunk, source_plane, source_row, spread_out,
+    share_of_chunk, source_plane, source_row,
 )
-from fastconv.backends.cpu.runtime cimport allocate, parallel_for, release, workspace
+from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport (
     Reader, Tile, TileAxis, ceil_div, choose_tile, count_tiles, fetch, locate, source_at, tile_bytes, tile_pixels,
 )
 
 cdef int64_t CHUNK_CHANNELS = 64            # of arrays that are copied
 cdef int64_t TILE_PIXELS = 128              # whole rows of them are read a vector of channels at a time
-cdef int64_t SLIDE_PIXELS = 512            # where lines are read together
+cdef int64_t SLIDE_PIXELS = 512             # where lines are read together
+cdef int64_t DEEP_PIXELS = 64               # where they are read once for each channel in of a group
 cdef int64_t TILE_SOURCES = 4096            # source pixels
 cdef int64_t TASKS = 32                     # that suffice for any machine of moderate size
-cdef int64_t PARTIAL_BYTES = 2 * 1024 * 1024  # of all partial sums
+cdef int64_t TASKS_PER_THREAD = 4
+cdef int64_t PARTIAL_BYTES = 4 * 1024 * 1024  # of all partial sums
 
 
 cdef struct Plan:
@@ -37,10 +39,18 @@ cdef struct Plan:
 
 
 cdef bint copies_gradient(const Outer* problem, const Lanes* lanes) noexcept nogil:
-    """Whether dy is copied, for the reasons that the source may be."""
-    if problem.ys[1] != 1 and lanes.groups * problem.columns > 1:
-        return True
-    return lanes.dense and spread_out(problem.ys[4], problem.x.itemsize)
+    """Whether dy is copied: its channels do not lie side by side."""
+    return problem.ys[1] != 1 and lanes.groups * problem.columns > 1
+
+
+cdef void look_ahead(const Lanes* lanes, const Reader* x, const Tile* tile, int64_t next_row,
+                     fc_grouped_outer* call) noexcept nogil:
+    """Ask for the source and the gradient behind a tile of one plane; ``next_row``: how dy goes on, if not 0."""
+    call.next_x_bytes, call.next_dy_bytes = 0, 0
+    if tile.count[0] == 1 and tile.count[1] == 1:
+        call.next_x = next_rows(lanes, x, tile, tile.first[0], tile.first[1], &call.next_x_bytes)
+        call.next_dy = <const char*> call.dy + (call.yrow[0] + tile.count[2] * next_row) * x.itemsize
+        call.next_dy_bytes = tile.count[2] * next_row * x.itemsize if call.next_x_bytes else 0
 
 
 cdef int64_t list_rows(const Reader* x, const Tile* tile, const int64_t* ys, int64_t* row,
@@ -111,6 +121,7 @@ cdef void run_split(void* context, int64_t index) noexcept nogil:
         if lanes.slides == 3:
             slide_tile(lanes, x, &tile, &call, 0 if copies else problem.ys[3])
         else:
+            look_ahead(lanes, x, &tile, 0 if copies else problem.ys[3], &call)
             x.kernel.grouped_outer(&call)
 
 
@@ -183,8 +194,8 @@ cdef int grouped_products(Outer* problem) except -1 nogil:
     cdef Reader* x = &problem.x
     cdef Plan plan
     cdef Lanes* lanes = &plan.lanes
-    cdef int64_t bytes, table
-    cdef bint copies
+    cdef int64_t bytes, table, tasks
+    cdef bint copies, deep
     plan.problem = problem
     plan.failed = False
     x.kernel = kernels(x.itemsize)
@@ -192,10 +203,12 @@ cdef int grouped_products(Outer* problem) except -1 nogil:
     table = set_lanes(lanes, x, problem.columns)
     copies = copies_gradient(problem, lanes)
     x.chunk = min(CHUNK_CHANNELS, x.depth)  # the same tiles whether arrays are copied or not
-    choose_tile(x, SLIDE_PIXELS if lanes.slides == 3 else TILE_PIXELS, TILE_SOURCES * x.itemsize * x.chunk)
-    while lanes.slides == 3 and x.n_tile > 1 and count_tiles(x) < 2 * TASKS:
+    deep = lanes.blocks.depth > 1
+    choose_tile(x, SLIDE_PIXELS if lanes.slides == 3 else DEEP_PIXELS if deep else TILE_PIXELS,
+                TILE_SOURCES * x.itemsize * x.chunk)
+    while (lanes.slides == 3 or deep) and x.n_tile > 1 and count_tiles(x) < 2 * TASKS:
         x.n_tile = ceil_div(x.n_tile, 2)    # images are walked one by one anyway, and parts of them read long runs
-    if in_place(lanes, x) and not copies:
+    if in_place(x) and not copies:
         set_chunks(lanes, x, lanes.blocks.count)
     else:
         set_chunks(lanes, x, CHUNK_CHANNELS // lanes.blocks.ylanes)
@@ -203,9 +216,10 @@ cdef int grouped_products(Outer* problem) except -1 nogil:
     plan.tiles = count_tiles(x)
     plan.size = lanes.blocks.count * lanes.wblock
     plan.splits = max(<int64_t>1, min(min(plan.tiles // 2, TASKS), PARTIAL_BYTES // (plan.size * x.itemsize)))
-    if plan.splits * x.chunks < TASKS:
-        set_chunks(lanes, x, ceil_div(lanes.chunk_blocks * plan.splits * x.chunks, TASKS))
-    finish_lanes(lanes, x)
+    tasks = TASKS_PER_THREAD * num_threads() if num_threads() > 1 else 1
+    if plan.splits * x.chunks < tasks:      # chunks change no bit, and whole pixels can be read ahead
+        set_chunks(lanes, x, ceil_div(lanes.chunk_blocks * plan.splits * x.chunks, tasks))
+    finish_lanes(x)
     bytes = plan.splits * plan.size * x.itemsize
     plan.partial = <char*> allocate(bytes)
     lanes.lane = <int32_t*> malloc((table + 1) * sizeof(int32_t))
