@@ -247,6 +247,7 @@ def test_changed_data_are_not_resumed_on(capsys: pytest.CaptureFixture[str]) -> 
     (["--model", "lenet5"], "a model for images of 1 x 12 x 10 (or another --size), got lenet5"),
     (["--model", "cifar_net", "--width", "8"], "a model whose --width can be chosen"),
     (["--size", "8"], "size of 2 numbers"),
+    (["--size"], ".png, got none"),
     (["--size", "8", "0"], "size >= 1"),
     (["--loss", "dice"], "loss cross-entropy or half-sse to classify"),
     (["--task", "segment"], "images or volumes in set/images, got none there"),
