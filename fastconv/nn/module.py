@@ -57,6 +57,13 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.forward(*args, **kwargs)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute. In the place of a Parameter stands another one, or None: anything else is a DTypeError."""
+        if value is not None and not isinstance(value, Parameter) and isinstance(vars(self).get(name), Parameter):
+            expected = f"{name} to be a Parameter or None ({name}.data takes arrays)"
+            raise DTypeError(mismatch(type(self).__name__, expected, type(value).__name__))
+        super().__setattr__(name, value)
+
     # ---------------------------------------------------------------------------------------- what is in it
 
     def register_buffer(self, name: str, array: Any, persistent: bool = True) -> None:

@@ -35,6 +35,17 @@ def test_names_order_and_shapes_are_torchs():
     assert ours.state_dict()["1.num_batches_tracked"].dtype == np.int64
 
 
+@pytest.mark.parametrize("value", [np.ones((2, 3), np.float32), fastconv.tensor(np.ones((2, 3), np.float32)), 1.0])
+def test_what_is_no_parameter_does_not_take_the_place_of_one(value):
+    layer = nn.Linear(3, 2)
+    expected = f"weight to be a Parameter or None (weight.data takes arrays), got {type(value).__name__}"
+    with raises(TypeError, f"Linear: expected {expected}"):
+        layer.weight = value
+    layer.weight, layer.bias = nn.Parameter(np.ones((2, 3), np.float32)), None
+    assert [name for name, _ in layer.named_parameters()] == ["weight"]
+    np.testing.assert_array_equal(layer(np.ones((1, 3), np.float32)).data, [[3, 3]])
+
+
 def test_repr_is_torchs():
     assert repr(network()) == repr(network(oracle.torch().nn))
 
