@@ -78,6 +78,18 @@ def test_loading_keeps_parameter_objects_and_dtype():
     assert (weight.data == 1).all()
 
 
+def test_torchs_tensors_are_loaded_as_they_are():
+    t = oracle.torch()
+    for theirs in (t.nn.Linear(3, 2), t.nn.Linear(3, 2).bfloat16()):
+        for state in (dict(theirs.named_parameters()), theirs.state_dict()):
+            ours = nn.Linear(3, 2).double()
+            ours.load_state_dict(state)
+            np.testing.assert_array_equal(ours.weight.data, theirs.weight.detach().double().numpy())
+            assert ours.weight.dtype == np.float64
+    with pytest.raises(CheckpointError, match=r"got\n  weight: can't convert Sparse layout"):
+        nn.Linear(3, 2).load_state_dict({"weight": t.zeros(2, 3).to_sparse(), "bias": t.zeros(2)})
+
+
 def test_strict_errors_name_every_key_and_change_nothing():
     model = nn.Linear(2, 1)
     before = model.state_dict()
