@@ -81,7 +81,9 @@ def _parser() -> argparse.ArgumentParser:
         "images", nargs="+", metavar="IMAGE", help="picture (PNG, JPEG, ...; .npy), volume (.nii, .nii.gz) or .csv"
     )
     predict.add_argument("--model", metavar="PATH", help="model file or folder of a run (default: the latest)")
-    predict.add_argument("--output", metavar="FOLDER", help="where masks go (default: beside their images)")
+    predict.add_argument(
+        "--output", metavar="FOLDER", help="where masks (default: beside their images) or predictions.csv go"
+    )
     predict.add_argument("--json", action="store_true", help="print JSON")
     predict.set_defaults(job=_predict)
 

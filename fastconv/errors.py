@@ -16,7 +16,7 @@ class ShapeError(FastconvError, ValueError):
 
 
 class DTypeError(FastconvError, TypeError):
-    """A dtype that the operation does not take, or dtypes that differ where they must agree."""
+    """A dtype, or a value of a type, that the operation does not take, or dtypes that differ where they must agree."""
 
 
 class ArgumentError(FastconvError, ValueError):

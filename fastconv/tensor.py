@@ -7,6 +7,7 @@ Every functional reaches the tape through two functions: ``operands`` here befor
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Sequence
 from math import prod
 from typing import Any
@@ -267,6 +268,14 @@ def _added(grad: Any, gradient: Array) -> Array:
 
 
 _tape.serve(Tensor, grad_enabled)
+
+
+def _stay(node: _tape.Node) -> Any:
+    expected = "a Tensor that no operation made (detach() gives one)"
+    raise GraphError(mismatch("pickle", expected, "a result with its graph"))
+
+
+copyreg.pickle(_tape.Node, _stay)  # copy.deepcopy asks here too
 
 
 # ---------------------------------------------------------------------------------- dtypes, devices, making

@@ -324,6 +324,9 @@ def test_evaluate_agrees_with_training_and_predict_reads_pictures(
     assert right >= 7  # a small network after a short training, on digits that it has seen
     assert main(["predict", paths[0], "--model", "run"]) == 0
     assert re.fullmatch(rf"{paths[0]}  \d  \d+\.\d %\n", capsys.readouterr().out)
+    assert main(["predict", *paths, "--model", "run", "--output", "told"]) == 0
+    rows = [f"{answer['file']},{answer['class']},{answer['probability']}" for answer in answers]
+    assert Path("told/predictions.csv").read_text() == "\n".join(["file,class,probability", *rows, ""])
 
 
 def test_export_writes_what_other_programs_run(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

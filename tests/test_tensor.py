@@ -1,5 +1,7 @@
 """The tape: what is recorded, what a walk back does and frees, how gradients add up; Tensor's operators."""
 
+import copy
+import pickle
 import re
 import threading
 
@@ -211,6 +213,17 @@ def test_detach_cuts_the_tape():
     np.testing.assert_array_equal(x.grad, [2.0])
 
 
+def test_leaves_are_pickled_and_results_say_why_not():
+    x = tensor([1.0, 2.0], requires_grad=True)
+    for twin in (pickle.loads(pickle.dumps(x)), copy.deepcopy(x), pickle.loads(pickle.dumps((x * 2).detach())) / 2):
+        np.testing.assert_array_equal(twin.data, x.data)
+    wanted = "pickle: expected a Tensor that no operation made (detach() gives one), got a result with its graph"
+    for way in (pickle.dumps, copy.deepcopy):
+        with raises(GraphError, wanted):
+            way(x * 2)
+    assert copy.copy(x * 2).requires_grad
+
+
 def test_to_converts_and_its_gradient_converts_back():
     x = leaf([1.5])
     assert x.to("float64") is x
@@ -273,9 +286,9 @@ def test_sum_mean_reshape_flatten():
 def test_tensor_copies_and_Tensor_wraps():
     a = np.ones(2)
     assert Tensor(a).data is a
-    copy = tensor(a)
+    mine = tensor(a)
     a[0] = 5
-    np.testing.assert_array_equal(copy.data, [1.0, 1.0])
+    np.testing.assert_array_equal(mine.data, [1.0, 1.0])
     assert tensor([1.0]).dtype == np.float32
     assert tensor([1, 2]).dtype == np.int64
     assert tensor(a, dtype="float32").dtype == np.float32

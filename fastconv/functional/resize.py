@@ -34,7 +34,7 @@ def interpolate(
     input: Any, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None,
     recompute_scale_factor: bool | None = None, antialias: bool = False,
 ) -> Any:  # fmt: skip
-    """Return ``input`` (N, C, spatial) at another resolution.
+    """Return ``input`` (N, C, spatial) at another resolution; itself, not a copy, where sizes and scales stay.
 
     Args:
         size: the output's spatial sizes, an int or one for each axis; or
@@ -57,9 +57,11 @@ def interpolate(
     rank = x.ndim - 2
     if isinstance(mode, str) and mode == "area" and rank in _AREA:
         sizes, _ = interpolation(op, x.shape, size, scale_factor, "nearest", None, None, False)
-        return _AREA[rank](input, sizes)
+        return _itself(x, input) if sizes == x.shape[2:] else _AREA[rank](input, sizes)
     shape = x.shape
     sizes, taps = _taps_of(op, rank, shape, size, scale_factor, mode, align_corners, recompute_scale_factor, antialias)
+    if taps == [None, None, None]:
+        return _itself(x, input)
     lifted = lift_shape(op, shape, rank)
     y = backend.reshape(backend.resample_forward(backend.reshape(x, lifted), taps), (*shape[:2], *sizes))
 
@@ -68,6 +70,10 @@ def interpolate(
         return (backend.reshape(backend.resample_backward(dy, taps, lifted), shape),)
 
     return record(y, (input,), backward)
+
+
+def _itself(x: Array, input: Any) -> Any:
+    return record(x, (input,), lambda dy, needs: (dy,))
 
 
 def interpolate_backward(

@@ -59,8 +59,13 @@ def threshold(input: Any, threshold: float, value: float, inplace: bool = False)
     """
     op = "threshold"
     backend, x = operand(op, "input", input)
-    below = backend.to_numpy(x) <= number(op, "threshold", threshold)
-    return where(below, number(op, "value", value), input)  # NaN is not below
+    numbers = number(op, "threshold", threshold), number(op, "value", value), 1.0
+    limit, other, one = (backend.from_numpy(np.asarray(each, x.dtype)) for each in numbers)
+    below = backend.matches(backend.broadcast_to(limit, x.shape), backend.maximum(x, limit))  # 1 or 0; 0 of NaN
+    above = backend.subtract(one, below)
+    kept = backend.relu_backward(x, above)  # chooses, where a product would make NaN of infinities
+    replaced = backend.relu_backward(backend.broadcast_to(other, x.shape), below)
+    return record(backend.add(kept, replaced), (input,), lambda dy, needs: (backend.relu_backward(dy, above),))
 
 
 def prelu(input: Any, weight: Any) -> Any:

@@ -131,6 +131,8 @@ _SHAPES: dict[str, Callable[[Mapping[str, Any]], Any]] = {
         "relu", "leaky_relu", "sigmoid", "tanh", "pointwise", "softmax", "log_softmax", "batch_norm",
     )},
     "dropout_apply": _same("x"),
+    "relu_backward": _same("dy"),
+    "matches": _same("a"),
     "scale": _same("a"),
     "reciprocal_root": _same("variance"),
     "local_response_norm_forward": lambda a: [a["x"].shape] * 2,

@@ -8,8 +8,9 @@ from typing import Any
 from .. import functional as F
 from .. import init
 from ..arguments import flag, integer, per_axis
-from ..errors import ArgumentError, mismatch
-from ..tensor import empty_aligned, float_dtype
+from ..errors import ArgumentError, ShapeError, mismatch
+from ..functional._common import shape_of
+from ..tensor import empty_aligned, float_dtype, operand
 from .module import Module, Parameter
 
 _FORWARD = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -116,11 +117,38 @@ class _ConvTranspose(_ConvBase):
             padding_mode, device, dtype, exact,
         )  # fmt: skip
 
-    def forward(self, input: Any) -> Any:
+    def forward(self, input: Any, output_size: Any = None) -> Any:
+        """Apply the layer. ``output_size``: the output's spatial sizes (or its shape), of the several that are
+        convolved to the input's sizes; None: those that the layer's ``output_padding`` makes.
+
+        Raises:
+            ShapeError: sizes that no ``output_padding`` below the stride makes.
+        """
+        extra = self.output_padding if output_size is None else self._extra(input, output_size)
         return _TRANSPOSED[self.rank](
-            input, self.weight, self.bias, self.stride, self.padding, self.output_padding, self.groups, self.dilation,
-            self.exact,
-        )  # fmt: skip
+            input, self.weight, self.bias, self.stride, self.padding, extra, self.groups, self.dilation, self.exact
+        )
+
+    def _extra(self, input: Any, output_size: Any) -> tuple[int, ...]:
+        """Return the output padding with which ``input`` gives ``output_size``."""
+        op = type(self).__name__
+        shape, sizes = operand(op, "input", input)[1].shape, shape_of(op, "output_size", output_size)
+        if len(shape) <= self.rank:
+            return self.output_padding  # the functional refuses this input
+        if len(sizes) not in (self.rank, len(shape)):
+            wanted = f"output_size of {self.rank} or {len(shape)} axes for input {shape}"
+            raise ShapeError(mismatch(op, wanted, sizes))
+        sizes, options = sizes[-self.rank :], (self.stride, self.padding, self.kernel_size, self.dilation)
+        least = [
+            (n - 1) * s - 2 * p + d * (k - 1) + 1
+            for n, s, p, k, d in zip(shape[-self.rank :], *options, strict=True)
+        ]  # fmt: skip
+        extra = tuple(size - low for size, low in zip(sizes, least, strict=True))
+        if not all(0 <= e < s for e, s in zip(extra, self.stride, strict=True)):
+            most = tuple(low + s - 1 for low, s in zip(least, self.stride, strict=True))
+            wanted = f"output_size from {tuple(least)} to {most} for input {shape}"
+            raise ShapeError(mismatch(op, wanted, sizes))
+        return extra
 
 
 class Conv1d(_Conv):

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from ..errors import DTypeError, mismatch
+
 
 class Hook(NamedTuple):
     function: Callable[..., Any]
@@ -76,7 +78,14 @@ class Handle:
 
 
 def register(module: Any, hook: Hook, before: bool, first: bool) -> Handle:
-    """Hang ``hook`` before or after the module's forward, ``first`` or last among those that are there."""
+    """Hang ``hook`` before or after the module's forward, ``first`` or last among those that are there.
+
+    Raises:
+        DTypeError: a hook that cannot be called.
+    """
+    if not callable(hook.function):
+        op = "register_forward_pre_hook" if before else "register_forward_hook"
+        raise DTypeError(mismatch(op, "hook to be a function", repr(hook.function)))
     hooked = vars(module).get("forward")
     if not isinstance(hooked, Hooked):
         hooked = module.forward = Hooked(module)

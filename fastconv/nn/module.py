@@ -57,6 +57,13 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.forward(*args, **kwargs)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute. In the place of a Parameter stands another one, or None: anything else is a DTypeError."""
+        if value is not None and not isinstance(value, Parameter) and isinstance(vars(self).get(name), Parameter):
+            expected = f"{name} to be a Parameter or None ({name}.data takes arrays)"
+            raise DTypeError(mismatch(type(self).__name__, expected, type(value).__name__))
+        super().__setattr__(name, value)
+
     # ---------------------------------------------------------------------------------------- what is in it
 
     def register_buffer(self, name: str, array: Any, persistent: bool = True) -> None:
@@ -178,7 +185,8 @@ class Module:
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
         """Copy values by name into parameters and buffers, in their dtypes and on their devices.
 
-        Values are anything that ``np.asarray`` takes. Nothing is changed where anything does not fit.
+        Values are anything that ``np.asarray`` takes, and torch's tensors of bfloat16 or with a gradient. Nothing is
+        changed where anything does not fit.
 
         Raises:
             CheckpointError: shapes or kinds that differ; with ``strict``, names missing or not expected.
@@ -198,8 +206,8 @@ class Module:
             if key in state_dict:
                 old = Tensor(value)
                 try:
-                    array = Tensor(state_dict[key]).numpy()
-                except (DTypeError, ShapeError) as error:
+                    array = Tensor(_detached(state_dict[key])).numpy()
+                except (ShapeError, TypeError, RuntimeError) as error:  # the last two are torch's, of what NumPy lacks
                     problems.append(f"{key}: {error}")
                     continue
                 if array.shape != old.shape:
@@ -360,6 +368,13 @@ class Module:
         if not children:
             return f"{type(self).__name__}({extra})"
         return f"{type(self).__name__}({extra}\n  " + "\n  ".join(children) + "\n)"
+
+
+def _detached(value: Any) -> Any:
+    """Return a torch tensor as NumPy takes it: without its graph, bfloat16 as float32. Anything else as it is."""
+    if isinstance(value, Tensor) or not hasattr(value, "detach"):
+        return value
+    return value.detach().float() if str(value.dtype) == "torch.bfloat16" else value.detach()
 
 
 def _replace(module: Module, name: str, value: Any, array: Any) -> None:

@@ -43,6 +43,31 @@ def _dropout_apply(b: Builder, node: Node) -> None:
     b.put(node.result, b.emit("Where", [b.exact(node["mask"]), x, b.number(0, node.result.dtype)]))
 
 
+@writes("relu_backward")
+def _relu_backward(b: Builder, node: Node) -> None:
+    """In a forward pass a choice: dy where y is above 0, else 0."""
+    zero = b.number(0, node.result.dtype)
+    refused = b.emit("LessOrEqual", [b.exact(node["y"]), zero])
+    b.put(node.result, b.emit("Where", [refused, zero, b.exact(node["dy"])]))
+
+
+@writes("matches")
+def _matches(b: Builder, node: Node) -> None:
+    """A mask of 1 and 0: equal, or NaN both."""
+    x, best = b.exact(node["a"]), b.exact(node["best"])
+    found = b.emit("Equal", [x, best])
+    if _may_be_nan(b, node["a"]) and _may_be_nan(b, node["best"]):
+        found = b.emit("Or", [found, b.emit("And", [b.emit("IsNaN", [x]), b.emit("IsNaN", [best])])])
+    b.put(node.result, b.cast(found, node.result.dtype))
+
+
+def _may_be_nan(b: Builder, value: Value) -> bool:
+    while value in b.producers and b.producers[value].verb == "broadcast_to":
+        value = b.producers[value]["a"]
+    array = b.known(value)
+    return array is None or bool(np.isnan(array).any())
+
+
 @writes("cast")
 def _cast(b: Builder, node: Node) -> None:
     name, sizes = b.stored(node["x"])

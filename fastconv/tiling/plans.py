@@ -19,7 +19,7 @@ from .memory import MARGIN, keep_packed, peak, readable
 from .regions import Regions
 from .sources import Source
 
-_MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128)  # that a network may ask of its sizes
+MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128)  # that a network may ask of its sizes
 
 
 class Plan:
@@ -213,7 +213,7 @@ class BlendPlan(Plan):
 def _multiple(graph_of: Callable[[tuple[int, ...]], Graph], sizes: Sequence[int]) -> int:
     """The least power of two that the network's sizes have to be multiples of."""
     refusal: ShapeError | None = None
-    for multiple in _MULTIPLES:
+    for multiple in MULTIPLES:
         try:
             graph_of(tuple(-(-size // (2 * multiple)) * 2 * multiple - multiple for size in sizes))
             graph_of(tuple(-(-size // multiple) * multiple for size in sizes))

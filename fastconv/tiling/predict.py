@@ -13,13 +13,14 @@ import numpy as np
 from .. import backends
 from ..arguments import integer, number
 from ..backends.cpu.runtime import empty_cache
-from ..errors import ArgumentError, DeviceError, mismatch
+from ..errors import ArgumentError, DeviceError, FastconvError, ShapeError, mismatch
 from ..functional import softmax
+from ..graph import outline
 from ..nn import Module
 from ..nn.modes import in_mode
 from ..tensor import no_grad
 from .memory import budget
-from .plans import BlendPlan, ExactPlan, Plan
+from .plans import MULTIPLES, BlendPlan, ExactPlan, Plan, one_array
 from .sources import Source, open_source
 from .targets import Target, open_target
 
@@ -89,7 +90,6 @@ def predict_volume(
     _check_device(model)
     with closing(open_source(_OP, source)) as volume, in_mode(model, False), no_grad():
         rank, slow = len(volume.shape) - 1, _slow(target, len(volume.shape) - 1)
-        sizes = _tile(tile, rank)
         dtype = _dtype(model, volume)
         empty_cache()
 
@@ -97,8 +97,14 @@ def predict_volume(
             shape, kind = _answer(outputs, dtype, activation)
             return volume.held + (prod(shape) * kind.itemsize if target is None else 0)
 
-        options = _OP, model, volume, dtype, sizes, most, held
-        plan = ExactPlan(*options) if blend == "exact" else BlendPlan(*options, blend, overlap, slow)
+        try:
+            options = _OP, model, volume, dtype, _tile(tile, rank), most, held
+            plan = ExactPlan(*options) if blend == "exact" else BlendPlan(*options, blend, overlap, slow)
+        except FastconvError as error:
+            if isinstance(source, (list, tuple)) or not _lacks_channels(model, volume, dtype):
+                raise
+            expected = "source (C, spatial...) with the axes that model takes (source[None] is one channel)"
+            raise ShapeError(mismatch(_OP, expected, f"shape {volume.shape}")) from error
         shape, kind = _answer(plan.outputs, dtype, activation)
         answer = open_target(_OP, target, shape, kind, rank, volume.like)
         try:
@@ -163,6 +169,20 @@ def _dtype(model: Callable, source: Source) -> np.dtype:
     parameters = list(model.parameters()) if isinstance(model, Module) else []
     dtype = parameters[0].data.dtype if parameters else source.dtype
     return np.dtype(np.float64 if dtype == np.float64 else np.float32)
+
+
+def _lacks_channels(model: Callable, volume: Source, dtype: np.dtype) -> bool:
+    """Whether the model takes the source as one channel alone: (D, H, W) was given in place of (1, D, H, W)."""
+
+    def taken(shape: tuple[int, ...]) -> bool:
+        try:
+            one_array(_OP, outline(model, (1, *shape), dtype=dtype))
+        except FastconvError:
+            return False
+        return True
+
+    sizes = tuple(-(-size // MULTIPLES[-1]) * MULTIPLES[-1] for size in volume.shape)
+    return len(sizes) < 4 and not taken((volume.shape[0], *sizes[1:])) and taken((1, *sizes))
 
 
 def _tile(tile: Any, rank: int) -> tuple[int, ...] | None:

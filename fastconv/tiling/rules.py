@@ -295,6 +295,8 @@ _UNARY = (
 RULES: dict[str, Rule] = {
     **dict.fromkeys(_UNARY, Rule(_beside("x"), _same)),
     "scale": Rule(_beside("a"), _same),
+    "relu_backward": Rule(_beside("dy", "y"), _same),
+    "matches": Rule(_beside("a", "best"), _same),
     **dict.fromkeys(("add", "subtract", "multiply", "divide", "maximum", "power"), Rule(_beside("a", "b"), _same)),
     **dict.fromkeys(
         ("softmax_forward", "log_softmax_forward", "batch_norm_forward", "local_response_norm_forward"),

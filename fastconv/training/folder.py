@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
@@ -17,6 +18,7 @@ from ..data.files import write_atomic
 from ..errors import CheckpointError, mismatch
 
 CHECKPOINT_FILE, MODEL_FILE = "checkpoint.safetensors", "model.safetensors"
+ANSWERS_FILE = "predictions.csv"
 RUNS = Path("runs")
 
 
@@ -112,8 +114,17 @@ def write_array(path: Path, array: np.ndarray) -> None:
     _write(path, buffer.getvalue())
 
 
-def _write(path: Path, text: str | bytes) -> None:
+def write_answers(path: Path, answers: Sequence[dict[str, Any]]) -> None:
+    """Write what ``predict`` says of classes as a .csv with the columns file, class and probability, atomically."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, ("file", "class", "probability"), extrasaction="ignore", lineterminator="\n")
+    table.writeheader()
+    table.writerows(answers)
+    _write(path, text.getvalue(), "predict")
+
+
+def _write(path: Path, text: str | bytes, op: str = "train") -> None:
     try:
-        write_atomic(path, text.encode() if isinstance(text, str) else text)
+        write_atomic(path, text.encode(errors="surrogateescape") if isinstance(text, str) else text)
     except OSError as error:
-        raise CheckpointError(mismatch("train", f"{path} to be writable", error.strerror or error)) from None
+        raise CheckpointError(mismatch(op, f"{path} to be writable", error.strerror or error)) from None

@@ -14,7 +14,8 @@ from .. import data
 from ..data import Dataset, Loader
 from ..data.cases.frame import restored
 from ..data.images import SIZE
-from ..errors import ArgumentError, CheckpointError, mismatch
+from ..errors import ArgumentError, CheckpointError, DataError, mismatch
+from ..nn import Module
 from . import checkpoint, folder, inference, networks, own, plots, report
 from .config import OWN, make, resumed
 from .loop import Run
@@ -93,14 +94,27 @@ def evaluate(model: str | None, dataset: str | None, source: str | None, threads
 
 def predict(paths: Sequence[str], model: str | None, output: str | None = None) -> list[dict[str, Any]]:
     """Return for each image file its path, the predicted class and its probability; of a network for masks, what
-    ``own.predict`` says.
+    ``own.predict`` says. Into the folder ``output`` go masks, or classes and probabilities as predictions.csv.
 
     Raises:
-        FastconvError: the model is not usable, or a file is no image or blank; the message names it.
+        FastconvError: the model is not usable, a file is no image or blank, or the folder has a predictions.csv; the
+            message names it.
     """
     network, about = inference.load_model(model or folder.latest(folder.MODEL_FILE))
-    if about.own:
+    if about.own and restored(about.own["frame"]).task == "segment":
         return own.predict(network, about, paths, output)
+    target = Path(output) / folder.ANSWERS_FILE if output else None
+    if target and target.exists():
+        wanted = f"{target} to be free (--output FOLDER elsewhere)"
+        raise DataError(mismatch("predict", wanted, "a file of that name"))
+    answers = own.predict(network, about, paths, None) if about.own else _digits(network, about, paths)
+    if target:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        folder.write_answers(target, answers)
+    return answers
+
+
+def _digits(network: Module, about: inference.About, paths: Sequence[str]) -> list[dict[str, Any]]:
     digits = np.stack([data.find_digit(data.read_grey(path), str(path)) for path in paths])
     batches = Loader(
         data.Split(digits, np.zeros(len(digits), np.int64)), 250, mean=about.mean, std=about.std, shuffle=False,

@@ -27,6 +27,15 @@ def test_a_constant_column_is_not_divided_by_an_error_of_rounding() -> None:
     assert column.encode("0.2", "r", "refuse") == [0.1]
 
 
+def test_one_text_among_numbers_is_named() -> None:
+    cells, rows = ["40", "6o", *["50"] * 7, "NA"], [f"t.csv row {i}" for i in range(2, 12)]
+    assert fit("age", cells, rows).categories == ("40", "50", "6o")  # eight of nine
+    wanted = "data: expected t.csv row 3 to have a number in column 'age', as most rows, got '6o'; it is taken for cat"
+    with pytest.warns(UserWarning, match=wanted) as caught:
+        assert fit("age", [*cells, "50"], [*rows, "t.csv row 12"]).categories == ("40", "50", "6o")
+    assert len(caught) == 1
+
+
 @pytest.mark.parametrize("value", [0.1, 1e9 + 0.1])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("size", [None, (5, 8, 31)])

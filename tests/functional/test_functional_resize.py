@@ -40,6 +40,18 @@ def test_interpolate_by_factors_like_torch(mode, rank, factor, again):
         check(x, scale_factor=factor, mode=mode, recompute_scale_factor=again)
 
 
+@pytest.mark.parametrize("mode, rank", MODES)
+def test_sizes_that_stay_take_no_work(mode, rank):
+    x = normal("x", (2, 3, *SPATIAL[rank]))
+    for options in ({"scale_factor": 1}, {"size": SPATIAL[rank]}):
+        assert F.interpolate(x, mode=mode, **options) is x
+        y, (dx,), dy = tape.run(lambda x, options=options: F.interpolate(x, mode=mode, **options), [x])
+        np.testing.assert_array_equal(y, x)
+        np.testing.assert_array_equal(dx, dy)
+    if mode not in ("area", "nearest-exact"):  # the sizes stay, the places that are read do not
+        assert (F.interpolate(x, scale_factor=1.1, mode=mode) != x).any()
+
+
 @pytest.mark.parametrize("mode, rank", [("linear", 1), ("bilinear", 2), ("trilinear", 3), ("bicubic", 2)])
 def test_align_corners_like_torch(mode, rank):
     (x,) = tape.arrays("float64", (1, 2, *SPATIAL[rank]))

@@ -8,6 +8,7 @@ import pytest
 import tape
 from layouts import DTYPES, distinct, normal
 
+from fastconv import backends
 from fastconv import functional as F
 from fastconv.errors import ArgumentError, DataError, DTypeError, ShapeError
 from fastconv.resampling import interpolating_taps, nearest_taps, triangle
@@ -37,6 +38,18 @@ def test_where_leaves_infinities_and_nan_where_they_are():
 def test_threshold_like_torch(dtype):
     tape.assert_like_torch("threshold", [distinct("x", (3, 4), dtype)], 0.3, 0.25)
     assert np.isnan(F.threshold(np.array([np.nan], dtype), 0.0, 1.0))
+
+
+@pytest.mark.parametrize("device", ["cpu", "reference"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("value", [0.0, -2.0, np.inf])
+@pytest.mark.parametrize("threshold", [0.0, 0.25, -np.inf, np.inf])
+def test_threshold_of_infinities_and_at_the_threshold(threshold, value, dtype, device):
+    x = np.array([-np.inf, -1, 0, 0.25, 1, np.inf, np.nan] * 3, dtype)
+    with backends.use(device):
+        y, (dx,), _ = tape.run(lambda x: F.threshold(x, threshold, value), [x], np.ones_like(x))
+    np.testing.assert_array_equal(y, np.where(x <= threshold, dtype_of(value, dtype), x))
+    np.testing.assert_array_equal(dx, ~(x <= threshold))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -85,5 +85,5 @@ def test_every_verb_of_a_forward_pass_has_sizes():
     rest = {verb for verb in VERBS if not verb.endswith("_backward")} - set(_SHAPES)
     losses = {"nll_forward", "cross_entropy_forward", "mse_forward", "bce_with_logits_forward"}
     assert rest == {*losses, "conv_backward_weight", "linear_backward_input", "linear_backward_weight", "dropout_mask",
-                    "best_splits", "matches"}  # fmt: skip
+                    "best_splits"}  # fmt: skip
     assert set(_SHAPES) <= set(VERBS)

@@ -60,6 +60,7 @@ FUNCTIONS = {
     "matmul": lambda x: F.matmul(x, values(6, 5)),
     "products": lambda x: F.matmul(x, F.transpose(x, 2, 3)),
     "powers": lambda x: F.pow(F.exp(x), F.relu(x)),
+    "threshold": lambda x: F.threshold(x, 0.1, -2.0),
     "lrn": lambda x: F.local_response_norm(x, 3),
     "unbatched": lambda x: F.relu(F.transpose(x, 0, 1)),
     "variance": lambda x: F.variance(x, (1, 2)),

@@ -55,6 +55,14 @@ def test_order_and_replacements_are_torchs():
     assert [event[0] for event in ours[1]] == ["before first", "first", "front", "a", "b", "c"]
 
 
+@pytest.mark.parametrize("register", ["register_forward_hook", "register_forward_pre_hook"])
+def test_what_cannot_be_called_is_no_hook(register):
+    layer = nn.ReLU()
+    with pytest.raises(TypeError, match=f"^{register}: expected hook to be a function, got None$"):
+        getattr(layer, register)(None)
+    assert "forward" not in vars(layer)
+
+
 def with_keywords(library, x):
     class Layer(library.Module):
         def forward(self, x, scale=1.0):

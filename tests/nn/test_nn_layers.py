@@ -82,6 +82,33 @@ def test_layer_like_torch(name, args, options, shape):
     oracle.assert_close(inferred, expected.detach().numpy(), 1e-12)
 
 
+@pytest.mark.parametrize("batch", [(2,), ()])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_transposed_convolutions_take_an_output_size(rank, batch):
+    t, options = oracle.torch(), {"stride": 3, "padding": 1, "dilation": 2, "output_padding": 1}
+    ours, theirs = (getattr(module, f"ConvTranspose{rank}d")(4, 2, 3, **options).double() for module in (nn, t.nn))
+    ours.load_state_dict(theirs.state_dict())
+    x = np.random.default_rng(0).standard_normal((*batch, 4, *(4, 3, 2)[:rank]))
+    least = tuple(3 * (n - 1) + 3 for n in x.shape[-rank:])
+    for extra in range(3):
+        sizes = tuple(n + extra for n in least)
+        for size in (sizes, [*batch, 2, *sizes]):
+            expected = theirs(t.from_numpy(x), output_size=size).detach().numpy()
+            oracle.assert_close(np.asarray(ours(x, output_size=size)), expected, 1e-12)
+    most = tuple(n + 2 for n in least)
+    for wrong in (-1, 3):
+        sizes = tuple(n + wrong for n in least)
+        wanted = f"output_size from {least} to {most} for input {x.shape}, got {sizes}"
+        with pytest.raises(ShapeError, match=f"^{re.escape(f'ConvTranspose{rank}d: expected {wanted}')}$"):
+            ours(x, output_size=sizes)
+    with pytest.raises(ShapeError, match=rf"output_size of {rank} or {x.ndim} axes for input"):
+        ours(x, output_size=[1, *x.shape])
+    with pytest.raises(ShapeError, match="output_size to be a sequence of sizes, got 9"):
+        ours(x, output_size=9)
+    with pytest.raises(ShapeError, match=f"conv_transpose{rank}d: expected input"):
+        ours(x[..., 0].ravel()[:0], output_size=least)
+
+
 LOSSES = [
     ("CrossEntropyLoss", {"label_smoothing": 0.1, "reduction": "sum"}, [0, 2, 1]),
     ("CrossEntropyLoss", {"ignore_index": 2}, [0, 2, 1]),

@@ -35,6 +35,17 @@ def test_names_order_and_shapes_are_torchs():
     assert ours.state_dict()["1.num_batches_tracked"].dtype == np.int64
 
 
+@pytest.mark.parametrize("value", [np.ones((2, 3), np.float32), fastconv.tensor(np.ones((2, 3), np.float32)), 1.0])
+def test_what_is_no_parameter_does_not_take_the_place_of_one(value):
+    layer = nn.Linear(3, 2)
+    expected = f"weight to be a Parameter or None (weight.data takes arrays), got {type(value).__name__}"
+    with raises(TypeError, f"Linear: expected {expected}"):
+        layer.weight = value
+    layer.weight, layer.bias = nn.Parameter(np.ones((2, 3), np.float32)), None
+    assert [name for name, _ in layer.named_parameters()] == ["weight"]
+    np.testing.assert_array_equal(layer(np.ones((1, 3), np.float32)).data, [[3, 3]])
+
+
 def test_repr_is_torchs():
     assert repr(network()) == repr(network(oracle.torch().nn))
 
@@ -65,6 +76,18 @@ def test_loading_keeps_parameter_objects_and_dtype():
     assert model.weight is weight
     assert weight.dtype == np.float32
     assert (weight.data == 1).all()
+
+
+def test_torchs_tensors_are_loaded_as_they_are():
+    t = oracle.torch()
+    for theirs in (t.nn.Linear(3, 2), t.nn.Linear(3, 2).bfloat16()):
+        for state in (dict(theirs.named_parameters()), theirs.state_dict()):
+            ours = nn.Linear(3, 2).double()
+            ours.load_state_dict(state)
+            np.testing.assert_array_equal(ours.weight.data, theirs.weight.detach().double().numpy())
+            assert ours.weight.dtype == np.float64
+    with pytest.raises(CheckpointError, match=r"got\n  weight: can't convert Sparse layout"):
+        nn.Linear(3, 2).load_state_dict({"weight": t.zeros(2, 3).to_sparse(), "bias": t.zeros(2)})
 
 
 def test_strict_errors_name_every_key_and_change_nothing():

@@ -128,6 +128,7 @@ CASES = {
     "matmul broadcast": (f("matmul", weight(6, 11, 3)), [MAPS], "MatMul"),
     "power of arrays": (f("pow", np.arange(6, dtype=np.float32).reshape(6, 1, 1)), [MAPS], "Pow"),
     "prelu": (f("prelu", weight(6)), [MAPS], None),
+    "threshold": (f("threshold", 0.3, -2.0), [MAPS], None),
     "prod": (f("prod", dim=2), [(2, 3, 5)], None),
     "softmax": (f("softmax", 1), [MAPS], "Softmax"),
     "softmax last": (f("softmax", -1), [MAPS], "Softmax"),

@@ -161,6 +161,17 @@ def test_errors_name_the_argument(options, error, message):
         predict_volume(given.pop("model"), given.pop("source"), **given)
 
 
+@pytest.mark.parametrize("options", [{}, {"blend": "exact"}, {"tile": (8, 8, 8)}])
+@pytest.mark.parametrize("net", [
+    nn.Conv3d(1, 2, 3, padding=1),
+    nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.BatchNorm3d(4), nn.MaxPool3d(2), nn.Upsample(scale_factor=2)),
+])  # fmt: skip
+def test_a_volume_without_an_axis_for_channels_is_named(net, options):
+    expected = r"source \(C, spatial...\) with the axes that model takes \(source\[None\] is one channel\)"
+    with pytest.raises(ShapeError, match=rf"predict_volume: expected {expected}, got shape \(9, 10, 11\)"):
+        predict_volume(net, np.zeros((9, 10, 11), np.float32), **options)
+
+
 def test_a_chosen_tile_that_the_network_cannot_take_is_named():
     net = nn.Sequential(nn.MaxPool2d(2), nn.MaxPool2d(2), nn.MaxPool2d(2), nn.ConvTranspose2d(1, 1, 8, 8))
     with pytest.raises(ShapeError):

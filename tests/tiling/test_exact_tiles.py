@@ -213,6 +213,11 @@ def test_a_linear_layer_over_channels():
     assert_exact(channels_last, volume_of(np.random.default_rng(10), 4, (13, 12)), 5)
 
 
+def test_a_threshold():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.Threshold(0.1, -1.0), nn.Conv2d(2, 2, 3))
+    assert_exact(net, volume_of(np.random.default_rng(11), 1, (12, 13)), 5)
+
+
 def test_a_constant_of_the_volumes_size():
     prior = volume_of(np.random.default_rng(8), 1, (12, 13))
     conv = nn.Conv2d(1, 2, 3, padding=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -60,6 +61,14 @@ def test_class_folders_are_learnt_and_told(capsys: pytest.CaptureFixture[str]) -
     assert all(abs(sum(answer["probabilities"].values()) - 1) < 1e-3 for answer in told)
     assert main(["predict", "new1.png", "--model", "run"]) == 0
     assert re.fullmatch(r"new1\.png  b  \d+\.\d %\n", capsys.readouterr().out)
+    given = ["predict", *(f"new{i}.png" for i in range(4)), "--model", "run", "--output", "found/here"]
+    assert main(given) == 0
+    with open("found/here/predictions.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert rows == [{name: str(answer[name]) for name in ("file", "class", "probability")} for answer in told]
+    capsys.readouterr()
+    assert main(given) == 2  # nothing is overwritten
+    assert "found/here/predictions.csv to be free" in capsys.readouterr().err
 
 
 def test_other_data_are_all_tested_on(capsys: pytest.CaptureFixture[str]) -> None:
@@ -238,6 +247,7 @@ def test_changed_data_are_not_resumed_on(capsys: pytest.CaptureFixture[str]) -> 
     (["--model", "lenet5"], "a model for images of 1 x 12 x 10 (or another --size), got lenet5"),
     (["--model", "cifar_net", "--width", "8"], "a model whose --width can be chosen"),
     (["--size", "8"], "size of 2 numbers"),
+    (["--size"], ".png, got none"),
     (["--size", "8", "0"], "size >= 1"),
     (["--loss", "dice"], "loss cross-entropy or half-sse to classify"),
     (["--task", "segment"], "images or volumes in set/images, got none there"),

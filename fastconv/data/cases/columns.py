@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -73,6 +74,8 @@ def restore(plain: dict[str, Any]) -> Column:
 def fit(name: str, texts: Sequence[str], where: Sequence[str]) -> Column:
     """Return the column that the training set's cells make: of numbers where all that are no gaps are.
 
+    Warns of categories where nine cells of ten are numbers: the others may be slips.
+
     Raises:
         DataError: nothing but gaps, a number that is not finite, or more categories than a network can learn from.
     """
@@ -92,10 +95,13 @@ def fit(name: str, texts: Sequence[str], where: Sequence[str]) -> Column:
         deviation = math.sqrt(math.fsum((n - mean) ** 2 for n in numbers) / len(numbers))
         return Column(name, mean, deviation if deviation > 0 else 1.0)
     counts = Counter(known)
+    odd = next(i for i, text in enumerate(texts) if not is_gap(text) and _number(text) is None)
     if len(counts) > _MOST:
-        odd = next(i for i, text in enumerate(texts) if not is_gap(text) and _number(text) is None)
         wanted = f"numbers or at most {_MOST} categories in column {name!r} (or --columns without it)"
         raise DataError(mismatch("data", wanted, f"{len(counts)} texts, {texts[odd]!r} in {where[odd]}"))
+    if 10 * numbers.count(None) <= len(known):
+        wanted = f"{where[odd]} to have a number in column {name!r}, as most rows"
+        warnings.warn(f"{mismatch('data', wanted, repr(texts[odd]))}; it is taken for categories", stacklevel=2)
     names = tuple(sorted(counts))
     return Column(name, categories=names, shares=tuple(counts[n] / len(known) for n in names))
 

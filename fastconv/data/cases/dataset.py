@@ -144,7 +144,7 @@ def _frame(
     rank = first.data.ndim - 1
     if size is not None and (len(size) != rank or min(size) < 1):
         wanted = f"size of {rank} numbers for images like {train[0].where}"
-        raise ArgumentError(mismatch("train", wanted, " ".join(map(str, size))))
+        raise ArgumentError(mismatch("train", wanted, " ".join(map(str, size)) or "none"))
     classes, values = _labels(listing, train) if task == "classify" else _mask_classes(train, names)
     columns = tuple(
         fit(name, [case.values[i] for case in train], [case.where for case in train])

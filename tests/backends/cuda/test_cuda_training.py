@@ -159,3 +159,11 @@ class _Tiny(nn.Module):
 
     def forward(self, x):
         return self.linear(F.flatten(F.adaptive_avg_pool2d(x, 4), 1))
+
+
+def test_a_threshold_stays_there(cuda):
+    x = fastconv.Tensor(np.float32([-np.inf, 0, 0.25, 1, np.inf, np.nan]), requires_grad=True)
+    y = F.threshold(x.to("cuda"), 0.25, -2.0)
+    y.backward(cuda.from_numpy(np.ones(6, np.float32)))
+    np.testing.assert_array_equal(y.numpy(), [-2, -2, -2, 1, np.inf, np.nan])
+    np.testing.assert_array_equal(x.grad, [0, 0, 0, 1, 1, 1])
