@@ -81,8 +81,9 @@ FC_MAP(divide, 2, V::div(r[0], r[1]))
 FC_MAP(scale, 1, V::mul(r[0], s0))
 FC_MAP(add_relu, 2, activated<V>(V::add(r[0], r[1]), true))
 FC_MAP(maximum, 2, V::select(V::ordered(r[0]), V::max(r[0], r[1]), r[0]))  // NaN where either is
-// 1 where an element is the maximum r[1] of its kind, else 0; where that is NaN, a NaN is.
-FC_MAP(matches, 2, V::select(V::equal(r[0], r[1]), one, V::select(V::ordered(r[0]), zero, one)))
+// 1 where both are equal or NaN, else 0.
+FC_MAP(matches, 2, V::select(V::equal(r[0], r[1]), one,
+                             V::select(V::ordered(r[0]), zero, V::select(V::ordered(r[1]), zero, one))))
 
 // ------------------------------------------------------------ activations: forward x, backward dy and y or x
 

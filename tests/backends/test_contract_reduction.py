@@ -46,6 +46,14 @@ def check_extremes(backend, a: np.ndarray, axes: tuple[int, ...], given: np.ndar
 
 
 @by_dtype
+def test_a_nan_matches_a_nan_alone(backend, dtype):
+    a, best = np.meshgrid(*2 * [np.array([1, -np.inf, np.nan], dtype)])
+    wanted = (a == best) | (np.isnan(a) & np.isnan(best))
+    np.testing.assert_array_equal(backend.matches(a.copy(), best.copy()), wanted)
+    np.testing.assert_array_equal(backend.matches(a.copy(), best[1:2].copy()), a == best[1:2])
+
+
+@by_dtype
 @pytest.mark.parametrize("shape, axes", AXES, ids=str)
 def test_extremes(backend, shape, axes, dtype):
     check_extremes(backend, normal(shape, shape, dtype), axes)

@@ -61,7 +61,7 @@ def test_maximum_and_matches(isa, dtype):
     for count in COUNTS:
         a, b = values("a", count, dtype), values("bb", count, dtype)
         a[::5], b[::7], b[1::3] = np.nan, np.nan, a[1::3]
-        for name, wanted in (("maximum", np.maximum(a, b)), ("matches", (a == b) | np.isnan(a))):
+        for name, wanted in (("maximum", np.maximum(a, b)), ("matches", (a == b) | (np.isnan(a) & np.isnan(b)))):
             memory, y = guarded(np.zeros(count), dtype)
             run(name, isa, dtype, Map, y=y, x=pointers(a, b), rows=1, count=count)
             np.testing.assert_array_equal(y, wanted)
