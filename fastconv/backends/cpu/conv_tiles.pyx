@@ -190,8 +190,7 @@ cdef void run_box(Plan* plan, Task* task, const Tile* box, const Taps* taps, fc_
     call.taps = list_box_taps(x, taps, task.depth, task.fold, task.lists[2], task.lists[3])
     call.depth = task.depth * (taps.last[2] - taps.first[2]) if task.fold else task.depth
     call.panel = (panel_bytes(plan) if plan.fused else panel(plan, 0, 1, 0)) // x.itemsize
-    # Rows that far apart share a set of the first-level cache: there the next ones would drive out those at work.
-    ahead = x.direct and x.taps == 1 and x.step[4] * x.itemsize % 2048 != 0
+    ahead = x.direct and x.taps == 1
     part = plan.part if plan.part > 0 else pixels
     call.relu, call.warm, call.residual, call.gate = ends and problem.relu, False, NULL, NULL
     while first < pixels:
