@@ -166,7 +166,7 @@ template <class V, class L, int R>
 static void outer_taps(const fc_grouped_outer& a, OuterBlock<typename V::T> at) {
     at.dw += at.r * a.blocks.depth * a.taps * V::width;
     at.first_tap = 0;
-    if constexpr (L::whole || L::from == Lanes::own) {
+    if constexpr (L::whole || L::from == Lanes::own || R > 1) {
         if (three_taps(a) && a.step == 1) return outer_rows<V, L, R, 3, 1, 1>(a, at);
         if (three_taps(a)) return outer_rows<V, L, R, 3, 1, 2>(a, at);
     }
