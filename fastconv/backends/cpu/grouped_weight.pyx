@@ -22,7 +22,9 @@ from fastconv.backends.cpu.tiles cimport (
 
 cdef int64_t CHUNK_CHANNELS = 64            # of arrays that are copied
 cdef int64_t TILE_PIXELS = 128              # whole rows of them are read a vector of channels at a time
-cdef int64_t SLIDE_PIXELS = 512             # where lines are read together
+cdef int64_t SLIDE_PIXELS = 512             # where lines are read together,
+cdef int64_t SLIDE_BYTES = 192 * 1024       # of both arrays where they are large: what is read ahead has room beside it
+cdef int64_t SLIDE_LINES = 4                # but no fewer, for each tile reads two of its neighbour's
 cdef int64_t DEEP_PIXELS = 64               # where they are read once for each channel in of a group
 cdef int64_t TILE_SOURCES = 4096            # source pixels
 cdef int64_t TASKS = 32                     # that suffice for any machine of moderate size
@@ -189,6 +191,15 @@ cdef void finish_block(void* context, int64_t index) noexcept nogil:
     store_block(plan.problem, lanes, index, block)
 
 
+cdef int64_t slide_pixels(const Lanes* lanes, const Reader* x) noexcept nogil:
+    """How many pixels a tile has whose lines are read together."""
+    cdef const TileAxis* ax = &x.axis[0]
+    cdef int64_t pixel = lanes.groups * (1 + ax[1].src_step * ax[2].src_step) * x.itemsize
+    if not lanes.large:
+        return SLIDE_PIXELS
+    return min(SLIDE_PIXELS, max(SLIDE_LINES * ax[2].count, SLIDE_BYTES // pixel))
+
+
 cdef int grouped_products(Outer* problem) except -1 nogil:
     """Solve a weight gradient of few channels in and out of each group: at most a vector. Raises MemoryError."""
     cdef Reader* x = &problem.x
@@ -204,7 +215,8 @@ cdef int grouped_products(Outer* problem) except -1 nogil:
     copies = copies_gradient(problem, lanes)
     x.chunk = min(CHUNK_CHANNELS, x.depth)  # the same tiles whether arrays are copied or not
     deep = lanes.blocks.depth > 1
-    choose_tile(x, SLIDE_PIXELS if lanes.slides == 3 else DEEP_PIXELS if deep else TILE_PIXELS,
+    set_large(lanes, x)
+    choose_tile(x, slide_pixels(lanes, x) if lanes.slides == 3 else DEEP_PIXELS if deep else TILE_PIXELS,
                 TILE_SOURCES * x.itemsize * x.chunk)
     while (lanes.slides == 3 or deep) and x.n_tile > 1 and count_tiles(x) < 2 * TASKS:
         x.n_tile = ceil_div(x.n_tile, 2)    # images are walked one by one anyway, and parts of them read long runs
@@ -212,7 +224,6 @@ cdef int grouped_products(Outer* problem) except -1 nogil:
         set_chunks(lanes, x, lanes.blocks.count)
     else:
         set_chunks(lanes, x, CHUNK_CHANNELS // lanes.blocks.ylanes)
-    set_large(lanes, x)
     plan.tiles = count_tiles(x)
     plan.size = lanes.blocks.count * lanes.wblock
     plan.splits = max(<int64_t>1, min(min(plan.tiles // 2, TASKS), PARTIAL_BYTES // (plan.size * x.itemsize)))
