@@ -29,6 +29,21 @@ static inline int serving(int64_t i, int64_t lines) {
     return (i < lines * Step ? 1 : 0) | (Step == 1 && i >= 1 && i <= lines ? 2 : 0) | (i >= 2 ? 4 : 0);
 }
 
+// Calls line(i, rows) for the source rows that serve outputs 0 to lines - 1; rows: which kernel rows do, a bit each, known to
+// the compiler where no output is the first or the last.
+template <int Step, class Line>
+static FC_INLINE void each_line(int64_t lines, Line line) {
+    for (int64_t i = 0; i < (lines - 1) * Step + 3; ++i) {
+        if (i == 2) {
+            for (; i < lines * Step; i += Step) {
+                line(i, std::integral_constant<int, Step == 1 ? 7 : 5>{});
+                if constexpr (Step == 2) line(i + 1, std::integral_constant<int, 2>{});
+            }
+        }
+        line(i, serving<Step>(i, lines));
+    }
+}
+
 // Which of a run's positions lie inside the row, a bit each.
 template <int M, int Step, int Taps = 3>
 static inline uint32_t inside_row(int64_t p, int64_t low, int64_t high) {
@@ -57,11 +72,12 @@ static inline void lanes_store(typename V::T* p, typename V::Reg value, int64_t 
 }
 
 // One row of M pixels' sources: calls visit(kernel row, tap, pixel, value) for each product of the kernel rows in Rows.
+// Of several pixels all positions lie inside the row but perhaps the first and the last.
 template <class V, int M, int Step, int Rows, bool Whole, class Visit>
 static FC_INLINE void visit_row(const typename V::T* x, int64_t xpixel, uint32_t inside, int64_t lanes, Visit visit) {
     FC_UNROLL
     for (int j = 0; j < (M - 1) * Step + 3; ++j, x += xpixel) {
-        if (!(inside >> j & 1)) continue;
+        if ((M == 1 || j == 0 || j == (M - 1) * Step + 2) && !(inside >> j & 1)) continue;
         const typename V::Reg value = lanes_load<V, Whole>(x, lanes);
         FC_UNROLL
         for (int r = 0; r < 3; ++r) {
@@ -75,32 +91,51 @@ static FC_INLINE void visit_row(const typename V::T* x, int64_t xpixel, uint32_t
     }
 }
 
-// The same with the kernel rows known only now.
+// The same with the kernel rows known only now, and not the most that there are.
 template <class V, int M, int Step, bool Whole, class Visit>
 static FC_INLINE void visit_rows(int rows, const typename V::T* x, int64_t xpixel, uint32_t inside, int64_t lanes,
                                  Visit visit) {
     if (rows == 2) return visit_row<V, M, Step, 2, Whole>(x, xpixel, inside, lanes, visit);
     if (rows == 1) return visit_row<V, M, Step, 1, Whole>(x, xpixel, inside, lanes, visit);
-    if (rows == 4) return visit_row<V, M, Step, 4, Whole>(x, xpixel, inside, lanes, visit);
-    if constexpr (Step == 2) return visit_row<V, M, Step, 5, Whole>(x, xpixel, inside, lanes, visit);
-    if (rows == 7) return visit_row<V, M, Step, 7, Whole>(x, xpixel, inside, lanes, visit);
-    if (rows == 3) return visit_row<V, M, Step, 3, Whole>(x, xpixel, inside, lanes, visit);
-    return visit_row<V, M, Step, 6, Whole>(x, xpixel, inside, lanes, visit);
+    if constexpr (Step == 1) {
+        if (rows == 3) return visit_row<V, M, Step, 3, Whole>(x, xpixel, inside, lanes, visit);
+        if (rows == 6) return visit_row<V, M, Step, 6, Whole>(x, xpixel, inside, lanes, visit);
+    }
+    return visit_row<V, M, Step, 4, Whole>(x, xpixel, inside, lanes, visit);
+}
+
+template <class V, int M, int Step, bool Whole, int Rows, class Visit>
+static FC_INLINE void visit_rows(std::integral_constant<int, Rows>, const typename V::T* x, int64_t xpixel,
+                                 uint32_t inside, int64_t lanes, Visit visit) {
+    visit_row<V, M, Step, Rows, Whole>(x, xpixel, inside, lanes, visit);
 }
 
 // The widest run: what slides along, the taps and a value fill the registers.
 template <class V>
 constexpr int widest_run = Blocks<V>::mr * Blocks<V>::nv >= 16 ? 7 : 4;
 
-// Cuts [0, pixels) into runs, widest first: calls run(integral_constant<int, M>, first, last) for those of M pixels.
+// Cuts [first, end) into runs, widest first: calls run(integral_constant<int, M>, first, end) for those of M pixels.
 template <class V, class Run>
-static FC_INLINE void cut_runs(int64_t pixels, Run run) {
+static FC_INLINE void cut_runs(int64_t first, int64_t end, Run run) {
     constexpr int most = widest_run<V>;
-    const int64_t wide = pixels - pixels % most;
-    if (wide > 0) run(std::integral_constant<int, most>{}, 0, wide);
-    const int64_t some = pixels - (pixels - wide) % (most > 4 ? 4 : 2);
+    const int64_t wide = end - (end - first) % most;
+    if (wide > first) run(std::integral_constant<int, most>{}, first, wide);
+    const int64_t some = end - (end - wide) % (most > 4 ? 4 : 2);
     if (some > wide) run(std::integral_constant<int, (most > 4 ? 4 : 2)>{}, wide, some);
-    if (pixels > some) run(std::integral_constant<int, 1>{}, some, pixels);
+    if (end > some) run(std::integral_constant<int, 1>{}, some, end);
+}
+
+// The same with the pixels one by one whose middle tap lies outside the row.
+template <class V, int Step, class Run>
+static FC_INLINE void cut_row(int64_t pixels, int64_t low, int64_t high, Run run) {
+    const auto pixels_before = [&](int64_t position) {  // of those whose middle taps come before it
+        const int64_t found = position > 1 ? (position - 2) / Step + 1 : 0;
+        return found < pixels ? found : pixels;
+    };
+    const int64_t first = pixels_before(low), last = pixels_before(high), end = last > first ? last : first;
+    if (first > 0) run(std::integral_constant<int, 1>{}, 0, first);
+    cut_runs<V>(first, end, run);
+    if (pixels > end) run(std::integral_constant<int, 1>{}, end, pixels);
 }
 
 template <class T>
@@ -125,10 +160,9 @@ static void depthwise_run(const fc_depthwise& a, const DepthwiseBlock<typename V
         FC_UNROLL
         for (int m = 0; m < M; ++m) acc[s][m] = start;
     }
-    for (int64_t i = 0; i < (a.lines - 1) * Step + 3; ++i) {
+    each_line<Step>(a.lines, [&](int64_t i, auto rows) FC_INLINE_LAMBDA {
         next.step(M * Step);
         if (i >= a.top && i < a.bottom) {
-            const int rows = serving<Step>(i, a.lines);
             for (int64_t q = 0; q < a.planes; ++q) {
                 const T* w = at.w + a.wplane[q] * V::width;
                 Reg weight[3][3];
@@ -144,7 +178,7 @@ static void depthwise_run(const fc_depthwise& a, const DepthwiseBlock<typename V
                 });
             }
         }
-        if (i % Step) continue;
+        if (i % Step) return;
         if (i >= 2) {
             FC_UNROLL
             for (int m = 0; m < M; ++m) {
@@ -158,7 +192,7 @@ static void depthwise_run(const fc_depthwise& a, const DepthwiseBlock<typename V
             for (int s = 0; s < last; ++s) acc[s][m] = acc[s + 1][m];
             acc[last][m] = start;
         }
-    }
+    });
 }
 
 // Call run(block, whole) for each block of channels; whole: a std::bool_constant, whether it fills a vector.
@@ -181,7 +215,7 @@ template <class V, int Step>
 static void depthwise_step(const fc_depthwise& a) {
     using T = typename V::T;
     Ahead next(a.next, a.next_bytes);
-    cut_runs<V>(a.pixels, [&a, &next](auto run, int64_t first, int64_t end) {
+    cut_row<V, Step>(a.pixels, a.low, a.high, [&a, &next](auto run, int64_t first, int64_t end) {
         constexpr int M = decltype(run)::value;
         for (int64_t p = first; p < end; p += M) {
             each_block<V>(a, [&](const DepthwiseBlock<T>& at, auto whole) {
@@ -222,8 +256,7 @@ static void depthwise_outer_runs(const fc_depthwise_outer& a, const typename V::
             FC_UNROLL
             for (int m = 0; m < M; ++m) gradient[s][m] = V::zero();
         }
-        for (int64_t i = 0; i < (a.lines - 1) * Step + 3; ++i) {
-            const int rows = serving<Step>(i, a.lines);
+        each_line<Step>(a.lines, [&](int64_t i, auto rows) FC_INLINE_LAMBDA {
             next_x.step(M * Step);
             if (rows & 1) {
                 next_dy.step(M);
@@ -238,13 +271,13 @@ static void depthwise_outer_runs(const fc_depthwise_outer& a, const typename V::
                     acc[r][t] = V::fma(value, gradient[slot_of<Step>(r)][m], acc[r][t]);
                 });
             }
-            if (i % Step) continue;
+            if (i % Step) return;
             FC_UNROLL
             for (int m = 0; m < M; ++m) {
                 FC_UNROLL
                 for (int s = 0; s < last; ++s) gradient[s][m] = gradient[s + 1][m];
             }
-        }
+        });
     }
     FC_UNROLL
     for (int r = 0; r < 3; ++r) {
@@ -264,7 +297,7 @@ static void depthwise_outer_step(const fc_depthwise_outer& a) {
         const T *x = static_cast<const T*>(a.x) + b * V::width, *dy = static_cast<const T*>(a.dy) + b * V::width;
         T* dw = static_cast<T*>(a.dw) + b * a.wblock;
         const int64_t lanes = b == a.blocks - 1 ? a.last : V::width;
-        cut_runs<V>(a.pixels, [=, &a, &next_x, &next_dy](auto run, int64_t first, int64_t end) {
+        cut_row<V, Step>(a.pixels, a.low, a.high, [=, &a, &next_x, &next_dy](auto run, int64_t first, int64_t end) {
             constexpr int M = decltype(run)::value;
             fills<V>(lanes)
                 ? depthwise_outer_runs<V, M, Step, true>(a, x, dy, dw, lanes, first, end, next_x, next_dy)
