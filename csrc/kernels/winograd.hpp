@@ -203,14 +203,15 @@ static void pixels_to_planes(const fc_winograd& a, int64_t channel, int lanes) {
     const T* pixels = static_cast<const T*>(a.pixels) + channel;
     T* planes = static_cast<T*>(a.planes) + channel;
     Reg middle[Map::to][Map::from];
-    const int64_t ahead = Map::from * a.row;
+    const int64_t row = a.row, column = a.column, plane = a.plane;  // a store might change what `a` holds, for all GCC knows
+    const int64_t ahead = Map::from * row;
     const bool near = Inside && ahead * static_cast<int64_t>(sizeof(T)) <= kNearRows;
-    for (int j = 0; j < Map::from; ++j) {
+    for (int j = 0; j < Map::from; ++j, pixels += column) {
         Reg in[Map::from], out[Map::to];
         const bool outside = !Inside && (j < a.first_column || j >= a.last_column);
         FC_UNROLL
         for (int i = 0; i < Map::from; ++i) {
-            const T* at = pixels + i * a.row + j * a.column;
+            const T* at = pixels + i * row;
             in[i] = outside || (!Inside && (i < a.first_row || i >= a.last_row)) ? V::zero() : take<V, Whole>(at, lanes);
             if (near) FC_PREFETCH(at + ahead);
         }
@@ -222,7 +223,7 @@ static void pixels_to_planes(const fc_winograd& a, int64_t channel, int lanes) {
         Reg out[Map::to];
         Map::apply(middle[i], out);
         FC_UNROLL
-        for (int j = 0; j < Map::to; ++j) put<V, Whole>(planes + (i * Map::to + j) * a.plane, out[j], lanes);
+        for (int j = 0; j < Map::to; ++j, planes += plane) put<V, Whole>(planes, out[j], lanes);
     }
 }
 
@@ -236,28 +237,29 @@ static void planes_to_pixels(const fc_winograd& a, int64_t channel, int lanes) {
     const T* planes = static_cast<const T*>(a.planes) + channel;
     T* pixels = static_cast<T*>(a.pixels) + channel;
     const Reg bias = End != Ends::adds && a.bias ? take<V, Whole>(static_cast<const T*>(a.bias) + channel, lanes) : V::zero();
+    const T* residual = End == Ends::finished && a.residual ? static_cast<const T*>(a.residual) + channel : nullptr;
+    const int64_t plane = a.plane, row = a.row, column = a.column, first = a.first_column, last = a.last_column;
+    const int64_t last_row = a.last_row, residual_row = a.residual_row, residual_column = a.residual_column;
+    const bool relu = End == Ends::finished && a.relu;
     Reg middle[Map::to][Map::from];
-    for (int j = 0; j < Map::from; ++j) {
+    for (int j = 0; j < Map::from; ++j, planes += plane) {
         Reg in[Map::from], out[Map::to];
         FC_UNROLL
-        for (int i = 0; i < Map::from; ++i) in[i] = take<V, Whole>(planes + (i * Map::from + j) * a.plane, lanes);
+        for (int i = 0; i < Map::from; ++i) in[i] = take<V, Whole>(planes + i * Map::from * plane, lanes);
         Map::apply(in, out);
         FC_UNROLL
         for (int i = 0; i < Map::to; ++i) middle[i][j] = out[i];
     }
-    for (int64_t i = a.first_row; i < a.last_row; ++i) {
+    for (int64_t i = a.first_row; i < last_row; ++i) {
         Reg out[Map::to];
         Map::apply(middle[i], out);
         FC_UNROLL
         for (int j = 0; j < Map::to; ++j) {
-            if (j < a.first_column || j >= a.last_column) continue;
-            T* to = pixels + i * a.row + j * a.column;
+            if (j < first || j >= last) continue;
+            T* to = pixels + i * row + j * column;
             Reg value = V::add(End == Ends::adds ? take<V, Whole>(to, lanes) : bias, out[j]);
-            if (End == Ends::finished && a.residual) {
-                const T* residual = static_cast<const T*>(a.residual) + channel;
-                value = V::add(value, take<V, Whole>(residual + i * a.residual_row + j * a.residual_column, lanes));
-            }
-            put<V, Whole>(to, activated<V>(value, End == Ends::finished && a.relu), lanes);
+            if (residual) value = V::add(value, take<V, Whole>(residual + i * residual_row + j * residual_column, lanes));
+            put<V, Whole>(to, activated<V>(value, relu), lanes);
         }
     }
 }

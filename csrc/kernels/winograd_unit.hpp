@@ -83,11 +83,13 @@ static void windows_to_planes(const fc_winograd_windows& a, int64_t c, int rest)
         }
     }
     if (a.total) store_some<V>(a.total, c, total, n);
+    T* planes = static_cast<T*>(a.planes);
+    const int64_t plane = a.plane;  // a store might change what `a` holds, for all GCC knows
     for (int i = 0; i < Map::to; ++i) {
         Reg out[Map::to];
         Map::apply(middle[i], out);
         FC_UNROLL
-        for (int j = 0; j < Map::to; ++j) store_some<V>(a.planes, (i * Map::to + j) * a.plane + c, out[j], n);
+        for (int j = 0; j < Map::to; ++j, planes += plane) store_some<V>(planes, c, out[j], n);
     }
 }
 
