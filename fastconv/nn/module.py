@@ -72,7 +72,10 @@ class Module:
         setattr(self, name, array)
 
     def register_parameter(self, name: str, parameter: Parameter | None) -> None:
-        """Make ``parameter`` an attribute."""
+        """Make ``parameter`` an attribute. Raises DTypeError where it is neither a Parameter nor None."""
+        if parameter is not None and not isinstance(parameter, Parameter):
+            expected = f"{name} to be a Parameter or None (a Parameter is made of an array)"
+            raise DTypeError(mismatch(type(self).__name__, expected, type(parameter).__name__))
         setattr(self, name, parameter)
 
     def named_children(self) -> Iterator[tuple[str, Module]]:

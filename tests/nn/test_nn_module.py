@@ -46,6 +46,18 @@ def test_what_is_no_parameter_does_not_take_the_place_of_one(value):
     np.testing.assert_array_equal(layer(np.ones((1, 3), np.float32)).data, [[3, 3]])
 
 
+def test_only_a_parameter_is_registered_as_one():
+    module = nn.Module()
+    for value in (np.ones(2, np.float32), fastconv.tensor(np.ones(2, np.float32)), 1.0):
+        expected = "weight to be a Parameter or None (a Parameter is made of an array)"
+        with raises(TypeError, f"Module: expected {expected}, got {type(value).__name__}"):
+            module.register_parameter("weight", value)
+    module.register_parameter("weight", nn.Parameter(np.ones(2, np.float32)))
+    module.register_parameter("bias", None)
+    assert [name for name, _ in module.named_parameters()] == ["weight"]
+    assert module.bias is None
+
+
 def test_repr_is_torchs():
     assert repr(network()) == repr(network(oracle.torch().nn))
 
