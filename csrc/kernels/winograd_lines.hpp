@@ -47,19 +47,21 @@ static FC_INLINE void line_products(const fc_winograd_lines& a, int64_t t, int64
                                     typename V::Reg (&sum)[2][2][G]) {
     using T = typename V::T;
     constexpr int nr = Blocks<V>::nv * V::width;  // a packed row
-    const T* x[2] = {static_cast<const T*>(a.x) + t * a.tile + first * a.xplane,
-                     static_cast<const T*>(a.x) + t * a.tile + second * a.xplane};
+    const T* x = static_cast<const T*>(a.x) + t * a.tile;
+    const T* source[2] = {x + first * a.xplane, x + second * a.xplane};
     const T* w[2] = {static_cast<const T*>(a.w) + first * a.wplane + c, static_cast<const T*>(a.w) + second * a.wplane + c};
     const int64_t tile = a.tile;
     for (int64_t s = 0; s < a.taps; ++s) {
         const int64_t tap = a.tap[s];
         FC_UNROLL
-        for (int p = 0; p < 2; ++p) {
-            const typename V::Reg columns = V::load(w[p] + s * nr);
+        for (int p = 0; p < 2; ++p, w[p - 1] += nr) {
+            const typename V::Reg columns = V::load(w[p]);
             FC_UNROLL
             for (int g = 0; g < G; ++g) {
+                const T* at = source[p] + tap + g * tile;
+                FC_OPAQUE(at);
                 FC_UNROLL
-                for (int r = 0; r < 2; ++r) sum[p][r][g] = V::fma(V::set1(x[p][tap + g * tile + r]), columns, sum[p][r][g]);
+                for (int r = 0; r < 2; ++r) sum[p][r][g] = V::fma(V::set1(at[r]), columns, sum[p][r][g]);
             }
         }
     }
