@@ -15,8 +15,8 @@ from fastconv.backends.cpu.moments cimport MOMENT_PART, MOMENT_ROWS, fold_parts,
 from fastconv.backends.cpu.panels cimport pack_chunk, pack_pairs
 from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport (
-    Reader, Taps, Tile, TileAxis, ceil_div, choose_chunk, choose_tile, count_tiles, fetch, finish, folds, halve_tile,
-    list_pixels, locate, next_run, tile_bytes, tile_pixels,
+    Reader, Taps, Tile, TileAxis, ceil_div, choose_bundle, choose_chunk, choose_tile, count_tiles, fetch, finish, folds,
+    halve_tile, list_box_taps, list_pixels, locate, next_run, tile_bytes, tile_pixels,
 )
 from fastconv.backends.cpu.weight_cache cimport Panels, kept_panels, new_panels
 
@@ -25,6 +25,7 @@ cnp.import_array()
 # A tile's source aims at half a second-level cache, a panel of weights at a quarter of one.
 cdef int64_t TILE_BYTES = 256 * 1024
 cdef int64_t TILE_PIXELS = 512
+cdef int64_t BUNDLE_BYTES = 512 * 1024  # where groups are copied together
 cdef int64_t PANEL_PRODUCTS = 2304
 cdef int64_t TASKS_PER_THREAD = 8
 cdef int64_t TASK_PRODUCTS = 64 * 1024  # at least; a thread that joins for less comes too late
@@ -55,6 +56,11 @@ cdef inline int64_t count_pixels(const Reader* x) noexcept nogil:
     return x.n * x.axis[0].count * x.axis[1].count * x.axis[2].count
 
 
+cdef inline int64_t count_tasks(const Plan* plan) noexcept nogil:
+    cdef const Reader* x = &plan.problem.x
+    return count_tiles(x) * ceil_div(x.groups, x.bundle) * plan.splits
+
+
 cdef void share_out(Plan* plan) noexcept nogil:
     """Make tiles smaller, unless they are parts of moments, then split their panels, until every thread has tasks."""
     cdef Reader* x = &plan.problem.x
@@ -63,7 +69,7 @@ cdef void share_out(Plan* plan) noexcept nogil:
     cdef bint by_columns = plan.few and plan.blocks >= wanted // 2  # each weight is read by one task
     wanted = min(wanted, products // TASK_PRODUCTS)
     plan.splits = 1
-    while count_tiles(x) * x.groups * plan.splits < wanted:
+    while count_tasks(plan) < wanted:
         if not by_columns and plan.problem.mean == NULL and halve_tile(x, SMALL_TILE):
             continue
         if plan.splits == plan.blocks:
@@ -132,23 +138,6 @@ cdef void pack_panels(void* context, int64_t index) noexcept nogil:
         return
     for chunk in range(plan.problem.x.chunks):
         pack_panel(plan, group, block, chunk, plan.packed + panel(plan, group, block, chunk), floats)
-
-
-cdef int64_t list_box_taps(const Reader* x, const Taps* taps, int64_t depth, bint fold, int64_t* tap,
-                           int64_t* wtap) noexcept nogil:
-    """Where each of a box's taps lies in the source and in a panel; a folded row of w taps counts as one."""
-    cdef const TileAxis* ax = &x.axis[0]
-    cdef int64_t d, h, w, at, row, t = 0
-    cdef int64_t last = min(taps.first[2] + 1, taps.last[2]) if fold else taps.last[2]  # none in mere padding
-    for d in range(taps.first[0], taps.last[0]):
-        for h in range(taps.first[1], taps.last[1]):
-            at = (ax[0].shift[d] - ax[0].shift[0]) * x.step[2] + (ax[1].shift[h] - ax[1].shift[0]) * x.step[3]
-            row = (d * ax[1].taps + h) * ax[2].taps
-            for w in range(taps.first[2], last):
-                tap[t] = at + (ax[2].shift[w] - ax[2].shift[0]) * x.step[4]
-                wtap[t] = (row + w) * depth * x.kernel.nr
-                t += 1
-    return t
 
 
 cdef struct Task:
@@ -249,14 +238,15 @@ cdef void run_boxes(Plan* plan, Task* task, fc_conv_tile* call) noexcept nogil:
 
 
 cdef void run_tile(void* context, int64_t index) noexcept nogil:
-    """One task: index = (tile * groups + group) * splits + split."""
+    """One task: index = (tile * bundles of groups + bundle) * splits + split."""
     cdef Plan* plan = <Plan*> context
     cdef Reader* x = &plan.problem.x
     cdef int64_t most = tile_pixels(x), share = ceil_div(plan.blocks, plan.splits), split = index % plan.splits
     cdef int64_t lists = ceil_div((4 * most + 2 * x.taps) * sizeof(int64_t), 64) * 64
-    cdef int64_t step = panels_at_once(plan), size = panel_bytes(plan), last_block, i
+    cdef int64_t step = panels_at_once(plan), size = panel_bytes(plan), last_block, i, k
+    cdef int64_t bundles = ceil_div(x.groups, x.bundle), first = index // plan.splits % bundles * x.bundle
     cdef int64_t panels = step * size if plan.fused else 0, floats = floats_bytes(plan) if plan.fused else 0
-    cdef int64_t* memory = <int64_t*> workspace(panels + floats + lists + tile_bytes(x))
+    cdef int64_t* memory = <int64_t*> workspace(panels + floats + lists + x.bundle * tile_bytes(x))
     cdef Task task
     cdef fc_conv_tile call
     if memory == NULL:
@@ -268,11 +258,11 @@ cdef void run_tile(void* context, int64_t index) noexcept nogil:
     task.lists[4], task.lists[5] = memory + 2 * most, memory + 3 * most
     task.lists[2], task.lists[3] = memory + 4 * most, memory + 4 * most + x.taps
     call.tap, call.wtap = task.lists[2], task.lists[3]
-    task.group = index // plan.splits % x.groups
     task.block, task.last_block = split * share, min(plan.blocks, (split + 1) * share)
     last_block = task.last_block
-    locate(x, index // plan.splits // x.groups, &task.tile)
-    for task.chunk in range(x.chunks):
+    locate(x, index // plan.splits // bundles, &task.tile)
+    for i in range(first * x.chunks, min(x.groups, first + x.bundle) * x.chunks):
+        task.group, task.chunk = i // x.chunks, i % x.chunks
         task.depth = min(x.chunk, x.depth - task.chunk * x.chunk)
         task.fold = folds(x, task.depth)
         call.x = fetch(x, &task.tile, task.group, task.chunk, <char*> memory + lists)
@@ -283,8 +273,8 @@ cdef void run_tile(void* context, int64_t index) noexcept nogil:
         task.block = split * share
         while task.block < last_block:
             task.last_block = min(last_block, task.block + step)
-            for i in range(task.last_block - task.block):
-                pack_panel(plan, task.group, task.block + i, task.chunk, task.panels + i * size, task.panels + panels)
+            for k in range(task.last_block - task.block):
+                pack_panel(plan, task.group, task.block + k, task.chunk, task.panels + k * size, task.panels + panels)
             run_boxes(plan, &task, &call)
             task.block += step
 
@@ -305,6 +295,7 @@ cdef void make_plan(Plan* plan, Correlation* problem, bint keeps) noexcept nogil
     else:
         choose_chunk(x, PANEL_PRODUCTS)
         choose_tile(x, TILE_PIXELS, TILE_BYTES)
+        choose_bundle(x, TILE_PIXELS, BUNDLE_BYTES)
     if x.taps == 0:
         x.chunks = 1  # nothing to sum: the micro-kernel stores the bias or zeros
     if problem.mean != NULL:
@@ -388,7 +379,7 @@ cdef int correlate(Correlation* problem) except -1 nogil:
                 pack_bias(&plan, index // plan.blocks, index % plan.blocks)
         if packed > 0:
             parallel_for(panels, pack_panels, &plan)
-        parallel_for(count_tiles(x) * x.groups * plan.splits, run_tile, &plan)
+        parallel_for(count_tasks(&plan), run_tile, &plan)
         if moments > 0:
             fold_parts(count_tiles(x), problem.columns, plan.moments, x.axis[2].count, x.axis[2].tile, problem.mean,
                        problem.variance)

@@ -13,7 +13,7 @@ from fastconv.backends.cpu._csrc cimport fc_copy2d, fc_depthwise, fc_grouped_row
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport (
-    TileAxis, ceil_div, choose_chunk, choose_tile, count_tiles, fetch, finish, halve_tile, locate, source_at, span,
+    FAR, TileAxis, ceil_div, choose_chunk, choose_tile, count_tiles, fetch, finish, halve_tile, locate, source_at, span,
     tile_bytes,
 )
 from fastconv.backends.cpu.weight_cache cimport Panels, kept_panels, new_panels
@@ -24,7 +24,6 @@ cdef int64_t CHUNK_CHANNELS = 64            # of a source that is copied
 cdef int64_t TILE_PIXELS = 1024
 cdef int64_t TILE_BYTES = 256 * 1024
 cdef int64_t LARGE_BYTES = 24 * 1024 * 1024  # of source and destination, beyond which they do not stay in the caches
-cdef int64_t FAR_BYTES = 2 * 1024 * 1024    # of a source with several channels in a group
 cdef int64_t SMALL_TILE = 64                # pixels; not worth sharing out
 cdef int64_t TASKS_PER_THREAD = 4
 
@@ -108,7 +107,7 @@ cdef void set_large(Lanes* lanes, const Reader* x) noexcept nogil:
         source *= x.axis[i].src_size
         result *= x.axis[i].count * x.axis[i].dst_step
     lanes.large = x.n * x.depth * (source + result) * x.itemsize >= LARGE_BYTES
-    lanes.far = lanes.large if lanes.blocks.depth == 1 else x.n * x.depth * source * x.itemsize > FAR_BYTES
+    lanes.far = lanes.large if lanes.blocks.depth == 1 else x.n * x.depth * source * x.itemsize > FAR
 
 
 cdef bint streams(const Lanes* lanes, const Correlation* problem) noexcept nogil:

@@ -17,13 +17,12 @@ from fastconv.backends.cpu.grouped cimport (
     Plan, fill_lanes, grouped_correlate, lanes_of, pack_bias, pack_block, set_lanes,
 )
 from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
-from fastconv.backends.cpu.tiles cimport TileAxis, ceil_div, source_at
+from fastconv.backends.cpu.tiles cimport FAR, TileAxis, ceil_div, source_at
 from fastconv.backends.cpu.weight_cache cimport Panels, kept_panels, new_panels
 
 cnp.import_array()
 
 cdef int64_t PIECE_BYTES = 512 * 1024       # of all blocks' pixels of a task, read and written
-cdef int64_t FAR = 2 * 1024 * 1024          # bytes of pixels, which the caches of a core do not hold
 cdef int64_t TASKS_PER_THREAD = 8
 cdef int64_t TAPS = 3               # along rows and columns
 

@@ -5,6 +5,10 @@ from libc.stdint cimport int64_t
 from fastconv.backends.cpu._csrc cimport fc_kernels
 
 
+cdef enum:
+    FAR = 2 * 1024 * 1024   # bytes of an array, which the caches of a core do not hold: what comes next is asked for
+
+
 cdef struct TileAxis:
     # Destination dst_base + dst_step * j, 0 <= j < count, reads source src_base + src_step * j + shift[t] for each tap
     # t; a source position outside [0, src_size) reads as zero.
@@ -30,6 +34,7 @@ cdef struct Reader:
     int64_t taps            # over the three axes
     TileAxis axis[3]
     int64_t n_tile          # images a tile
+    int64_t bundle          # groups that are copied together, one group's tile after the other's
     bint direct
     int64_t step[5]         # strides of what the micro-kernel sees: n, channel (1), d, h, w
 
@@ -66,7 +71,7 @@ cdef inline int64_t tile_pixels(const Reader* reader) noexcept nogil:
 
 
 cdef inline int64_t tile_bytes(const Reader* reader) noexcept nogil:
-    """Bytes of one packed tile; 0 where the array is read in place."""
+    """Bytes of one packed tile of a group; 0 where the array is read in place."""
     return 0 if reader.direct else reader.n_tile * reader.step[0] * reader.itemsize
 
 
@@ -80,10 +85,13 @@ cdef inline void set_pairs(Reader* reader, bint pairs) noexcept nogil:
 cdef int64_t even_part(int64_t size, int64_t limit) noexcept nogil
 cdef void choose_chunk(Reader* reader, int64_t products) noexcept nogil
 cdef void choose_tile(Reader* reader, int64_t pixels, int64_t bytes) noexcept nogil
+cdef void choose_bundle(Reader* reader, int64_t pixels, int64_t bytes) noexcept nogil
 cdef bint halve_tile(Reader* reader, int64_t pixels) noexcept nogil
 cdef int64_t count_tiles(const Reader* reader) noexcept nogil
 cdef void finish(Reader* reader) noexcept nogil
 cdef void list_taps(const Reader* reader, int64_t* offset) noexcept nogil
+cdef int64_t list_box_taps(const Reader* reader, const Taps* taps, int64_t depth, bint fold, int64_t* tap,
+                           int64_t* wtap) noexcept nogil
 cdef bint folds(const Reader* reader, int64_t depth) noexcept nogil
 cdef void locate(const Reader* reader, int64_t index, Tile* tile) noexcept nogil
 cdef const char* fetch(const Reader* reader, const Tile* tile, int64_t group, int64_t chunk,

@@ -14,6 +14,7 @@ from fastconv.backends.cpu._csrc cimport fc_copy2d, fc_pair_columns
 
 # Bytes of source that a tile may span where its taps lie far apart; tiles aim at less.
 cdef int64_t MOST_BYTES = 2 * 1024 * 1024
+cdef int64_t BUNDLE_BYTES = 2048    # of a pixel: a run that memory is read well in
 
 
 cdef int64_t even_part(int64_t size, int64_t limit) noexcept nogil:
@@ -81,9 +82,22 @@ cdef void choose_tile(Reader* reader, int64_t pixels, int64_t bytes) noexcept no
         axis.tile = part
         taken *= part
         source *= span(axis, part)
-    reader.n_tile = 1
+    reader.n_tile = reader.bundle = 1
     if reader.axis[0].tile == reader.axis[0].count:
         reader.n_tile = even_part(reader.n, min(pixels // taken, budget // source))
+
+
+cdef void choose_bundle(Reader* reader, int64_t pixels, int64_t bytes) noexcept nogil:
+    """Copy neighbouring groups together, if the array is large and theirs are short runs; choose the tile for that."""
+    cdef int64_t pixel = max(<int64_t>1, reader.depth) * reader.itemsize, source = reader.n * reader.groups * pixel
+    cdef int64_t bundle = min(reader.groups, BUNDLE_BYTES // pixel)
+    cdef int i
+    for i in range(3):
+        source *= reader.axis[i].src_size
+    if (bundle > 1 and reader.chunks == 1 and reader.channels == 0 and reader.stride[1] == 1 and not readable(reader)
+            and source > FAR):
+        choose_tile(reader, pixels, bytes // bundle)
+        reader.bundle = bundle
 
 
 cdef bint halve_tile(Reader* reader, int64_t pixels) noexcept nogil:
@@ -136,6 +150,23 @@ cdef void list_taps(const Reader* reader, int64_t* offset) noexcept nogil:
                 t += 1
 
 
+cdef int64_t list_box_taps(const Reader* reader, const Taps* taps, int64_t depth, bint fold, int64_t* tap,
+                           int64_t* wtap) noexcept nogil:
+    """Where each of a box's taps lies in the source and in a panel; a folded row of w taps counts as one."""
+    cdef const TileAxis* ax = &reader.axis[0]
+    cdef int64_t d, h, w, at, row, t = 0
+    cdef int64_t last = min(taps.first[2] + 1, taps.last[2]) if fold else taps.last[2]  # none in mere padding
+    for d in range(taps.first[0], taps.last[0]):
+        for h in range(taps.first[1], taps.last[1]):
+            at = (ax[0].shift[d] - ax[0].shift[0]) * reader.step[2] + (ax[1].shift[h] - ax[1].shift[0]) * reader.step[3]
+            row = (d * ax[1].taps + h) * ax[2].taps
+            for w in range(taps.first[2], last):
+                tap[t] = at + (ax[2].shift[w] - ax[2].shift[0]) * reader.step[4]
+                wtap[t] = (row + w) * depth * reader.kernel.nr
+                t += 1
+    return t
+
+
 cdef bint folds(const Reader* reader, int64_t depth) noexcept nogil:
     """Whether the taps of a row lie side by side with their ``depth`` channels: one long tap instead of several."""
     cdef const TileAxis* axis = &reader.axis[2]
@@ -163,21 +194,35 @@ cdef void locate(const Reader* reader, int64_t index, Tile* tile) noexcept nogil
     tile.count[0] = min(reader.n_tile, reader.n - tile.first[0])
 
 
-cdef void pack(const Reader* reader, const Tile* tile, int64_t channel, int64_t channels, char* buffer) noexcept nogil:
-    """Copy some channels of the tile's source to (n, d, h, w, depth) with zeros outside the array."""
+cdef void clear(char* row, int64_t bytes, int64_t groups, int64_t apart) noexcept nogil:
+    """Set the same bytes of each group's tile to zero."""
+    cdef int64_t g
+    for g in range(groups if bytes > 0 else 0):
+        memset(row + g * apart, 0, bytes)
+
+
+cdef void pack(const Reader* reader, const Tile* tile, int64_t channel, int64_t channels, int64_t groups,
+               char* buffer) noexcept nogil:
+    """Copy some channels of the tile's source to (n, d, h, w, depth) with zeros outside the array.
+
+    Those of several groups lie side by side: pixels are read in the order of memory, and go to a tile each.
+    """
     cdef const TileAxis* ax = &reader.axis[0]
-    cdef int64_t size = reader.itemsize, pixel = reader.step[4] * size, n, d, h, sd, sh, at
+    cdef int64_t size = reader.itemsize, pixel = reader.step[4] * size, apart = tile_bytes(reader), n, d, h, _w, sd, sh
     cdef int64_t w0 = source_at(&ax[2], tile.first[3]), width = span(&ax[2], tile.count[3])
     cdef int64_t left = min(width, max(<int64_t>0, -w0))
     cdef int64_t right = max(left, min(width, ax[2].src_size - w0))
+    cdef int64_t at = tile.first[0] * reader.stride[0] + channel * reader.stride[1] + (w0 + left) * reader.stride[4]
+    cdef int64_t runs = right - left if groups > 1 else min(<int64_t>1, right - left)
     cdef fc_copy2d copy
     cdef fc_pair_columns pairs
+    cdef const char* src
     cdef char* row
-    copy.rows = pairs.rows = right - left
+    copy.rows = pairs.rows = groups if groups > 1 else right - left
     copy.columns = copy.padded = pairs.columns = channels
-    copy.ld = pairs.ld = reader.step[4]
+    copy.ld = pairs.ld = apart // size if groups > 1 else reader.step[4]
     copy.dj = 1
-    copy.si = pairs.si = reader.stride[4]
+    copy.si = pairs.si = channels * reader.stride[1] if groups > 1 else reader.stride[4]
     copy.sj = pairs.sj = reader.stride[1]
     for n in range(tile.count[0]):
         for d in range(span(&ax[0], tile.count[1])):
@@ -185,32 +230,42 @@ cdef void pack(const Reader* reader, const Tile* tile, int64_t channel, int64_t 
             for h in range(span(&ax[1], tile.count[2])):
                 sh = source_at(&ax[1], tile.first[2]) + h
                 row = buffer + (n * reader.step[0] + d * reader.step[2] + h * reader.step[3]) * size
-                if copy.rows == 0 or sd < 0 or sd >= ax[0].src_size or sh < 0 or sh >= ax[1].src_size:
-                    memset(row, 0, width * pixel)
+                if runs == 0 or sd < 0 or sd >= ax[0].src_size or sh < 0 or sh >= ax[1].src_size:
+                    clear(row, width * pixel, groups, apart)
                     continue
-                memset(row, 0, left * pixel)
-                memset(row + right * pixel, 0, (width - right) * pixel)
-                at = (tile.first[0] + n) * reader.stride[0] + channel * reader.stride[1] + sd * reader.stride[2]
-                at += sh * reader.stride[3] + (w0 + left) * reader.stride[4]
-                copy.src = pairs.src = reader.data + at * size
-                copy.dst = pairs.dst = row + left * pixel
-                if reader.channels > 0:
-                    reader.kernel.pair_columns(&pairs)
-                else:
-                    reader.kernel.copy2d(&copy)
+                clear(row, left * pixel, groups, apart)
+                clear(row + right * pixel, (width - right) * pixel, groups, apart)
+                src = reader.data + (at + n * reader.stride[0] + sd * reader.stride[2] + sh * reader.stride[3]) * size
+                row += left * pixel
+                for _w in range(runs):
+                    copy.src = pairs.src = src
+                    copy.dst = pairs.dst = row
+                    if reader.channels > 0:
+                        reader.kernel.pair_columns(&pairs)
+                    else:
+                        reader.kernel.copy2d(&copy)
+                    src += reader.stride[4] * size
+                    row += pixel
 
 
 cdef const char* fetch(const Reader* reader, const Tile* tile, int64_t group, int64_t chunk,
                        char* buffer) noexcept nogil:
-    """Return where the first tap of the tile's first pixel lies: in the array, or in ``buffer``, filled for that."""
-    cdef int64_t channel = group * reader.depth + chunk * reader.chunk, at
+    """Return where the first tap of the tile's first pixel lies: in the array, or in ``buffer``, filled for that.
+
+    The first group of a bundle fills it for all of them, which come next.
+    """
+    cdef int64_t channel = group * reader.depth + chunk * reader.chunk, at, first
     if reader.channels > 0:
         channel = 2 * chunk * reader.chunk
-        pack(reader, tile, group * reader.channels + channel, min(2 * reader.chunk, reader.channels - channel), buffer)
+        pack(reader, tile, group * reader.channels + channel, min(2 * reader.chunk, reader.channels - channel), 1,
+             buffer)
         return buffer
     if not reader.direct:
-        pack(reader, tile, channel, min(reader.chunk, reader.depth - chunk * reader.chunk), buffer)
-        return buffer
+        first = group % reader.bundle
+        if first == 0:
+            pack(reader, tile, channel, min(reader.chunk, reader.depth - chunk * reader.chunk),
+                 min(reader.bundle, reader.groups - group), buffer)
+        return buffer + first * tile_bytes(reader)
     at = tile.first[0] * reader.stride[0] + channel * reader.stride[1]
     at += source_at(&reader.axis[0], tile.first[1]) * reader.stride[2]
     at += source_at(&reader.axis[1], tile.first[2]) * reader.stride[3]

@@ -13,7 +13,7 @@ from libc.stdint cimport int64_t
 
 from fastconv.backends.cpu._csrc cimport fc_ahead, fc_gather, fc_outer_tile
 from fastconv.backends.cpu.tiles cimport (
-    Reader, Tile, fetch, list_pixels, list_taps, locate, tile_bytes, tile_pixels,
+    FAR, Reader, Tile, fetch, list_pixels, list_taps, locate, tile_bytes, tile_pixels,
 )
 from fastconv.backends.cpu.weight_positions cimport (
     Seen, list_pairs, most_positions, see, seen_lists, set_lists,
@@ -21,8 +21,7 @@ from fastconv.backends.cpu.weight_positions cimport (
 from fastconv.backends.cpu.weight_tiles cimport Outer
 
 cdef enum:
-    NEAR = 256              # bytes from pixel to pixel that need no copy
-    FAR = 2 * 1024 * 1024   # bytes of images, which the caches of a core do not hold: tiles are asked for ahead
+    NEAR = 256  # bytes from pixel to pixel that need no copy
 
 
 # ---------------------------------------------------------------------------------------------------- wide
