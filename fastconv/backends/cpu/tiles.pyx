@@ -89,15 +89,18 @@ cdef void choose_tile(Reader* reader, int64_t pixels, int64_t bytes) noexcept no
 
 cdef void choose_bundle(Reader* reader, int64_t pixels, int64_t bytes) noexcept nogil:
     """Copy neighbouring groups together, if the array is large and theirs are short runs; choose the tile for that."""
-    cdef int64_t pixel = max(<int64_t>1, reader.depth) * reader.itemsize, source = reader.n * reader.groups * pixel
-    cdef int64_t bundle = min(reader.groups, BUNDLE_BYTES // pixel)
+    cdef int64_t tile = max(<int64_t>1, reader.depth) * reader.itemsize, source = reader.n * reader.groups * tile
+    cdef int64_t bundle = min(reader.groups, BUNDLE_BYTES // tile)
     cdef int i
     for i in range(3):
         source *= reader.axis[i].src_size
     if (bundle > 1 and reader.chunks == 1 and reader.channels == 0 and reader.stride[1] == 1 and not readable(reader)
             and source > FAR):
         choose_tile(reader, pixels, bytes // bundle)
-        reader.bundle = bundle
+        tile *= reader.n_tile
+        for i in range(3):
+            tile *= span(&reader.axis[i], reader.axis[i].tile)
+        reader.bundle = max(<int64_t>1, min(bundle, MOST_BYTES // tile))
 
 
 cdef bint halve_tile(Reader* reader, int64_t pixels) noexcept nogil:

@@ -30,6 +30,8 @@ CONVOLUTIONS = {  # of real networks: input, weight, options
     "depthwise": ((4, 256, 56, 56), (256, 1, 3, 3), {"padding": 1, "groups": 256}),
     "depthwise stride 2": ((4, 144, 112, 112), (144, 1, 3, 3), {"padding": 1, "stride": 2, "groups": 144}),
     "resnext": ((4, 128, 56, 56), (128, 4, 3, 3), {"padding": 1, "groups": 32}),
+    "resnext conv5": ((16, 1024, 14, 14), (1024, 32, 3, 3), {"padding": 1, "stride": 2, "groups": 32}),
+    "dilated groups": ((2, 512, 56, 56), (512, 32, 3, 3), {"padding": 16, "dilation": 16, "groups": 16}),
     "3-D unet": ((1, 32, 32, 64, 64), (64, 32, 3, 3, 3), {"padding": 1}),
     "i3d temporal": ((1, 192, 16, 28, 28), (192, 192, 3, 1, 1), {"padding": (1, 0, 0)}),
 }
