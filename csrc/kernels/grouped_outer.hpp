@@ -40,21 +40,21 @@ private:
     int64_t x_share, dy_share;
 };
 
-// The lanes of K channels in at a source pixel, which is read once.
+// The lanes of K channels in at a source pixel, which is read once; x: its vector, or of Lanes::same the first channel.
 template <class V, class L, int K>
 static FC_INLINE void outer_values(const typename V::T* x, const OuterBlock<typename V::T>& at,
                                    const typename V::Index (&index)[K], typename V::Reg (&value)[K]) {
     FC_UNROLL
-    for (int i = 0; i < K; ++i) value[i] = L::value(x, at.k + i, at.xlanes, index[i]);
+    for (int i = 0; i < K; ++i) value[i] = L::value(x, i, at.xlanes, index[i]);
 }
 
 // Taps of the rows from first_tap on, at one pixel after the other.
 template <class V, class L, int R, int Taps, int K>
 static inline void outer_pixels(const fc_grouped_outer& a, const OuterBlock<typename V::T>& at,
                                 const OuterLine<typename V::T, R>& line, const typename V::Index (&index)[K], int64_t p,
-                                typename V::Reg (&acc)[K][R][Taps]) {
+                                int64_t end, typename V::Reg (&acc)[K][R][Taps]) {
     const uint64_t count = static_cast<uint64_t>(a.high - a.low);
-    for (; p < a.pixels; ++p) {
+    for (; p < end; ++p) {
         const typename V::Reg gradient = L::load(line.dy + p * a.ypixel, at.ylanes);
         FC_UNROLL
         for (int t = 0; t < Taps; ++t) {
@@ -72,29 +72,27 @@ static inline void outer_pixels(const fc_grouped_outer& a, const OuterBlock<type
     }
 }
 
-// A run of M pixels from p whose source positions follow each other: each is read once for all taps. Edge: some of the
-// positions or rows may be padding.
+// A run of M pixels from p whose source positions follow each other: each is read once for all taps of a row. Edge: rows
+// may be padding, and so may the positions before the first pixel's middle tap and after the last one's.
 template <class V, class L, int R, int Taps, int K, int Step, int M, bool Edge>
 static inline void outer_run(const fc_grouped_outer& a, const OuterBlock<typename V::T>& at,
                              const OuterLine<typename V::T, R>& line, const typename V::Index (&index)[K], int64_t p,
                              typename V::Reg (&acc)[K][R][Taps]) {
-    const int64_t low = a.low - p * Step;
-    const uint64_t count = static_cast<uint64_t>(a.high - a.low);
+    constexpr int last = (M - 1) * Step + Taps - 1;
+    const int64_t low = a.low - p * Step, high = a.high - p * Step;
     typename V::Reg gradient[M];
-    int64_t x = p * Step * a.xpixel;
-    const typename V::T* dy = line.dy + p * a.ypixel;
     FC_UNROLL
-    for (int j = 0; j < (M - 1) * Step + Taps; ++j, x += a.xpixel) {
-        if (j % Step == 0 && j / Step < M) {
-            gradient[j / Step < M ? j / Step : 0] = L::load(dy, at.ylanes);
-            dy += a.ypixel;
-        }
-        if (Edge && static_cast<uint64_t>(j - low) >= count) continue;
+    for (int m = 0; m < M; ++m) gradient[m] = L::load(line.dy + (p + m) * a.ypixel, at.ylanes);
+    FC_UNROLL
+    for (int r = 0; r < R; ++r) {
+        if (Edge && !line.x[r]) continue;
+        const typename V::T* x = line.x[r] + p * Step * a.xpixel;
         FC_UNROLL
-        for (int r = 0; r < R; ++r) {
-            if (Edge && !line.x[r]) continue;
+        for (int j = 0; j <= last; ++j, x += a.xpixel) {
+            if (Edge && ((j < Taps / 2 && j < low) || (j > last - Taps / 2 && j >= high))) continue;
+            if (L::from == Lanes::same) FC_OPAQUE(x);
             typename V::Reg value[K];
-            outer_values<V, L, K>(line.x[r] + x, at, index, value);
+            outer_values<V, L, K>(x, at, index, value);
             FC_UNROLL
             for (int t = 0; t < Taps; ++t) {
                 const int m = (j - t) / Step;
@@ -111,6 +109,7 @@ template <class V, class L, int R, int Taps, int K, int Step>
 static void outer_rows(const fc_grouped_outer& a, const OuterBlock<typename V::T>& at) {
     using T = typename V::T;
     constexpr int M = 7, S = Step ? Step : 1;
+    const T* x = at.x + (L::from == Lanes::same ? at.k : 0);
     typename V::Index index[K];
     typename V::Reg acc[K][R][Taps];
     FC_UNROLL
@@ -128,20 +127,23 @@ static void outer_rows(const fc_grouped_outer& a, const OuterBlock<typename V::T
         FC_UNROLL
         for (int r = 0; r < R; ++r) {
             const int64_t start = a.row[i * a.rows + at.r + r];
-            line.x[r] = start == INT64_MIN ? nullptr : at.x + start;
+            line.x[r] = start == INT64_MIN ? nullptr : x + start;
             start == INT64_MIN ? all = false : some = true;
         }
         if (!some) continue;
         line.dy = at.dy + a.yrow[i];
         int64_t p = 0;
         for (; Step && p + M <= a.pixels; p += M) {
-            if (all && p * S >= a.low && (p + M - 1) * S + Taps <= a.high) {
+            const int64_t first = p * S, end = (p + M - 1) * S + Taps;
+            if (all && first >= a.low && end <= a.high) {
                 outer_run<V, L, R, Taps, K, S, M, false>(a, at, line, index, p, acc);
-            } else {
+            } else if (first + Taps / 2 >= a.low && end - Taps / 2 <= a.high) {
                 outer_run<V, L, R, Taps, K, S, M, true>(a, at, line, index, p, acc);
+            } else {
+                outer_pixels<V, L, R, Taps, K>(a, at, line, index, p, p + M, acc);
             }
         }
-        outer_pixels<V, L, R, Taps, K>(a, at, line, index, p, acc);
+        outer_pixels<V, L, R, Taps, K>(a, at, line, index, p, a.pixels, acc);
     }
     FC_UNROLL
     for (int i = 0; i < K; ++i) {

@@ -56,13 +56,16 @@ struct RowBlock {  // one block of channels at a run of pixels
     int64_t p, xlanes, ylanes;
 };
 
-// M pixels; Edge: some of their positions may lie outside the row, some of the pixels beyond its end. Taps and Step are
-// those of the row, with spread 1.
-template <class V, class L, int M, int Taps, int Step, bool Edge>
+// Where a run of pixels lies: inside the row with all that it reads, or its middle taps are and the pixels themselves, or
+// any of its positions may lie outside, and pixels beyond the end.
+enum class Run { inside, beside, anywhere };
+
+// M pixels; Taps and Step are those of the row, with spread 1.
+template <class V, class L, int M, int Taps, int Step, Run At>
 static void grouped_row_block(const fc_grouped_row& a, const RowBlock<typename V::T>& at) {
     using T = typename V::T;
-    const int64_t depth = a.blocks.depth, low = a.low - at.p * Step;
-    const uint64_t count = static_cast<uint64_t>(a.high - a.low);
+    constexpr int last = (M - 1) * Step + Taps - 1;
+    const int64_t depth = a.blocks.depth, low = a.low - at.p * Step, high = a.high - at.p * Step;
     typename V::Reg acc[M];
     FC_UNROLL
     for (int m = 0; m < M; ++m) acc[m] = at.bias ? V::load(at.bias) : V::zero();
@@ -74,11 +77,14 @@ static void grouped_row_block(const fc_grouped_row& a, const RowBlock<typename V
             typename V::Reg weight[Taps];
             FC_UNROLL
             for (int t = 0; t < Taps; ++t) weight[t] = V::load(w + t * V::width);
-            const T* x = row;
+            const T* x = row + (L::from == Lanes::same ? k : 0);
             FC_UNROLL
-            for (int j = 0; j < (M - 1) * Step + Taps; ++j, x += a.xpixel) {
-                if (Edge && static_cast<uint64_t>(j - low) >= count) continue;
-                const typename V::Reg value = L::value(x, k, at.xlanes, index);
+            for (int j = 0; j <= last; ++j, x += a.xpixel) {
+                if (At == Run::anywhere || (At == Run::beside && (j < Taps / 2 || j > last - Taps / 2))) {
+                    if (j < low || j >= high) continue;
+                }
+                if (L::from == Lanes::same) FC_OPAQUE(x);
+                const typename V::Reg value = L::value(x, 0, at.xlanes, index);
                 FC_UNROLL
                 for (int t = 0; t < Taps; ++t) {
                     const int m = (j - t) / Step;
@@ -90,12 +96,12 @@ static void grouped_row_block(const fc_grouped_row& a, const RowBlock<typename V
     }
     FC_UNROLL
     for (int m = 0; m < M; ++m) {
-        if (!Edge || at.p + m < a.pixels) L::store(at.y + m * a.ypixel, activated<V>(acc[m], a.relu), at.ylanes);
+        if (At != Run::anywhere || at.p + m < a.pixels) L::store(at.y + m * a.ypixel, activated<V>(acc[m], a.relu), at.ylanes);
     }
 }
 
 // The same for any taps, step and spread.
-template <class V, class L, int M, bool Edge>
+template <class V, class L, int M, Run At>
 static void grouped_row_any(const fc_grouped_row& a, const RowBlock<typename V::T>& at) {
     using T = typename V::T;
     const int64_t depth = a.blocks.depth, pixel = a.step * a.xpixel;
@@ -113,7 +119,8 @@ static void grouped_row_any(const fc_grouped_row& a, const RowBlock<typename V::
                 const T* x = at.x + a.row[r] + position * a.xpixel;
                 FC_UNROLL
                 for (int m = 0; m < M; ++m, x += pixel) {
-                    if (Edge && static_cast<uint64_t>(position + m * a.step - a.low) >= count) continue;
+                    const bool outside = static_cast<uint64_t>(position + m * a.step - a.low) >= count;
+                    if (At != Run::inside && outside) continue;
                     acc[m] = V::fma(L::value(x, k, at.xlanes, index), weight, acc[m]);
                 }
             }
@@ -121,20 +128,20 @@ static void grouped_row_any(const fc_grouped_row& a, const RowBlock<typename V::
     }
     FC_UNROLL
     for (int m = 0; m < M; ++m) {
-        if (!Edge || at.p + m < a.pixels) L::store(at.y + m * a.ypixel, activated<V>(acc[m], a.relu), at.ylanes);
+        if (At != Run::anywhere || at.p + m < a.pixels) L::store(at.y + m * a.ypixel, activated<V>(acc[m], a.relu), at.ylanes);
     }
 }
 
-template <class V, class L, int M, bool Edge>
+template <class V, class L, int M, Run At>
 static void grouped_row_choose(const fc_grouped_row& a, const RowBlock<typename V::T>& at) {
-    if (a.spread == 1 && a.taps == 3 && a.step == 1) return grouped_row_block<V, L, M, 3, 1, Edge>(a, at);
-    if (a.spread == 1 && a.taps == 3 && a.step == 2) return grouped_row_block<V, L, M, 3, 2, Edge>(a, at);
-    if (a.spread == 1 && a.taps == 5 && a.step == 1) return grouped_row_block<V, L, M, 5, 1, Edge>(a, at);
-    if (a.spread == 1 && a.taps == 2 && a.step == 1) return grouped_row_block<V, L, M, 2, 1, Edge>(a, at);
-    grouped_row_any<V, L, M, Edge>(a, at);
+    if (a.spread == 1 && a.taps == 3 && a.step == 1) return grouped_row_block<V, L, M, 3, 1, At>(a, at);
+    if (a.spread == 1 && a.taps == 3 && a.step == 2) return grouped_row_block<V, L, M, 3, 2, At>(a, at);
+    if (a.spread == 1 && a.taps == 5 && a.step == 1) return grouped_row_block<V, L, M, 5, 1, At>(a, at);
+    if (a.spread == 1 && a.taps == 2 && a.step == 1) return grouped_row_block<V, L, M, 2, 1, At>(a, at);
+    grouped_row_any<V, L, M, At>(a, at);
 }
 
-template <class V, int M, bool Edge>
+template <class V, int M, Run At>
 static void grouped_row_blocks(const fc_grouped_row& a, int64_t p, Ahead& next, int64_t share) {
     using T = typename V::T;
     const fc_blocks& blocks = a.blocks;
@@ -146,15 +153,15 @@ static void grouped_row_blocks(const fc_grouped_row& a, int64_t p, Ahead& next, 
         if (b == blocks.count - 1) at.xlanes = blocks.last_xlanes, at.ylanes = blocks.last_ylanes;
         const bool whole = at.xlanes == V::width && at.ylanes == V::width;
         if (from == Lanes::same) {
-            grouped_row_choose<V, BlockLanes<V, true, Lanes::same>, M, Edge>(a, at);
+            grouped_row_choose<V, BlockLanes<V, true, Lanes::same>, M, At>(a, at);
         } else if (from == Lanes::own && whole) {
-            grouped_row_choose<V, BlockLanes<V, true, Lanes::own>, M, Edge>(a, at);
+            grouped_row_choose<V, BlockLanes<V, true, Lanes::own>, M, At>(a, at);
         } else if (from == Lanes::own) {
-            grouped_row_any<V, BlockLanes<V, false, Lanes::own>, M, Edge>(a, at);
+            grouped_row_any<V, BlockLanes<V, false, Lanes::own>, M, At>(a, at);
         } else if (whole) {
-            grouped_row_choose<V, BlockLanes<V, true, Lanes::mixed>, M, Edge>(a, at);
+            grouped_row_choose<V, BlockLanes<V, true, Lanes::mixed>, M, At>(a, at);
         } else {
-            grouped_row_any<V, BlockLanes<V, false, Lanes::mixed>, M, Edge>(a, at);
+            grouped_row_any<V, BlockLanes<V, false, Lanes::mixed>, M, At>(a, at);
         }
         at.x += blocks.xlanes;
         at.y += blocks.ylanes;
@@ -173,15 +180,21 @@ void grouped_row(const fc_grouped_row* a) {
     const int64_t share = next.share((a->pixels + most - 1) / most * a->blocks.count);
     int64_t p = 0;
     while (p < a->pixels) {
-        const bool inside = p * a->step >= a->low && (p + most - 1) * a->step + (a->taps - 1) * a->spread < a->high;
+        const int64_t first = p * a->step, last = (p + most - 1) * a->step + (a->taps - 1) * a->spread;
+        const int64_t border = a->taps / 2 * a->spread;
         if (p + few >= a->pixels) {
-            grouped_row_blocks<V, few, true>(*a, p, next, share);
+            grouped_row_blocks<V, few, Run::anywhere>(*a, p, next, share);
             p += few;
-        } else {
-            inside && p + most <= a->pixels ? grouped_row_blocks<V, most, false>(*a, p, next, share)
-                                            : grouped_row_blocks<V, most, true>(*a, p, next, share);
-            p += most;
+            continue;
         }
+        if (p + most > a->pixels || first + border < a->low || last - border >= a->high) {
+            grouped_row_blocks<V, most, Run::anywhere>(*a, p, next, share);
+        } else if (first < a->low || last >= a->high) {
+            grouped_row_blocks<V, most, Run::beside>(*a, p, next, share);
+        } else {
+            grouped_row_blocks<V, most, Run::inside>(*a, p, next, share);
+        }
+        p += most;
     }
 }
 
