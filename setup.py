@@ -48,7 +48,7 @@ else:
     COMMON = ["-std=c++17", "-fvisibility=hidden", "-ffp-contract=off", "-pthread"]
     COMMON += ["-O1", "-g1", "-D_GLIBCXX_ASSERTIONS", "-DFC_DEBUG"] if DEBUG else ["-O3", "-g0", "-fno-math-errno"]
     ISA_FLAGS = {
-        "scalar": [],
+        "scalar": [] if DEBUG else ["-O2"],  # 0.94 times as fast, and 190 KB less of a wheel
         "avx2": ["-mavx2", "-mfma"],
         # GCC 12 warns of its own header avx512fintrin.h.
         "avx512": ["-mavx2", "-mfma", "-mavx512f", "-Wno-uninitialized", "-Wno-maybe-uninitialized"],
