@@ -12,10 +12,14 @@
 
 namespace fastconv {
 
-// Pixels from number p on; NV vectors of columns, of one panel or two. `next` lists M pixels whose first taps are brought
-// near meanwhile; `near` pixels further on lie those whose destination, residual and gate are, -1 for none.
+constexpr int64_t kShortSum = 64;   // products, while which nothing arrives from memory
+constexpr int64_t kSoonEnough = 32;  // products between one pixel that is brought near and the next
+
+// Pixels from number p on; NV vectors of columns, of one panel or two. Meanwhile the M pixels that `next` lists are brought
+// near, and, one pixel after the other, what the sums end with: all at once they would hold up the weights. Short sums bring
+// what those of the next tile end with, if there is one `more`.
 template <class V, int M, int NV>
-static void conv_block(const fc_conv_tile& a, int64_t p, const int64_t* next, int64_t near) {
+static void conv_block(const fc_conv_tile& a, int64_t p, const int64_t* next, bool more) {
     using T = typename V::T;
     constexpr int nv = Blocks<V>::nv, nr = nv * V::width;  // a packed row
     const T* x = static_cast<const T*>(a.x);
@@ -49,17 +53,18 @@ static void conv_block(const fc_conv_tile& a, int64_t p, const int64_t* next, in
         each([&](int m, int j) FC_INLINE_LAMBDA { acc[m][j] = V::zero(); });
     }
     constexpr int64_t line = 64 / sizeof(T);
-    if (near >= 0) {
-        FC_UNROLL
-        for (int m = 0; m < M; ++m) {
+    const bool near = a.warm || a.accumulate, asks = !near || residual || gate;
+    auto bring_end = [&](int64_t m) FC_INLINE_LAMBDA {
+        auto lines = [](const T* from) FC_INLINE_LAMBDA {
             FC_UNROLL
-            for (int j = 0; j < NV * V::width; j += line) {
-                prefetch(y + ypixel[near + m] + j);
-                if (residual) prefetch(residual + rpixel[near + m] + j);
-                if (gate) prefetch(gate + gpixel[near + m] + j);
-            }
-        }
-    }
+            for (int j = 0; j < NV * V::width; j += line) prefetch(from + j);
+        };
+        if (!near) lines(y + ypixel[m]);
+        if (residual) lines(residual + rpixel[m]);
+        if (gate) lines(gate + gpixel[m]);
+    };
+    const bool hurried = a.taps * a.depth < kShortSum;
+    for (int64_t m = 0; hurried && asks && more && m < M; ++m) bring_end(M + m);
     for (int64_t t = 0; t < a.taps; ++t) {
         const T* w = static_cast<const T*>(a.w) + a.wtap[t];
         const T* second = NV > nv ? w + a.panel : w;
@@ -80,10 +85,16 @@ static void conv_block(const fc_conv_tile& a, int64_t p, const int64_t* next, in
             second += nr;
         };
         int64_t k = 0;
+        const bool ends = asks && !hurried && t + 1 == a.taps;
         if (M == block_pixels<V>(NV) && next && t == 0) {  // of each cache line, one next pixel's after the other's
+            const int64_t share = a.depth < M * line ? 2 : 1;  // no sum is so short that more were needed
+            int64_t ending = ends ? 0 : M;
             while (k + line <= a.depth) {
                 const T* run = x + k;
                 const int64_t end = k + line;
+                if (a.depth - k <= (M + 2) * line) {
+                    for (int64_t i = 0; i < share && ending < M; ++i) bring_end(ending++);
+                }
                 for (int m = 0; m < M; ++m) {
                     FC_PREFETCH_OUTER(run + next[m]);
                     FC_UNROLL
@@ -93,6 +104,13 @@ static void conv_block(const fc_conv_tile& a, int64_t p, const int64_t* next, in
             }
             if (k < a.depth) {
                 for (int m = 0; m < M; ++m) FC_PREFETCH_OUTER(x + next[m] + k);
+            }
+        } else if (ends) {
+            const int64_t share = a.depth / M < kSoonEnough ? a.depth / M : kSoonEnough;
+            for (; k < a.depth - M * share; ++k) add(k);
+            for (int m = 0; m < M; ++m) {
+                bring_end(m);
+                for (const int64_t end = k + share; k < end; ++k) add(k);
             }
         }
         for (; k < a.depth; ++k) add(k);
@@ -119,7 +137,7 @@ static void conv_block(const fc_conv_tile& a, int64_t p, const int64_t* next, in
 template <class V, int M, int NV>
 static void conv_rest(const fc_conv_tile& a, int64_t p) {
     if constexpr (M > 0) {
-        if (a.pixels - p == M) return conv_block<V, M, NV>(a, p, nullptr, -1);
+        if (a.pixels - p == M) return conv_block<V, M, NV>(a, p, nullptr, false);
         conv_rest<V, M - 1, NV>(a, p);
     }
 }
@@ -148,11 +166,10 @@ static void conv_columns(const fc_conv_tile& a) {
         if (a.columns <= (NV - 1) * V::width) return conv_columns<V, NV - 1>(a);
         constexpr int mr = block_pixels<V>(NV);
         static_assert(mr <= Blocks<V>::mr || NV <= Blocks<V>::nv, "what is left of two panels is at most a tile of one");
-        const bool near = a.warm || a.accumulate || a.taps * a.depth > 1024;
         int64_t p = 0;
         for (; p + mr <= a.pixels; p += mr) {
             const int64_t* next = p + 2 * mr <= a.listed ? a.pixel + p + mr : nullptr;
-            conv_block<V, mr, NV>(a, p, next, near ? -1 : p + 2 * mr <= a.pixels ? mr : 0);
+            conv_block<V, mr, NV>(a, p, next, p + 2 * mr <= a.pixels);
         }
         if constexpr (NV <= Blocks<V>::nv) {
             conv_rest<V, mr - 1, NV>(a, p);
