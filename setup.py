@@ -178,7 +178,8 @@ def translate(modules):
 
 
 def extensions():
-    modules = [extension(source) for source in ["fastconv/_tape.pyx", *sorted(glob(f"{CPU}/*.pyx"))]]
+    compiled = ["fastconv/_tape.pyx", "fastconv/nn/_units.pyx", *sorted(glob(f"{CPU}/*.pyx"))]
+    modules = [extension(source) for source in compiled]
     for source in glob("csrc/bindings/*.cpp"):
         name = f"fastconv.backends.cpu.{Path(source).stem}"
         paths = {"include_dirs": INCLUDE, "depends": DEPENDS}

@@ -58,6 +58,17 @@ def arrays_of(dict named, tuple optional):
     return arrays
 
 
+cdef inline object bare(object value):
+    return value.data if is_tensor(value) else value
+
+
+def layer_operands(input, weight, bias):
+    """Return ``[backend, x, w, b]``, or None if they are not usable as they are; ``bias`` may be None."""
+    x, w, b = bare(input), bare(weight), bare(bias)
+    backend = backends.for_numpy()
+    return [backend, x, w, b] if x is not None and w is not None and backend.usable((x, w, b)) else None
+
+
 def is_frozen(value):
     """Return whether no gradient of ``value`` can be asked for after an operation on it now."""
     return not (is_tensor(value) and value.requires_grad and _grad_enabled.get())

@@ -63,13 +63,8 @@ def operand(op: str, name: str, value: Any) -> tuple[backends.Backend, Array]:
 
 def layer_operands(op: str, input: Any, weight: Any, bias: Any) -> list[Any]:
     """Return what ``operands`` does for a layer's input, weight and optional bias, sooner."""
-    x = input.data if isinstance(input, Tensor) else input
-    w = weight.data if isinstance(weight, Tensor) else weight
-    b = bias.data if isinstance(bias, Tensor) else bias
-    backend = backends.for_numpy()
-    if x is not None and w is not None and backend.usable((x, w, b)):
-        return [backend, x, w, b]
-    return _examined(op, ("bias",), {"input": x, "weight": w, "bias": b})
+    found = _tape.layer_operands(input, weight, bias)
+    return _examined(op, ("bias",), {"input": input, "weight": weight, "bias": bias}) if found is None else found
 
 
 def _examined(op: str, optional: tuple[str, ...], named: dict[str, Any]) -> list[Any]:

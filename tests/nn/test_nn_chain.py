@@ -16,8 +16,8 @@ from fastconv.errors import DTypeError, ShapeError
 from fastconv.models.densenet import DenseBlock, DenseLayer
 from fastconv.models.googlenet import Inception
 from fastconv.models.resnet import BasicBlock, Bottleneck
+from fastconv.nn import _units
 from fastconv.nn import functional as F
-from fastconv.nn import fusion
 
 by_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
@@ -29,7 +29,7 @@ def both_ways(monkeypatch):
     def run(function):
         with_units = function()
         with monkeypatch.context() as m:
-            m.setattr(fusion, "ENABLED", False)
+            m.setattr(_units, "ENABLED", False)
             return with_units, function()
 
     return run

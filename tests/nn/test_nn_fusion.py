@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import fastconv
 from fastconv import models, nn
 from fastconv.errors import ArgumentError, DTypeError, ShapeError
-from fastconv.nn import fusion
+from fastconv.nn import _units, fusion
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def apart(monkeypatch):
 
     def without_units(function, *arguments):
         with monkeypatch.context() as m:
-            m.setattr(fusion, "ENABLED", False)
+            m.setattr(_units, "ENABLED", False)
             return function(*arguments)
 
     return without_units
