@@ -53,7 +53,8 @@ static void conv_block(const fc_conv_tile& a, int64_t p, const int64_t* next, bo
         each([&](int m, int j) FC_INLINE_LAMBDA { acc[m][j] = V::zero(); });
     }
     constexpr int64_t line = 64 / sizeof(T);
-    const bool near = a.warm || a.accumulate, asks = !near || residual || gate;
+    constexpr bool whole = M == block_pixels<V>(NV);
+    const bool near = a.warm || a.accumulate, asks = whole && (!near || residual || gate);
     auto bring_end = [&](int64_t m) FC_INLINE_LAMBDA {
         auto lines = [](const T* from) FC_INLINE_LAMBDA {
             FC_UNROLL
@@ -86,7 +87,7 @@ static void conv_block(const fc_conv_tile& a, int64_t p, const int64_t* next, bo
         };
         int64_t k = 0;
         const bool ends = asks && !hurried && t + 1 == a.taps;
-        if (M == block_pixels<V>(NV) && next && t == 0) {  // of each cache line, one next pixel's after the other's
+        if (whole && next && t == 0) {  // of each cache line, one next pixel's after the other's
             const int64_t share = a.depth < M * line ? 2 : 1;  // no sum is so short that more were needed
             int64_t ending = ends ? 0 : M;
             while (k + line <= a.depth) {
