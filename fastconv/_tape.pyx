@@ -46,20 +46,19 @@ cdef inline bint is_tensor(object value) noexcept:
     return PyObject_TypeCheck(value, <PyTypeObject*> _Tensor)
 
 
+cdef inline object bare(object value):
+    return value.data if is_tensor(value) else value
+
+
 def arrays_of(dict named, tuple optional):
     """Return what Tensors hold, and anything else as it is; None if one that is not ``optional`` is None."""
     cdef list arrays = []
     for name, value in named.items():
-        if is_tensor(value):
-            value = value.data
+        value = bare(value)
         if value is None and name not in optional:
             return None
         arrays.append(value)
     return arrays
-
-
-cdef inline object bare(object value):
-    return value.data if is_tensor(value) else value
 
 
 def layer_operands(input, weight, bias):
