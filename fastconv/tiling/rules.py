@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from ..backends.cpu import plan, winograd_rule
 from ..graph import Node, Value
 from .layout import Layout, Window, plain, reshaped, shape_in, tracked, whole
-from .windows import conv_window, cut, pad_axis, pool_window, transpose_window
+from .windows import Edges, anywhere, conv_window, cut, every, pad_axis, pool_window, transpose_window
 
 Layouts = dict[Value, Layout]
 
@@ -245,21 +245,30 @@ def _spatial(name: str) -> Callable:
     return place
 
 
+def _edges(verb: str, node: Node) -> Edges:
+    """Where the kernel that runs a convolution lets what it computes start and end."""
+    g = node.arguments["geometry"]
+    chosen = plan.chosen(verb, g, node.result.dtype.itemsize).name
+    if chosen == "lines":
+        return every(winograd_rule.ROW_OUTPUTS)
+    if chosen != "winograd":
+        return anywhere
+    return every(winograd_rule.form_of(g).m) if winograd_rule.in_squares(g) else winograd_rule.form_of(g).edges
+
+
 def _crop_conv(node: Node, of: Layouts, window: Window) -> Crop:
     g = node.arguments["geometry"]
-    chosen = plan.chosen("conv_forward", g, node.result.dtype.itemsize).name
-    step = winograd_rule.form_of(g).m if chosen == "winograd" else winograd_rule.ROW_OUTPUTS if chosen == "lines" else 1
-    made, read, geometry = conv_window(g, of[node.result], window, step)
+    made, read, geometry = conv_window(g, of[node.result], window, _edges("conv_forward", node))
     crop = _same(node, of, made)
     return crop._replace(reads={**crop.reads, "x": read}, arguments={"geometry": geometry})
 
 
 def _crop_transposed(node: Node, of: Layouts, window: Window) -> Crop:
-    g, steps = node.arguments["geometry"], (1, 1)
-    if plan.chosen("conv_backward_input", g, node.result.dtype.itemsize).name == "winograd":
-        m = winograd_rule.form_of(g).m
-        steps = (1, m) if winograd_rule.adjoint(g) else (m, 1)
-    made, read, geometry = transpose_window(g, of[node.result], window, steps)
+    g = node.arguments["geometry"]
+    edges = _edges("conv_backward_input", node), anywhere
+    if edges[0] is not anywhere and winograd_rule.adjoint(g):
+        edges = anywhere, every(winograd_rule.form_of(g).m)
+    made, read, geometry = transpose_window(g, of[node.result], window, edges)
     crop = _same(node, of, made)
     return crop._replace(reads={**crop.reads, "dy": read}, arguments={"geometry": geometry})
 

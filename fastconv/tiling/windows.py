@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ..geometry import AxisWindows, ConvGeometry, PoolGeometry
@@ -9,6 +11,7 @@ from ..resampling import AxisTaps
 from .layout import Layout, Window, windowed
 
 Interval = tuple[int, int]
+Edges = Callable[[int], Sequence[int]]
 
 
 def hull(a: Interval, b: Interval) -> Interval:
@@ -16,13 +19,13 @@ def hull(a: Interval, b: Interval) -> Interval:
     return min(a[0], b[0]), max(a[1], b[1])
 
 
-def widened(interval: Interval, step: int, size: int) -> Interval:
-    """The interval with its ends moved outward to multiples of ``step``, within the axis.
+def widened(interval: Interval, edges: Sequence[int]) -> Interval:
+    """The interval with its ends moved outward to ``edges``, ascending from 0 to the size of the axis.
 
-    >>> widened((5, 9), 4, 30), widened((5, 9), 4, 10)
-    ((4, 12), (4, 10))
+    >>> widened((5, 9), [0, 4, 8, 12, 16]), widened((5, 9), [0, 4, 7, 10]), widened((4, 8), range(11))
+    ((4, 12), (4, 10), (4, 8))
     """
-    return interval[0] // step * step, min(-(-interval[1] // step) * step, size)
+    return edges[bisect_right(edges, interval[0]) - 1], edges[bisect_left(edges, interval[1])]
 
 
 def conv_axis(g: ConvGeometry, i: int, out: Interval) -> tuple[Interval, Interval, int, int]:
@@ -37,15 +40,15 @@ def conv_axis(g: ConvGeometry, i: int, out: Interval) -> tuple[Interval, Interva
     return (first, last), (max(low, 0), min(high, size)), max(-low, 0), max(high - size, 0)
 
 
-def transpose_axis(g: ConvGeometry, i: int, out: Interval, step: int) -> tuple[Interval, int, int]:
-    """Axis ``i`` of a transposed convolution: the inputs that reach the outputs, in multiples of ``step``, and the
-    paddings of the convolution that it is the adjoint of, between both."""
+def transpose_axis(g: ConvGeometry, i: int, out: Interval, edges: Sequence[int]) -> tuple[Interval, int, int]:
+    """Axis ``i`` of a transposed convolution: the inputs that reach the outputs, from edge to edge, and the paddings of
+    the convolution that it is the adjoint of, between both."""
     stride, padding, reach, size = g.stride[i], g.padding[i], g.dilation[i] * (g.kernel[i] - 1), g.output[i]
     first = min(max(0, -((reach - out[0] - padding) // stride)), (out[0] + padding) // stride, size - 1)
     last = max(min((out[1] - 1 + padding) // stride + 1, size), first + 1)
     if out[1] == g.input[i]:  # a kernel's last tile may look beyond the last output
         last = size
-    first, last = widened((first, last), step, size)
+    first, last = widened((first, last), edges)
     before = out[0] + padding - first * stride
     return (first, last), before, (last - first - 1) * stride + reach + 1 - (out[1] - out[0]) - before
 
@@ -83,15 +86,15 @@ def pad_axis(size: int, before: int, after: int, mode: str, out: Interval) -> tu
     return (first, last), (low, high), (max(before - first, 0), max(last - before - size, 0))
 
 
-def conv_window(g: ConvGeometry, factors: Layout, window: Window, step: int) -> tuple[Window, Window, ConvGeometry]:
+def conv_window(g: ConvGeometry, factors: Layout, window: Window, edges: Edges) -> tuple[Window, Window, ConvGeometry]:
     """A convolution over a window of its output, of layout ``factors``: the window that is computed, the one that is
-    read, and the geometry between them. ``step``: what rows and columns that are computed start and end at."""
+    read, and the geometry between them. ``edges``: of an axis' size, where what is computed may start and end."""
     made, read = list(window), list(window)
     ends = [list(g.input), list(g.output), list(g.padding), list(g.padding_end)]
     for i, axis in _axes(factors):
-        multiple = step if i else 1  # Winograd's tiles are rows by columns
-        wanted = widened(window[axis], multiple, g.output[i])
-        computed = widened(conv_axis(g, i, wanted)[0], multiple, g.output[i])
+        ends_at = _edges(edges, i, g.output[i])
+        wanted = widened(window[axis], ends_at)
+        computed = widened(conv_axis(g, i, wanted)[0], ends_at)
         made[axis], read[axis], before, after = conv_axis(g, i, computed)
         for entry, value in zip(ends, (_length(read[axis]), _length(made[axis]), before, after), strict=True):
             entry[i] = value
@@ -99,14 +102,14 @@ def conv_window(g: ConvGeometry, factors: Layout, window: Window, step: int) -> 
 
 
 def transpose_window(
-    g: ConvGeometry, factors: Layout, window: Window, step: Interval
+    g: ConvGeometry, factors: Layout, window: Window, edges: tuple[Edges, Edges]
 ) -> tuple[Window, Window, ConvGeometry]:
-    """A transposed convolution likewise; ``step`` for its output and for its input."""
+    """A transposed convolution likewise; ``edges`` of its output and of its input."""
     made, read = list(window), list(window)
     ends = [list(g.input), list(g.output), list(g.padding), list(g.padding_end)]
     for i, axis in _axes(factors):
-        made[axis] = widened(window[axis], step[0] if i else 1, g.input[i])
-        read[axis], before, after = transpose_axis(g, i, made[axis], step[1] if i else 1)
+        made[axis] = widened(window[axis], _edges(edges[0], i, g.input[i]))
+        read[axis], before, after = transpose_axis(g, i, made[axis], _edges(edges[1], i, g.output[i]))
         for entry, value in zip(ends, (_length(made[axis]), _length(read[axis]), before, after), strict=True):
             entry[i] = value
     return tuple(made), tuple(read), _part(g, windowed(factors[0], window), *ends)
@@ -130,6 +133,20 @@ def _axes(factors: Layout) -> list[tuple[int, int]]:
 def _part(g: ConvGeometry, n: int, inputs: list, outputs: list, before: list, after: list) -> ConvGeometry:
     sizes = {"input": inputs, "output": outputs, "padding": before, "padding_end": after}
     return replace(g, n=n, whole=g, **{name: tuple(values) for name, values in sizes.items()})
+
+
+def anywhere(size: int) -> Sequence[int]:
+    """Edges of an axis that is not computed in tiles."""
+    return range(size + 1)
+
+
+def every(step: int) -> Edges:
+    """Edges ``step`` apart, and the end of the axis."""
+    return lambda size: [*range(0, size, step), size]
+
+
+def _edges(edges: Edges, i: int, size: int) -> Sequence[int]:
+    return edges(size) if i else anywhere(size)  # Winograd's tiles are rows by columns
 
 
 def _length(interval: Interval) -> int:

@@ -9,7 +9,7 @@ from fastconv import functional as F
 from fastconv.errors import FastconvError
 from fastconv.geometry import conv_geometry, conv_transpose_geometry, pool_geometry
 from fastconv.tiling.layout import plain, reshaped, shape_in, volume, whole
-from fastconv.tiling.windows import conv_axis, pad_axis, pool_axis, transpose_axis, widened
+from fastconv.tiling.windows import anywhere, conv_axis, every, pad_axis, pool_axis, transpose_axis, widened
 
 INTERVAL = st.tuples(st.integers(0, 30), st.integers(1, 12))
 
@@ -61,7 +61,7 @@ def test_a_transposed_convolution_reads_what_reaches_its_outputs(size, kernel, s
     except FastconvError:
         return
     out = interval(drawn, g.input[2])
-    (low, high), before, _ = transpose_axis(g, 2, out, 1)
+    (low, high), before, _ = transpose_axis(g, 2, out, anywhere(g.output[2]))
     assert 0 <= low < high <= size
     assert before >= 0
     reach = {o for o in range(size) for k in range(kernel) if out[0] <= o * stride - padding + k * dilation < out[1]}
@@ -96,5 +96,5 @@ def test_a_padding_of_a_part_is_a_part_of_the_padding(size, before, after, mode,
 
 
 def test_widening_stays_within_the_axis():
-    assert widened((0, 3), 4, 3) == (0, 3)
-    assert widened((4, 8), 4, 30) == (4, 8)
+    assert widened((0, 3), every(4)(3)) == (0, 3)
+    assert widened((4, 8), every(4)(30)) == (4, 8)

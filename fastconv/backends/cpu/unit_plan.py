@@ -81,6 +81,8 @@ def _winograd_declines(verbs: Sequence[str], geometry: ConvGeometry, pool: PoolG
     others = [name for verb in verbs if (name := plan.chosen(verb, geometry, itemsize).name) != "winograd"]
     if others:
         return f"{others[0]} runs the convolution"
+    if "conv_forward" in verbs and any(size % winograd_rule.form_of(geometry).m for size in geometry.output[1:]):
+        return f"{geometry.output[1]}x{geometry.output[2]} outputs, of which some tiles have an odd number"
     if "conv_backward_input" in verbs and not winograd_rule.adjoint(geometry):
         return "the input gradient is no adjoint"
     return None

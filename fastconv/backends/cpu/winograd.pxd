@@ -46,7 +46,7 @@ cdef struct Stage:
     Chunk chunk
     int64_t v_plane
     char* v
-    int64_t* lists          # tiles in a source plane, tiles in a product plane, depth taps, their weights
+    int64_t* lists          # of each kind, tiles in a source plane and in a product plane; depth taps, their weights
 
 
 cdef object kept_transform(Correlation* problem, cnp.ndarray w, int form, object frozen)

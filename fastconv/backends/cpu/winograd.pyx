@@ -28,8 +28,8 @@ from fastconv.backends.cpu.winograd_plan cimport (
     choose_tasks, in_parts, make_plan, own_weights, packed_before, product_bytes,
 )
 from fastconv.backends.cpu.winograd_tiles cimport (
-    Grid, apart, buffer_bytes, chunk_bytes, count_chunks, list_tiles, locate_chunk, plane_size, rows_to_transform,
-    transform_row,
+    KINDS, Chunk, Grid, apart, buffer_bytes, chunk_bytes, count_chunks, has_kind, list_tiles, locate_chunk,
+    plane_kind, plane_size, rows_to_transform, tiles_before, transform_row,
 )
 from fastconv.backends.cpu.winograd_weights cimport (
     PACKED_DEPTH, pack_weights, packing_bytes, panel_bytes, part_bytes, prepare_all, transform_panel, transform_part,
@@ -41,18 +41,22 @@ cnp.import_array()
 
 cdef inline int64_t list_bytes(const Grid* grid, int64_t taps) noexcept nogil:
     cdef int64_t tiles = grid.box[0] * grid.box[1] * grid.box[2] * grid.box[3]
-    return ceil_div((2 * tiles + 2 * taps) * sizeof(int64_t), 64) * 64
+    return ceil_div((2 * KINDS * tiles + 2 * taps) * sizeof(int64_t), 64) * 64
 
 
 cdef void multiply(Stage* stage, int64_t block, const Part* part, int64_t first, int64_t last, char* m) noexcept nogil:
     """Add the products of a part of a block for tiles [first, last) to m (planes; tile, wide); the first part sets m.
 
-    An element's sum runs over depth taps, then channels, whatever the parts are.
+    An element's sum runs over depth taps, then channels, whatever the parts are. Where a plane does not want a tile, m
+    stays as it was, which no output reads.
     """
     cdef Plan* plan = stage.plan
     cdef Reader* x = &plan.x
     cdef const int64_t* count = stage.chunk.count
-    cdef int64_t tiles = stage.chunk.tiles, plane, tile, end, depth, low, high
+    cdef int64_t tiles = stage.chunk.tiles, plane, tile, end, depth, low, high, begin
+    cdef int64_t* taps = stage.lists + 2 * KINDS * tiles
+    cdef int64_t* listed
+    cdef int kind
     cdef fc_conv_tile call
     call.depth, call.accumulate = part.depth, part.tap > 0 or part.begin > 0
     call.columns, call.panel = min(plan.wide, plan.problem.columns - block * plan.wide), part.panel
@@ -60,7 +64,9 @@ cdef void multiply(Stage* stage, int64_t block, const Part* part, int64_t first,
     for plane in range(plan.grid.planes):
         call.x = stage.v + (plane * stage.v_plane + part.begin) * x.itemsize
         call.w = part.u + plane * part.u_plane * x.itemsize
-        call.y = m + plane * apart((last - first) * plan.wide) * x.itemsize
+        call.y = m + (plane * apart((last - first) * plan.wide) - first * plan.wide) * x.itemsize
+        kind = plane_kind(&plan.grid, &stage.chunk, plane)
+        listed = stage.lists + kind * tiles
         tile = first
         while tile < last:  # runs of depth positions that share the same taps
             depth = tile // (count[2] * count[3]) % count[1]
@@ -69,12 +75,26 @@ cdef void multiply(Stage* stage, int64_t block, const Part* part, int64_t first,
             if not x.axis[0].trims:
                 end = last
             low, high = max(low, part.tap), min(high, part.tap + part.taps)
-            call.pixel, call.ypixel = stage.lists + tile, stage.lists + tiles + tile - first
-            call.tap = stage.lists + 2 * tiles + low
-            call.wtap = stage.lists + 2 * tiles + x.axis[0].taps + low - part.tap
-            call.pixels, call.taps = min(last, end) - tile, max(<int64_t>0, high - low)
+            begin = tiles_before(&stage.chunk, kind, tile)
+            call.pixel, call.ypixel = listed + begin, listed + KINDS * tiles + begin
+            call.tap, call.wtap = taps + low, taps + x.axis[0].taps + low - part.tap
+            call.pixels = tiles_before(&stage.chunk, kind, min(last, end)) - begin
+            call.taps = max(<int64_t>0, high - low)
             x.kernel.conv_tile(&call)
             tile = min(last, end)
+
+
+cdef void number_tiles(const Chunk* chunk, int64_t wide, int64_t* lists) noexcept nogil:
+    """Where the products of each tile lie: (kinds, tiles)."""
+    cdef int64_t tile, before
+    cdef int kind
+    for kind in range(KINDS):
+        if not has_kind(chunk, kind):
+            continue
+        for tile in range(chunk.tiles):
+            before = tiles_before(chunk, kind, tile)
+            if before < tiles_before(chunk, kind, tile + 1):
+                lists[kind * chunk.tiles + before] = tile * wide
 
 
 cdef void set_stage(Stage* stage, Plan* plan, int64_t group, int64_t index, char* memory) noexcept nogil:
@@ -89,9 +109,8 @@ cdef void set_stage(Stage* stage, Plan* plan, int64_t group, int64_t index, char
     stage.v = memory + list_bytes(&plan.grid, axis.taps)
     stage.v_plane = plane_size(&plan.source, stage.chunk.count)
     list_tiles(&stage.chunk, &plan.source, stage.lists)
-    for t in range(stage.chunk.tiles):
-        stage.lists[stage.chunk.tiles + t] = t * plan.wide
-    taps = stage.lists + 2 * stage.chunk.tiles
+    number_tiles(&stage.chunk, plan.wide, stage.lists + KINDS * stage.chunk.tiles)
+    taps = stage.lists + 2 * KINDS * stage.chunk.tiles
     for t in range(axis.taps):
         taps[t] = (axis.shift[t] - axis.shift[0]) * stage.chunk.count[2] * stage.chunk.count[3] * plan.x.depth
         taps[axis.taps + t] = t * plan.x.depth * plan.x.kernel.nr
@@ -241,7 +260,7 @@ cdef object kept_transform(Correlation* problem, cnp.ndarray w, int form, object
 cdef int winograd_correlate(Correlation* problem, int form, bint adjoint, uint8_t* index, bint relu) except -1 nogil:
     """Solve the problem, whose rows and columns suit ``form``. Raises MemoryError.
 
-    With an ``index``, y is the maxima of 2 x 2 windows of one plane, after the ReLU with ``relu``.
+    With an ``index``, y is the maxima of 2 x 2 windows of one plane, after the ReLU with ``relu``; no tile is short.
     """
     cdef Plan plan
     cdef Reader* x = &plan.x

@@ -7,7 +7,7 @@ from fastconv.backends.cpu._csrc cimport fc_winograd, fc_winograd_windows
 from fastconv.backends.cpu.conv_tiles cimport Correlation
 from fastconv.backends.cpu.tiles cimport TileAxis
 from fastconv.backends.cpu.winograd cimport Plan, Stage
-from fastconv.backends.cpu.winograd_tiles cimport Chunk, apart
+from fastconv.backends.cpu.winograd_tiles cimport Chunk, apart, tile_outputs, tile_start
 
 
 cdef void output_tiles(Stage* stage, int64_t block, int64_t first, int64_t last, char* m) noexcept nogil:
@@ -16,8 +16,8 @@ cdef void output_tiles(Stage* stage, int64_t block, int64_t first, int64_t last,
     cdef Correlation* problem = plan.problem
     cdef Chunk* chunk = &stage.chunk
     cdef TileAxis* depth = &plan.x.axis[0]
-    cdef int64_t size = plan.x.itemsize, wide = plan.wide, tile, at, n, d, h, w
-    cdef int64_t column = chunk.group * problem.columns + block * wide
+    cdef int64_t size = plan.x.itemsize, wide = plan.wide, tile, at, n, d, h, w, i, j
+    cdef int64_t column = chunk.group * problem.columns + block * wide, cut = plan.grid.m - plan.extent
     cdef fc_winograd call
     call.form, call.plane = plan.grid.form, apart((last - first) * wide)
     call.count = min(wide, problem.columns - block * wide)
@@ -27,12 +27,13 @@ cdef void output_tiles(Stage* stage, int64_t block, int64_t first, int64_t last,
     call.residual_row, call.residual_column = problem.rs[3], problem.rs[4]
     for tile in range(first, last):
         at = tile // chunk.count[3]
-        w = plan.first[1] + (chunk.first[3] + tile % chunk.count[3]) * plan.grid.m
-        h = plan.first[0] + (chunk.first[2] + at % chunk.count[2]) * plan.grid.m
+        i, j = chunk.first[2] + at % chunk.count[2], chunk.first[3] + tile % chunk.count[3]
+        h, w = plan.first[0] + tile_start(&plan.grid, 0, i), plan.first[1] + tile_start(&plan.grid, 1, j)
         at //= chunk.count[2]
         d, n = chunk.first[1] + at % chunk.count[1], chunk.first[0] + at // chunk.count[1]
-        call.first_row, call.last_row = max(<int64_t>0, -h), min(plan.extent, plan.x.axis[1].count - h)
-        call.first_column, call.last_column = max(<int64_t>0, -w), min(plan.extent, plan.x.axis[2].count - w)
+        call.first_row, call.first_column = max(<int64_t>0, -h), max(<int64_t>0, -w)
+        call.last_row = min(tile_outputs(&plan.grid, 0, i) - cut, plan.x.axis[1].count - h)
+        call.last_column = min(tile_outputs(&plan.grid, 1, j) - cut, plan.x.axis[2].count - w)
         d = depth.dst_base + depth.dst_step * d
         at = n * problem.ys[0] + d * problem.ys[2] + h * problem.ys[3] + w * problem.ys[4]
         call.pixels = problem.y + (at + column) * size

@@ -16,8 +16,8 @@ from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, 
 from fastconv.backends.cpu.tiles cimport ceil_div
 from fastconv.backends.cpu.weight_tiles cimport Outer
 from fastconv.backends.cpu.winograd_tiles cimport (
-    Chunk, Grid, Pixels, apart, buffer_bytes, count_chunks, list_tiles, locate_chunk, plane_size, rows_to_transform,
-    tiles_lie_even, transform_row,
+    KINDS, Chunk, Grid, Pixels, apart, buffer_bytes, count_chunks, list_tiles, locate_chunk, plane_kind, plane_size,
+    rows_to_transform, tiles_before, tiles_lie_even, transform_row,
 )
 
 cdef int64_t PANEL_BYTES = 600 * 1024   # of a panel's planes
@@ -129,25 +129,33 @@ cdef void multiply(const Plan* plan, int64_t row, int64_t column, int64_t tap, c
     cdef Pixels x = panel_of(&plan.x, column, 0, 0), dy = panel_of(&plan.dy, row, 0, 0)
     cdef int64_t size = grid.itemsize, i
     cdef int64_t x_plane = plane_size(&x, chunk.count), dy_plane = plane_size(&dy, chunk.count)
+    cdef bint even = tiles_lie_even(chunk, &dy) and tiles_lie_even(chunk, &x)
+    cdef int kind, following = plane_kind(grid, chunk, 0)
     cdef fc_outer_tile call
     call.row = NULL
-    call.xpixel = NULL
-    call.ypixel = NULL
     call.xstep, call.ystep = dy.channels, x.channels
     list_tiles(chunk, &dy, lists)
-    list_tiles(chunk, &x, lists + chunk.tiles)
-    if not (tiles_lie_even(chunk, &dy) and tiles_lie_even(chunk, &x)):
-        call.xpixel, call.ypixel = lists, lists + chunk.tiles
-    call.ahead[0].run, call.ahead[0].length = lists, dy.channels
-    call.ahead[1].run, call.ahead[1].length = lists + chunk.tiles, x.channels
-    call.pixels, call.rows, call.columns, call.ld = chunk.tiles, dy.channels, x.channels, plan.x.width
+    list_tiles(chunk, &x, lists + KINDS * chunk.tiles)
+    call.ahead[0].length, call.ahead[1].length = dy.channels, x.channels
+    call.rows, call.columns, call.ld = dy.channels, x.channels, plan.x.width
     call.x, call.dy, call.dw = plan.dy.planes, plan.x.planes, u
     call.x = <char*> call.x + row * panel_size(&plan.dy, grid, chunk.count) * size
     call.dy = <char*> call.dy + (column * panel_size(&plan.x, grid, chunk.count) +
                                  (shift[tap] - shift[0]) * chunk.count[2] * chunk.count[3] * x.channels) * size
     call.accumulate = 0
     for i in range(grid.planes):
-        call.ahead[0].runs = call.ahead[1].runs = chunk.tiles if i + 1 < grid.planes else 0
+        kind, call.ahead[0].runs = following, 0
+        if i + 1 < grid.planes:
+            following = plane_kind(grid, chunk, i + 1)
+            call.ahead[0].runs = tiles_before(chunk, following, chunk.tiles)
+        call.ahead[1].runs = call.ahead[0].runs
+        call.ahead[0].run = lists + following * chunk.tiles
+        call.ahead[1].run = call.ahead[0].run + KINDS * chunk.tiles
+        call.xpixel = call.ypixel = NULL
+        if kind or not even:
+            call.xpixel = lists + kind * chunk.tiles
+            call.ypixel = call.xpixel + KINDS * chunk.tiles
+        call.pixels = tiles_before(chunk, kind, chunk.tiles)
         call.ahead[0].data = <char*> call.x + dy_plane * size
         call.ahead[1].data = <char*> call.dy + x_plane * size
         grid.kernels.outer_tile(&call)
@@ -195,7 +203,7 @@ cdef void panel_task(void* context, int64_t index) noexcept nogil:
     cdef int64_t row = index // taps // plan.x.panels, column = index // taps % plan.x.panels
     cdef int64_t planes = plan.grid.planes * apart(plan.dy.width * plan.x.width) * size
     cdef int64_t buffer = apart(plan.taps * plan.x.width) * size
-    cdef char* memory = <char*> workspace(planes + buffer + 2 * plan.chunk.tiles * sizeof(int64_t))
+    cdef char* memory = <char*> workspace(planes + buffer + 2 * KINDS * plan.chunk.tiles * sizeof(int64_t))
     if memory == NULL:
         plan.failed = True
         return

@@ -10,7 +10,9 @@ from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport num_threads
 from fastconv.backends.cpu.tiles cimport Reader, TileAxis, ceil_div
 from fastconv.backends.cpu.winograd cimport Plan
-from fastconv.backends.cpu.winograd_tiles cimport Grid, Pixels, apart, choose_box, count_chunks, even_images, set_form
+from fastconv.backends.cpu.winograd_tiles cimport (
+    Grid, Pixels, apart, choose_box, count_chunks, even_images, set_form, set_tiles,
+)
 from fastconv.backends.cpu.winograd_weights cimport PACKED_DEPTH, packing_bytes, panel_bytes, part_bytes
 
 cdef int64_t SMALL_WEIGHTS = 1024 * 1024        # bytes: these stay in a second-level cache,
@@ -96,7 +98,7 @@ cdef void set_source(Plan* plan, int64_t* weights) noexcept nogil:
         if i == 0:
             continue
         plan.first[i - 1] = 0
-        plan.grid.count[i + 1] = ceil_div(axis.src_size if plan.adjoint else axis.count, plan.grid.m)
+        set_tiles(&plan.grid, i - 1, axis.src_size if plan.adjoint else axis.count, plan.adjoint)
         if plan.adjoint:  # output 0 of the correlation reads source first[i]; kernel positions in ascending order
             plan.first[i - 1], source.first[i] = -(source.first[i] + plan.grid.kernel - 1), 0
             for t in range(axis.taps):

@@ -33,8 +33,23 @@ class Form(NamedTuple):
     most_terms: int  # of a sum over channels and depth positions
 
     @property
+    def side(self) -> int:
+        return self.m + self.kernel - 1
+
+    @property
     def planes(self) -> int:
-        return (self.m + self.kernel - 1) ** 2
+        return self.side**2
+
+    def edges(self, size: int) -> list[int]:
+        """Return where the tiles of an axis of ``size`` outputs begin, and ``size``; the last tiles are short."""
+        tiles = -(-size // self.m)
+        whole = tiles - min(tiles, tiles * self.m - size)
+        return [i * self.m - max(0, i - whole) for i in range(tiles)] + [size]
+
+    def points(self, size: int) -> int:
+        """Return how many points an axis of ``size`` outputs is multiplied at: one less for each short tile."""
+        tiles = -(-size // self.m)
+        return tiles * self.side - min(tiles, tiles * self.m - size)
 
 
 FORMS = {3: Form(0, 4, 3, 4096), 5: Form(1, 4, 5, 256)}
@@ -97,9 +112,11 @@ def declines(verb: str, geometry: ConvGeometry, itemsize: int) -> str | None:
     if terms > form.most_terms:
         return f"sums of {terms} terms round more than the bound allows"
     direct = _products(geometry) * ic * oc * k[0]
-    sizes = geometry.output if verb != "conv_backward_input" or adjoint(geometry) else geometry.input
-    tile = form.planes * (ic * oc * k[0] + TRANSFORM * (ic + oc))
-    if _tiles(sizes, form.m) * tile > GAIN * direct:
+    turned = verb == "conv_backward_input" and adjoint(geometry)
+    sizes = geometry.output if verb != "conv_backward_input" or turned else geometry.input
+    planes = _tiles(sizes, form.m) * form.planes
+    products = planes if turned else form.points(sizes[1]) * form.points(sizes[2])
+    if products * ic * oc * k[0] + planes * TRANSFORM * (ic + oc) > GAIN * direct:
         return "no fewer products"
     return None
 

@@ -4,6 +4,9 @@ from libc.stdint cimport int64_t
 
 from fastconv.backends.cpu._csrc cimport fc_kernels, fc_winograd
 
+cdef enum:
+    KINDS = 4   # of planes, see plane_kind
+
 ctypedef void (*Transform)(const fc_winograd*) noexcept nogil
 
 
@@ -15,6 +18,7 @@ cdef struct Grid:
     int64_t m, kernel, side, planes     # side = m + kernel - 1, planes = side * side
     int64_t count[4]                    # images, depth, rows and columns of tiles
     int64_t box[4]                      # of them in a chunk
+    int64_t whole[2]                    # rows and columns, the first, of m outputs; those behind have one less
 
 
 cdef struct Chunk:
@@ -22,11 +26,12 @@ cdef struct Chunk:
     int64_t group
     int64_t first[4]
     int64_t count[4]
+    int64_t whole[2]
     int64_t tiles
 
 
 cdef struct Pixels:
-    # An array that tiles read: tile t of an axis reads `extent` positions from first + t * m on.
+    # An array that tiles read: of an axis `extent` positions from first + tile_start on.
     # Its planes: (planes; image, depth position, row, column, channel).
     char* data
     int64_t stride[5]       # n, channel, d, h, w, elements
@@ -58,6 +63,39 @@ cdef inline int64_t rows_to_transform(const Pixels* pixels, const Chunk* chunk) 
     return chunk.count[0] * depth_positions(pixels, chunk.count[1]) * chunk.count[2]
 
 
+cdef inline int64_t tile_start(const Grid* grid, int axis, int64_t index) noexcept nogil:
+    """The first output of a row (axis 0) or column of tiles."""
+    return index * grid.m - max(<int64_t>0, index - grid.whole[axis])
+
+
+cdef inline int64_t tile_outputs(const Grid* grid, int axis, int64_t index) noexcept nogil:
+    return grid.m - (index >= grid.whole[axis])
+
+
+cdef inline int plane_kind(const Grid* grid, const Chunk* chunk, int64_t plane) noexcept nogil:
+    """Which tiles a plane is multiplied for. The last point's is read by the last output alone: 1: without short rows,
+    2: without short columns, 3: without both."""
+    cdef bint rows = plane // grid.side + 1 == grid.side and chunk.whole[0] < chunk.count[2]
+    cdef bint columns = plane % grid.side + 1 == grid.side and chunk.whole[1] < chunk.count[3]
+    return rows + 2 * columns
+
+
+cdef inline int64_t tiles_before(const Chunk* chunk, int kind, int64_t tile) noexcept nogil:
+    """How many tiles of this kind come before ``tile``, of all."""
+    cdef int64_t rows = chunk.whole[0] if kind & 1 else chunk.count[2]
+    cdef int64_t columns = chunk.whole[1] if kind & 2 else chunk.count[3]
+    cdef int64_t plane = chunk.count[2] * chunk.count[3], row = tile % plane // chunk.count[3]
+    if kind == 0:
+        return tile
+    if row >= rows:
+        return (tile // plane + 1) * rows * columns
+    return (tile // plane * rows + row) * columns + min(tile % chunk.count[3], columns)
+
+
+cdef inline bint has_kind(const Chunk* chunk, int kind) noexcept nogil:
+    return ((not kind & 1 or chunk.whole[0] < chunk.count[2]) and (not kind & 2 or chunk.whole[1] < chunk.count[3]))
+
+
 cdef inline bint tiles_lie_even(const Chunk* chunk, const Pixels* pixels) noexcept nogil:
     """Whether the tiles that list_tiles lists follow one another, a pixel's channels apart."""
     return ((chunk.count[1] == 1 or pixels.depth_step == 1) and
@@ -65,6 +103,7 @@ cdef inline bint tiles_lie_even(const Chunk* chunk, const Pixels* pixels) noexce
 
 
 cdef void set_form(Grid* grid, const fc_kernels* kernels, int itemsize, int form) noexcept nogil
+cdef void set_tiles(Grid* grid, int axis, int64_t size, bint even) noexcept nogil
 cdef int64_t chunk_bytes(const Grid* grid, const int64_t* count, const Pixels* pixels, int64_t columns) noexcept nogil
 cdef void choose_box(Grid* grid, const Pixels* pixels, int64_t columns, int64_t bytes) noexcept nogil
 cdef void even_images(Grid* grid, int64_t threads) noexcept nogil
@@ -73,4 +112,4 @@ cdef void locate_chunk(const Grid* grid, int64_t index, Chunk* chunk) noexcept n
 cdef int64_t buffer_bytes(const Grid* grid, const Pixels* pixels) noexcept nogil
 cdef void transform_row(const Grid* grid, const Chunk* chunk, const Pixels* pixels, int64_t index, char* planes,
                         char* buffer) noexcept nogil
-cdef void list_tiles(const Chunk* chunk, const Pixels* pixels, int64_t* at) noexcept nogil
+cdef void list_tiles(const Chunk* chunk, const Pixels* pixels, int64_t* lists) noexcept nogil

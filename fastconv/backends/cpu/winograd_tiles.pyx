@@ -4,6 +4,11 @@ Rows and columns have stride 1 and a square kernel; the depth axis is any (2-D h
 are summed between the transforms, so a source plane is transformed once for all depth taps that read it. Arrays that
 are not channels-last are packed a row of tiles at a time. No products here: those are in winograd.pyx and
 winograd_weight.pyx.
+
+Where squares of m x m would reach beyond the output, the last rows and columns of tiles are short: of m - 1 outputs, so
+that up to three less are computed in vain. F(m - 1, r) has the points of F(m, r) without the last, infinity, whose
+planes nothing else than the last output reads: so short tiles are transformed as others are, and only not multiplied in
+those planes. An output of 7 x 7 takes 121 products a channel in place of 144, one of 13 x 13 441 in place of 576.
 """
 
 from libc.stdint cimport int64_t
@@ -21,6 +26,14 @@ cdef void set_form(Grid* grid, const fc_kernels* kernels, int itemsize, int form
     grid.m = 4
     grid.side = grid.m + grid.kernel - 1
     grid.planes = grid.side * grid.side
+
+
+cdef void set_tiles(Grid* grid, int axis, int64_t size, bint even) noexcept nogil:
+    """Cut rows (axis 0) or columns of outputs into tiles; ``even``: all m apart, wherever they end."""
+    cdef int64_t count = ceil_div(size, grid.m)
+    grid.count[2 + axis], grid.whole[axis] = count, count
+    if not even:
+        grid.whole[axis] -= min(count, count * grid.m - size)
 
 
 cdef int64_t chunk_bytes(const Grid* grid, const int64_t* count, const Pixels* pixels, int64_t columns) noexcept nogil:
@@ -91,6 +104,8 @@ cdef void locate_chunk(const Grid* grid, int64_t index, Chunk* chunk) noexcept n
         chunk.count[i] = min(grid.box[i], grid.count[i] - chunk.first[i])
         chunk.tiles *= chunk.count[i]
         index //= boxes
+    for i in range(2):
+        chunk.whole[i] = max(<int64_t>0, min(grid.whole[i] - chunk.first[2 + i], chunk.count[2 + i]))
 
 
 cdef inline bint channels_touch(const Pixels* pixels) noexcept nogil:
@@ -126,20 +141,20 @@ cdef void pack_row(const Grid* grid, const Pixels* pixels, const char* source, i
 cdef void transform_row(const Grid* grid, const Chunk* chunk, const Pixels* pixels, int64_t index, char* planes,
                         char* buffer) noexcept nogil:
     """Transform a row of tiles: index = (image * depth positions + depth) * rows + row, of the box."""
-    cdef int64_t size = grid.itemsize, tiles = chunk.count[3], first = 0
+    cdef int64_t size = grid.itemsize, tiles = chunk.count[3], first = 0, row = chunk.first[2] + index % chunk.count[2]
     cdef int64_t depth = depth_positions(pixels, chunk.count[1])
     cdef int64_t n = chunk.first[0] + index // chunk.count[2] // depth
     cdef int64_t d = pixels.first[0] + chunk.first[1] * pixels.depth_step + index // chunk.count[2] % depth
-    cdef int64_t h = pixels.first[1] + (chunk.first[2] + index % chunk.count[2]) * grid.m
-    cdef int64_t w = pixels.first[2] + chunk.first[3] * grid.m, tile, at
-    cdef bint touch = channels_touch(pixels)
+    cdef int64_t start = tile_start(grid, 1, chunk.first[3]), h = pixels.first[1] + tile_start(grid, 0, row)
+    cdef int64_t w = pixels.first[2] + start, extent = pixels.extent, tile, at
+    cdef bint touch = channels_touch(pixels), alone = pixels.extent == grid.m  # no other tile reads the same
     cdef char* source = pixels.data
     cdef fc_winograd call
     source += (n * pixels.stride[0] + chunk.group * pixels.channels * pixels.stride[1] + d * pixels.stride[2] +
                h * pixels.stride[3] + w * pixels.stride[4]) * size
     call.form, call.plane = grid.form, plane_size(pixels, chunk.count)
     call.first_row = max(<int64_t>0, -h)
-    call.last_row = max(<int64_t>0, min(pixels.extent, pixels.size[1] - h))
+    call.last_row = max(<int64_t>0, min(tile_outputs(grid, 0, row) if alone else extent, pixels.size[1] - h))
     if d < 0 or d >= pixels.size[0]:
         if pixels.trims:
             return
@@ -151,22 +166,31 @@ cdef void transform_row(const Grid* grid, const Chunk* chunk, const Pixels* pixe
             pack_row(grid, pixels, source + first * pixels.stride[1] * size, w, &call,
                      row_width(grid, pixels, tiles), buffer)
         for tile in range(tiles):
-            at = w + tile * grid.m
+            at = tile_start(grid, 1, chunk.first[3] + tile) - start
+            call.pixels = (source if touch else buffer) + at * call.column * size
+            at += w
+            if alone:
+                extent = tile_outputs(grid, 1, chunk.first[3] + tile)
             call.first_column = max(<int64_t>0, -at)
-            call.last_column = max(<int64_t>0, min(pixels.extent, pixels.size[2] - at))
-            call.pixels = (source if touch else buffer) + tile * grid.m * call.column * size
+            call.last_column = max(<int64_t>0, min(extent, pixels.size[2] - at))
             call.planes = planes + ((index * tiles + tile) * pixels.channels + first) * size
             pixels.transform(&call)
         first += call.count
 
 
-cdef void list_tiles(const Chunk* chunk, const Pixels* pixels, int64_t* at) noexcept nogil:
-    """Where the first depth position of each tile of the box lies in a plane."""
+cdef void list_tiles(const Chunk* chunk, const Pixels* pixels, int64_t* lists) noexcept nogil:
+    """Where the first depth position of each tile of the box lies in a plane: (kinds, tiles)."""
     cdef int64_t row = chunk.count[3] * pixels.channels, depth = depth_positions(pixels, chunk.count[1])
-    cdef int64_t n, d, h, w, p = 0
-    for n in range(chunk.count[0]):
-        for d in range(chunk.count[1]):
-            for h in range(chunk.count[2]):
-                for w in range(chunk.count[3]):
-                    at[p] = ((n * depth + d * pixels.depth_step) * chunk.count[2] + h) * row + w * pixels.channels
-                    p += 1
+    cdef int64_t n, d, h, w
+    cdef int64_t* at
+    cdef int kind
+    for kind in range(KINDS):
+        if not has_kind(chunk, kind):
+            continue
+        at = lists + kind * chunk.tiles
+        for n in range(chunk.count[0]):
+            for d in range(chunk.count[1]):
+                for h in range(chunk.whole[0] if kind & 1 else chunk.count[2]):
+                    for w in range(chunk.whole[1] if kind & 2 else chunk.count[3]):
+                        at[0] = ((n * depth + d * pixels.depth_step) * chunk.count[2] + h) * row + w * pixels.channels
+                        at += 1

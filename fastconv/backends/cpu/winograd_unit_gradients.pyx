@@ -20,7 +20,7 @@ from fastconv.backends.cpu.runtime cimport allocate, empty, num_threads, paralle
 from fastconv.backends.cpu.tiles cimport ceil_div
 from fastconv.backends.cpu.unit_pool cimport channels_last
 from fastconv.backends.cpu.weight_tiles cimport Outer
-from fastconv.backends.cpu.winograd_tiles cimport apart, set_form
+from fastconv.backends.cpu.winograd_tiles cimport apart, set_form, set_tiles
 from fastconv.backends.cpu.winograd_unit_chunk cimport (
     Backward, Stage, add_totals, add_up, chunk_elements, multiply, packing_bytes, rows_to_transform, scatter, set_stage,
     stage_bytes, sum_bytes, transform, transform_weights, weight_tasks,
@@ -160,7 +160,8 @@ def winograd_unit_backward(cnp.ndarray dy, cnp.ndarray index, cnp.ndarray x, cnp
     set_form(&s.grid, kernels(s.dy.itemsize), s.dy.itemsize, form)
     set_source(&s, &xv)
     s.grid.count[0], s.grid.count[1] = s.dy.size[0], 1
-    s.grid.count[2], s.grid.count[3] = ceil_div(s.dy.size[3], 2), ceil_div(s.dy.size[4], 2)
+    set_tiles(&s.grid, 0, 2 * s.dy.size[3], True)
+    set_tiles(&s.grid, 1, 2 * s.dy.size[4], True)
     s.grid.box = s.grid.count
     s.panels, s.u_plane = ceil_div(s.channels, s.grid.kernels.nr), apart(s.columns * s.grid.kernels.nr)
     s.sum_plane = apart(s.channels * s.columns)

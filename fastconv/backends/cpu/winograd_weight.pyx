@@ -19,8 +19,8 @@ from fastconv.backends.cpu.tiles cimport Reader, TileAxis, ceil_div
 from fastconv.backends.cpu.weight_tiles cimport Outer
 from fastconv.backends.cpu.winograd_panels cimport run_panels
 from fastconv.backends.cpu.winograd_tiles cimport (
-    Chunk, Grid, Pixels, apart, buffer_bytes, choose_box, chunk_bytes, count_chunks, list_tiles, locate_chunk,
-    plane_size, rows_to_transform, set_form, tiles_lie_even, transform_row,
+    KINDS, Chunk, Grid, Pixels, apart, buffer_bytes, choose_box, chunk_bytes, count_chunks, list_tiles, locate_chunk,
+    plane_kind, plane_size, rows_to_transform, set_form, set_tiles, tiles_before, tiles_lie_even, transform_row,
 )
 
 cdef int64_t SMALL_CHUNK = 832 * 1024       # bytes: chunks of a part stay in a second-level cache
@@ -53,7 +53,7 @@ cdef struct Stage:
     char* v                 # planes of the source,
     char* m                 # and of the gradient
     char* u
-    int64_t* lists          # tiles in a source plane, tiles in a gradient plane, rows
+    int64_t* lists          # of each kind, tiles in a source plane and in a gradient plane; rows
     bint first              # nothing has been summed before this chunk
 
 
@@ -64,7 +64,7 @@ cdef inline int64_t part_size(const Plan* plan) noexcept nogil:
 
 cdef inline int64_t list_bytes(const Plan* plan) noexcept nogil:
     cdef int64_t tiles = plan.grid.box[0] * plan.grid.box[1] * plan.grid.box[2] * plan.grid.box[3]
-    return ceil_div((2 * tiles + plan.rows) * sizeof(int64_t), 64) * 64
+    return ceil_div((2 * KINDS * tiles + plan.rows) * sizeof(int64_t), 64) * 64
 
 
 cdef inline int64_t stage_bytes(const Plan* plan) noexcept nogil:
@@ -87,8 +87,8 @@ cdef void set_stage(Stage* stage, Plan* plan, int64_t group, int64_t index, char
     stage.v = memory + list_bytes(plan)
     stage.m = stage.v + plan.grid.planes * plane_size(&plan.source, chunk.count) * plan.problem.x.itemsize
     list_tiles(chunk, &plan.source, stage.lists)
-    list_tiles(chunk, &plan.gradient, stage.lists + chunk.tiles)
-    row = stage.lists + 2 * chunk.tiles
+    list_tiles(chunk, &plan.gradient, stage.lists + KINDS * chunk.tiles)
+    row = stage.lists + 2 * KINDS * chunk.tiles
     for t in range(axis.taps):
         for k in range(depth):
             row[t * depth + k] = (axis.shift[t] - axis.shift[0]) * chunk.count[2] * chunk.count[3] * depth + k
@@ -111,20 +111,22 @@ cdef void transform(Stage* stage, int64_t index, char* buffer) noexcept nogil:
 
 
 cdef void multiply(Stage* stage, int64_t plane) noexcept nogil:
-    """Add the product of a plane."""
+    """Add the product of a plane. Where it does not want a tile, the gradient's number is 0."""
     cdef Plan* plan = stage.plan
     cdef const Chunk* chunk = &stage.chunk
     cdef int64_t size = plan.grid.itemsize
+    cdef int kind = plane_kind(&plan.grid, chunk, plane)
     cdef fc_outer_tile call
-    call.xpixel, call.ypixel = stage.lists, stage.lists + chunk.tiles
+    call.xpixel = stage.lists + kind * chunk.tiles
+    call.ypixel = call.xpixel + KINDS * chunk.tiles
     call.row = NULL
     if plan.problem.x.axis[0].taps > 1:
-        call.row = stage.lists + 2 * chunk.tiles
-    elif tiles_lie_even(chunk, &plan.source) and tiles_lie_even(chunk, &plan.gradient):
+        call.row = stage.lists + 2 * KINDS * chunk.tiles
+    elif kind == 0 and tiles_lie_even(chunk, &plan.source) and tiles_lie_even(chunk, &plan.gradient):
         call.xpixel = NULL
         call.ypixel = NULL
         call.xstep, call.ystep = plan.source.channels, plan.gradient.channels
-    call.rows, call.pixels, call.accumulate = plan.rows, chunk.tiles, not stage.first
+    call.rows, call.pixels, call.accumulate = plan.rows, tiles_before(chunk, kind, chunk.tiles), not stage.first
     call.columns = call.ld = plan.problem.columns
     call.ahead[0].runs = call.ahead[1].runs = 0
     call.x = stage.v + plane * plane_size(&plan.source, chunk.count) * size
@@ -240,7 +242,7 @@ cdef void set_pixels(Plan* plan) noexcept nogil:
         source.first[i], source.size[i] = x.axis[i].src_base + x.axis[i].shift[0], x.axis[i].src_size
         gradient.first[i], gradient.size[i] = 0, x.axis[i].count
         if i > 0:
-            plan.grid.count[i + 1] = ceil_div(x.axis[i].count, plan.grid.m)
+            set_tiles(&plan.grid, i - 1, x.axis[i].count, False)
 
 
 cdef void bounded_box(Plan* plan, int64_t bytes) noexcept nogil:

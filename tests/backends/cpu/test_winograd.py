@@ -1,5 +1,7 @@
 """Winograd's algorithm: all forms and directions against the reference, its bound on rounding, its rule, equal bits."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from fastconv.backends.cpu.conv_backward_input import conv_backward_input
@@ -137,6 +139,10 @@ def test_weight_gradients_in_panels(isa, x, w, groups, threads):
         ((2, 32, 6, 12, 12), (32, 32, 3, 3, 3)),
         ((1, 256, 1, 14, 14), (256, 256, 1, 5, 5)),
         ((2, 16, 1, 130, 130), (16, 16, 1, 5, 5)),
+        ((3, 512, 1, 7, 7), (512, 512, 1, 3, 3)),  # short tiles: of an image,
+        ((1, 1024, 1, 13, 14), (1024, 1024, 1, 3, 3)),  # in parts of a chunk that threads share,
+        ((2, 64, 6, 13, 9), (64, 64, 3, 3, 3)),  # for runs of depth positions,
+        ((1, 24, 1, 141, 139), (24, 24, 1, 3, 3)),  # in the last of some chunks
     ],
 )
 def test_rounding_stays_below_the_bound(x, w):
@@ -159,6 +165,7 @@ def test_rounding_stays_below_the_bound(x, w):
         ((2, 66, 4, 34, 34), (66, 66, 3, 3, 3), {"padding": 1}),
         ((2, 192, 1, 30, 30), (208, 96, 1, 3, 3), {"padding": (0, 1, 1), "groups": 2}),
         ((2, 256, 1, 26, 26), (256, 256, 1, 3, 3), {"padding": (0, 1, 1)}),  # several chunks that threads share
+        ((2, 256, 1, 25, 27), (256, 256, 1, 3, 3), {"padding": (0, 1, 1)}),  # with short tiles
     ],
 )
 def test_equal_bits_on_any_threads_and_anywhere_in_a_batch(isa, x, w, options):
@@ -178,6 +185,25 @@ def test_equal_bits_on_any_threads_and_anywhere_in_a_batch(isa, x, w, options):
         if verb != "conv_backward_weight":
             alone = plan.choose(verb, one, 4)(given[0][-1:], *given[1:], one)
             np.testing.assert_array_equal(alone[0], results[0][-1])
+
+
+def test_short_tiles_leave_out_a_point():
+    """n outputs along an axis need n + kernel - 1 points a tile, of tiles that share them out."""
+    for form in winograd_rule.FORMS.values():
+        for size in range(1, 40):
+            tiles = -(-size // form.m)
+            least = size + tiles * (form.kernel - 1)  # what tiles of just the outputs there are would take
+            cut = min(tiles, tiles * form.m - size)
+            assert form.points(size) == tiles * form.side - cut >= least
+            assert form.points(size) == least or size in (1, 2, 5)
+            edges = form.edges(size)
+            assert (len(edges), edges[0], edges[-1]) == (tiles + 1, 0, size)
+            assert all(0 < after - before <= form.m for before, after in pairwise(edges))
+            for first in range(tiles):  # a window of whole tiles is cut into the same ones
+                for last in range(first + 1, tiles + 1):
+                    part = form.edges(edges[last] - edges[first])
+                    assert [edges[first] + edge for edge in part] == edges[first : last + 1]
+    assert [winograd_rule.FORMS[3].points(size) for size in (7, 8, 13, 14)] == [11, 12, 21, 22]
 
 
 def test_the_rule_sees_neither_batch_nor_threads():
