@@ -81,8 +81,9 @@ def _winograd_declines(verbs: Sequence[str], geometry: ConvGeometry, pool: PoolG
     others = [name for verb in verbs if (name := plan.chosen(verb, geometry, itemsize).name) != "winograd"]
     if others:
         return f"{others[0]} runs the convolution"
-    if "conv_forward" in verbs and any(size % winograd_rule.form_of(geometry).m for size in geometry.output[1:]):
-        return f"{geometry.output[1]}x{geometry.output[2]} outputs, of which some tiles have an odd number"
+    m, (_, rows, columns) = winograd_rule.form_of(geometry).m, geometry.output
+    if "conv_forward" in verbs and (rows % m or columns % m):
+        return f"{rows}x{columns} outputs, no whole number of {m}x{m} tiles"
     if "conv_backward_input" in verbs and not winograd_rule.adjoint(geometry):
         return "the input gradient is no adjoint"
     return None
