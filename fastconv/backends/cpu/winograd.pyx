@@ -28,8 +28,8 @@ from fastconv.backends.cpu.winograd_plan cimport (
     choose_tasks, in_parts, make_plan, own_weights, packed_before, product_bytes,
 )
 from fastconv.backends.cpu.winograd_tiles cimport (
-    KINDS, Chunk, Grid, apart, buffer_bytes, chunk_bytes, count_chunks, has_kind, list_tiles, locate_chunk,
-    plane_kind, plane_size, rows_to_transform, tiles_before, transform_row,
+    KINDS, Grid, apart, buffer_bytes, chunk_bytes, count_chunks, list_products, list_tiles, locate_chunk, plane_kind,
+    plane_size, rows_to_transform, tiles_before, transform_row,
 )
 from fastconv.backends.cpu.winograd_weights cimport (
     PACKED_DEPTH, pack_weights, packing_bytes, panel_bytes, part_bytes, prepare_all, transform_panel, transform_part,
@@ -84,19 +84,6 @@ cdef void multiply(Stage* stage, int64_t block, const Part* part, int64_t first,
             tile = min(last, end)
 
 
-cdef void number_tiles(const Chunk* chunk, int64_t wide, int64_t* lists) noexcept nogil:
-    """Where the products of each tile lie: (kinds, tiles)."""
-    cdef int64_t tile, before
-    cdef int kind
-    for kind in range(KINDS):
-        if not has_kind(chunk, kind):
-            continue
-        for tile in range(chunk.tiles):
-            before = tiles_before(chunk, kind, tile)
-            if before < tiles_before(chunk, kind, tile + 1):
-                lists[kind * chunk.tiles + before] = tile * wide
-
-
 cdef void set_stage(Stage* stage, Plan* plan, int64_t group, int64_t index, char* memory) noexcept nogil:
     """Lay out a chunk in ``memory``: its lists, then its transformed source."""
     cdef const TileAxis* axis = &plan.x.axis[0]
@@ -109,7 +96,7 @@ cdef void set_stage(Stage* stage, Plan* plan, int64_t group, int64_t index, char
     stage.v = memory + list_bytes(&plan.grid, axis.taps)
     stage.v_plane = plane_size(&plan.source, stage.chunk.count)
     list_tiles(&stage.chunk, &plan.source, stage.lists)
-    number_tiles(&stage.chunk, plan.wide, stage.lists + KINDS * stage.chunk.tiles)
+    list_products(&stage.chunk, plan.wide, stage.lists + KINDS * stage.chunk.tiles)
     taps = stage.lists + 2 * KINDS * stage.chunk.tiles
     for t in range(axis.taps):
         taps[t] = (axis.shift[t] - axis.shift[0]) * stage.chunk.count[2] * stage.chunk.count[3] * plan.x.depth

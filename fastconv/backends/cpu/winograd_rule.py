@@ -40,16 +40,20 @@ class Form(NamedTuple):
     def planes(self) -> int:
         return self.side**2
 
-    def edges(self, size: int) -> list[int]:
-        """Return where the tiles of an axis of ``size`` outputs begin, and ``size``; the last tiles are short."""
+    def tiles(self, size: int) -> tuple[int, int]:
+        """Return how many tiles an axis of ``size`` outputs takes, and how many of them, the last, are short."""
         tiles = -(-size // self.m)
-        whole = tiles - min(tiles, tiles * self.m - size)
-        return [i * self.m - max(0, i - whole) for i in range(tiles)] + [size]
+        return tiles, min(tiles, tiles * self.m - size)
+
+    def edges(self, size: int) -> list[int]:
+        """Return where the tiles of an axis begin, and its ``size``."""
+        tiles, short = self.tiles(size)
+        return [i * self.m - max(0, i - tiles + short) for i in range(tiles)] + [size]
 
     def points(self, size: int) -> int:
-        """Return how many points an axis of ``size`` outputs is multiplied at: one less for each short tile."""
-        tiles = -(-size // self.m)
-        return tiles * self.side - min(tiles, tiles * self.m - size)
+        """Return how many points an axis is multiplied at: one less for each short tile."""
+        tiles, short = self.tiles(size)
+        return tiles * self.side - short
 
 
 FORMS = {3: Form(0, 4, 3, 4096), 5: Form(1, 4, 5, 256)}

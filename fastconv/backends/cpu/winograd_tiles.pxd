@@ -92,10 +92,6 @@ cdef inline int64_t tiles_before(const Chunk* chunk, int kind, int64_t tile) noe
     return (tile // plane * rows + row) * columns + min(tile % chunk.count[3], columns)
 
 
-cdef inline bint has_kind(const Chunk* chunk, int kind) noexcept nogil:
-    return ((not kind & 1 or chunk.whole[0] < chunk.count[2]) and (not kind & 2 or chunk.whole[1] < chunk.count[3]))
-
-
 cdef inline bint tiles_lie_even(const Chunk* chunk, const Pixels* pixels) noexcept nogil:
     """Whether the tiles that list_tiles lists follow one another, a pixel's channels apart."""
     return ((chunk.count[1] == 1 or pixels.depth_step == 1) and
@@ -113,3 +109,4 @@ cdef int64_t buffer_bytes(const Grid* grid, const Pixels* pixels) noexcept nogil
 cdef void transform_row(const Grid* grid, const Chunk* chunk, const Pixels* pixels, int64_t index, char* planes,
                         char* buffer) noexcept nogil
 cdef void list_tiles(const Chunk* chunk, const Pixels* pixels, int64_t* lists) noexcept nogil
+cdef void list_products(const Chunk* chunk, int64_t columns, int64_t* lists) noexcept nogil

@@ -178,19 +178,36 @@ cdef void transform_row(const Grid* grid, const Chunk* chunk, const Pixels* pixe
         first += call.count
 
 
-cdef void list_tiles(const Chunk* chunk, const Pixels* pixels, int64_t* lists) noexcept nogil:
-    """Where the first depth position of each tile of the box lies in a plane: (kinds, tiles)."""
-    cdef int64_t row = chunk.count[3] * pixels.channels, depth = depth_positions(pixels, chunk.count[1])
+cdef void list_places(const Chunk* chunk, const int64_t* apart, int64_t* lists) noexcept nogil:
+    """Where the tiles of the box lie, ``apart`` along images, depth, rows and columns: (kinds, tiles)."""
     cdef int64_t n, d, h, w
     cdef int64_t* at
     cdef int kind
     for kind in range(KINDS):
-        if not has_kind(chunk, kind):
-            continue
+        if kind & 1 and chunk.whole[0] == chunk.count[2] or kind & 2 and chunk.whole[1] == chunk.count[3]:
+            continue  # no plane is of this kind
         at = lists + kind * chunk.tiles
         for n in range(chunk.count[0]):
             for d in range(chunk.count[1]):
                 for h in range(chunk.whole[0] if kind & 1 else chunk.count[2]):
                     for w in range(chunk.whole[1] if kind & 2 else chunk.count[3]):
-                        at[0] = ((n * depth + d * pixels.depth_step) * chunk.count[2] + h) * row + w * pixels.channels
+                        at[0] = n * apart[0] + d * apart[1] + h * apart[2] + w * apart[3]
                         at += 1
+
+
+cdef void list_tiles(const Chunk* chunk, const Pixels* pixels, int64_t* lists) noexcept nogil:
+    """Where the first depth position of each tile lies in a plane of ``pixels``: (kinds, tiles)."""
+    cdef int64_t[4] apart
+    cdef int64_t position = chunk.count[2] * chunk.count[3] * pixels.channels
+    apart[0], apart[1] = depth_positions(pixels, chunk.count[1]) * position, pixels.depth_step * position
+    apart[2], apart[3] = chunk.count[3] * pixels.channels, pixels.channels
+    list_places(chunk, apart, lists)
+
+
+cdef void list_products(const Chunk* chunk, int64_t columns, int64_t* lists) noexcept nogil:
+    """The same of products, ``columns`` for each tile, tile after tile."""
+    cdef int64_t[4] apart
+    apart[3], apart[2] = columns, chunk.count[3] * columns
+    apart[1] = chunk.count[2] * apart[2]
+    apart[0] = chunk.count[1] * apart[1]
+    list_places(chunk, apart, lists)
