@@ -14,6 +14,7 @@ from itertools import count
 from numpy import ndarray
 
 from fastconv import backends
+from fastconv.deferred import Deferred
 from fastconv.errors import GraphError, mismatch
 
 cdef type _Tensor = None
@@ -39,6 +40,7 @@ cdef class Node:
     cdef readonly tuple needs
     cdef readonly object backward
     cdef readonly object gate       # the result, where a ReLU ends the operation: ``backward`` gets what is behind it
+    cdef readonly bint defers       # ``backward`` takes a Deferred for dy and for what it completes
     cdef readonly bint completes    # ``backward`` adds what else has come to inputs[0], and applies that one's gate
 
 
@@ -73,14 +75,16 @@ def is_frozen(value):
     return not (is_tensor(value) and value.requires_grad and _grad_enabled.get())
 
 
-def record(y, inputs, backward, gate=None, bint completes=False):
+def record(y, inputs, backward, gate=None, bint completes=False, bint defers=False):
     """Return ``y`` as the user gets it: an array if all ``inputs`` are arrays, else a Tensor on the tape.
 
     ``backward(dy, needs)`` returns one gradient for each input; ``needs[i]`` says whether input ``i`` wants one. It may
     return ``dy`` itself or a view of it, and must not write to it. ``gate``: y, where it comes from a ReLU; then ``dy``
     has been through ``relu_backward``. ``completes``: where inputs[0] wants a gradient, ``backward(dy, needs, waiting,
-    gates)`` adds to it what came before (or None) and, if ``gates``, applies ``relu_backward`` with inputs[0] as its y;
-    it is a new array, with the bits of the verbs one by one.
+    gates, spare)`` adds to it what came before (or None) and, if ``gates``, applies ``relu_backward`` with inputs[0] as
+    its y; it is a new array, or the one that came before if that is ``spare``, with the bits of the verbs one by one.
+    ``defers``: ``backward`` takes a Deferred for dy and for what came before, and may return one in place of a
+    gradient.
     """
     cdef list sources = []
     cdef Py_ssize_t tracked = 0
@@ -101,7 +105,7 @@ def record(y, inputs, backward, gate=None, bint completes=False):
     if tracked and _grad_enabled.get():
         node = Node.__new__(Node)
         node.order, node.sources, node.backward = _next_order(), tuple(sources), backward
-        node.gate, node.completes = gate, completes
+        node.gate, node.completes, node.defers = gate, completes, defers
         if tracked == len(sources) < len(_ALL):
             node.needs = _ALL[tracked]
         else:
@@ -109,6 +113,16 @@ def record(y, inputs, backward, gate=None, bint completes=False):
     out = PyType_GenericNew(_Tensor, None, None)
     out.data, out.grad, out.requires_grad, out._node = y, None, node is not None, node
     return out
+
+
+cdef bint is_alone(gradients, Py_ssize_t i):
+    """Whether a gradient shares no memory with the others that an operation returned."""
+    backend = backends.of(gradients[i])
+    for k, other in enumerate(gradients):
+        other = other.array if type(other) is Deferred else other
+        if k != i and other is not None and backend.may_share_memory(gradients[i], other):
+            return False
+    return True
 
 
 @cython.boundscheck(True)
@@ -120,23 +134,29 @@ def walk(root, dy, bint retain_graph):
     cdef list heap = [((<Node> root).order, root)] if type(root) is Node else []
     cdef Node node
     cdef Py_ssize_t i
-    cdef bint passes, gates, alone
+    cdef bint passes, gates, alone, own
     host = backends.for_numpy()
     while heap:
         node = heappop(heap)[1]
         gradient = pending.pop(node)
         if node.backward is None:
             raise GraphError(mismatch("backward", "a graph that is still there (or retain_graph=True)", "a freed one"))
+        own = node in ours
+        if type(gradient) is Deferred and not node.defers:
+            gradient = gradient.settle()
         passes = node.gate is not None and node not in gated
         if passes:
-            gradient = backends.of(gradient).relu_backward(gradient, node.gate)
+            gradient, own = backends.of(gradient).relu_backward(gradient, node.gate), True
         first = node.sources[0] if node.completes else None
         if first is None:
             gradients = node.backward(gradient, node.needs)
         else:  # what is on its way to memory takes the rest along
             waiting, gates = pending.pop(first, None), type(first) is Node and (<Node> first).gate is not None
-            gradients = node.backward(gradient, node.needs, waiting, gates)
-            pending[first] = gradients[0]
+            if type(waiting) is Deferred and not node.defers:
+                waiting = waiting.settle()
+            gradients = node.backward(gradient, node.needs, waiting, gates, first in ours)
+            dx = gradients[0]
+            pending[first] = dx.settle() if type(dx) is Deferred and type(first) is not Node else dx
             ours.add(first)
             if gates:
                 gated.add(first)
@@ -147,13 +167,17 @@ def walk(root, dy, bint retain_graph):
             if source is None or (i == 0 and first is not None):
                 continue
             dx = gradients[i]
+            if type(dx) is Deferred and (source in pending or type(source) is not Node):
+                dx = dx.settle()
             if source in pending:
                 gated.discard(source)
-                backend = backends.of(dx)
-                if source in ours:
-                    backend.accumulate(pending[source], dx)
+                backend, before = backends.of(dx), pending[source]
+                if type(before) is Deferred:
+                    backend.accumulate(before.array, dx)
+                elif source in ours:
+                    backend.accumulate(before, dx)
                 else:
-                    pending[source] = backend.add(pending[source], dx)
+                    pending[source] = backend.add(before, dx)
                     ours.add(source)
                 continue
             if type(source) is Node:
@@ -163,6 +187,8 @@ def walk(root, dy, bint retain_graph):
                 alone = passes and len(node.sources) == 1  # what came through the gate is no one else's
                 if not alone and type(dx) is type(gradient) and backend.may_share_memory(dx, gradient):
                     dx = backend.scale(dx, 1.0)
+            if type(dx) is Deferred or (own and dx is gradient and is_alone(gradients, i)):
+                ours.add(source)
             pending[source] = dx
         if not retain_graph:
             node.sources, node.backward, node.gate = (), None, None

@@ -23,6 +23,7 @@
 #include "kernels/narrow.hpp"
 #include "kernels/nll.hpp"
 #include "kernels/norm.hpp"
+#include "kernels/norm_adjoint.hpp"
 #include "kernels/optim.hpp"
 #include "kernels/outer.hpp"
 #include "kernels/pack.hpp"

@@ -27,6 +27,7 @@ static void conv_block(const fc_conv_tile& a, int64_t p, const int64_t* next, bo
     const T* residual = static_cast<const T*>(a.residual);
     const T* gate = static_cast<const T*>(a.gate);
     T* y = static_cast<T*>(a.y);
+    const T* from = a.source ? static_cast<const T*>(a.source) : x;  // where what comes next lies
     const int64_t *pixel = a.pixel + p, *ypixel = a.ypixel + p, *rpixel = residual ? a.rpixel + p : nullptr;
     const int64_t* gpixel = gate ? a.gpixel + p : nullptr;
     const int last = static_cast<int>(a.columns) - (NV - 1) * V::width;  // valid lanes of the last vector
@@ -91,7 +92,7 @@ static void conv_block(const fc_conv_tile& a, int64_t p, const int64_t* next, bo
             const int64_t share = a.depth < M * line ? 2 : 1;  // no sum is so short that more were needed
             int64_t ending = ends ? 0 : M;
             while (k + line <= a.depth) {
-                const T* run = x + k;
+                const T* run = from + k;
                 const int64_t end = k + line;
                 if (a.depth - k <= (M + 2) * line) {
                     for (int64_t i = 0; i < share && ending < M; ++i) bring_end(ending++);
@@ -104,7 +105,7 @@ static void conv_block(const fc_conv_tile& a, int64_t p, const int64_t* next, bo
                 for (; k < end; ++k) add(k);
             }
             if (k < a.depth) {
-                for (int m = 0; m < M; ++m) FC_PREFETCH_OUTER(x + next[m] + k);
+                for (int m = 0; m < M; ++m) FC_PREFETCH_OUTER(from + next[m] + k);
             }
         } else if (ends) {
             const int64_t share = a.depth / M < kSoonEnough ? a.depth / M : kSoonEnough;
@@ -116,13 +117,13 @@ static void conv_block(const fc_conv_tile& a, int64_t p, const int64_t* next, bo
         }
         for (; k < a.depth; ++k) add(k);
     }
-    if (residual) {
+    if (residual && !a.later) {
         each([&](int m, int j) FC_INLINE_LAMBDA { acc[m][j] = V::add(acc[m][j], load(residual + rpixel[m], j)); });
     }
     if (a.relu) {
         each([&](int m, int j) FC_INLINE_LAMBDA { acc[m][j] = activated<V>(acc[m][j], true); });
     }
-    if (gate) {
+    if (gate && !a.later) {
         each([&](int m, int j) FC_INLINE_LAMBDA { acc[m][j] = masked<V>(acc[m][j], load(gate + gpixel[m], j)); });
     }
     if (part) {
@@ -170,6 +171,7 @@ static void conv_columns(const fc_conv_tile& a) {
         int64_t p = 0;
         for (; p + mr <= a.pixels; p += mr) {
             const int64_t* next = p + 2 * mr <= a.listed ? a.pixel + p + mr : nullptr;
+            if (a.source) next = p + mr <= a.listed ? a.spixel + p : nullptr;
             conv_block<V, mr, NV>(a, p, next, p + 2 * mr <= a.pixels);
         }
         if constexpr (NV <= Blocks<V>::nv) {

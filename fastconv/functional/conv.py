@@ -124,8 +124,10 @@ def completing(
 ) -> Callable[..., tuple]:
     """Return what ``record`` asks of an operation that ``completes``, for a convolution."""
 
-    def backward(dy: Array, needs: Sequence[bool], waiting: Array | None = None, gates: bool = False) -> tuple:
-        return conv_gradients(backend, dy, x, w, geometry, needs, x_shape, w_shape, waiting, gates)
+    def backward(
+        dy: Array, needs: Sequence[bool], waiting: Array | None = None, gates: bool = False, spare: bool = False
+    ) -> tuple:
+        return conv_gradients(backend, dy, x, w, geometry, needs, x_shape, w_shape, waiting, gates, spare)
 
     return backward
 
@@ -133,16 +135,17 @@ def completing(
 def conv_gradients(
     backend: Backend, dy: Array, x: Array, w: Array, geometry: ConvGeometry, needs: Sequence[bool],
     x_shape: tuple[int, ...], w_shape: tuple[int, ...], waiting: Array | None = None, gates: bool = False,
+    spare: bool = False,
 ) -> tuple:  # fmt: skip
     """x (N, IC, ID, IH, IW), w (OC, IC/G, KD, KH, KW), dy and waiting in the user's rank -> gradients in that.
 
-    ``waiting`` and ``gates`` as in ``record``.
+    ``waiting``, ``gates`` and ``spare`` as in ``record``.
     """
     dy = backend.reshape(dy, geometry.output_shape)  # (N, OC, OD, OH, OW)
     dx = dw = db = None
     if needs[0]:
         waiting = None if waiting is None else backend.reshape(waiting, geometry.input_shape)
-        dx = backend.conv_backward_input(dy, w, None, geometry, waiting, x if gates else None)
+        dx = backend.conv_backward_input(dy, w, None, geometry, waiting, x if gates else None, spare)
         dx = backend.reshape(dx, x_shape)
     if needs[1]:
         dw = backend.reshape(backend.conv_backward_weight(dy, x, geometry), w_shape)

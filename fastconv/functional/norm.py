@@ -55,31 +55,19 @@ def run_batch_norm(
         op, _OPTIONAL, input=input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias,
         residual=residual,
     )  # fmt: skip
-    momentum, eps = number(op, "momentum", momentum), number(op, "eps", eps, 0)
     flag(op, "training", training)
     shape, x, count = _checked(op, backend, x, training, (mean, var, w, b))
-    if training and count:
-        if count == 1:
-            raise ShapeError(mismatch(op, "more than one value per channel in training", f"input {shape}"))
-        _check_writable(op, "running_mean", running_mean)
-        _check_writable(op, "running_var", running_var)
-        mean_, var_ = moments or backend.batch_norm_statistics(x)
-        if mean is not None:
-            _move(backend, running_mean, mean, mean_, momentum, 1.0)
-        if var is not None:
-            _move(backend, running_var, var, var_, momentum, count / (count - 1))
-        mean, var = mean_, var_
-    elif training:  # nothing to take statistics of, nor to normalise
-        mean, var = backend.sum(x, (0, 2)), backend.sum(x, (0, 2))
-    rstd = backend.reciprocal_root(var, eps)
-    mean = backend.scale(mean, 1.0) if not training else mean  # the running one may move before the walk back
+    given = (running_mean, mean), (running_var, var)
+    mean, rstd = normaliser(op, backend, x, shape, given, training, momentum, eps, moments)
     moves = training and count > 0
     if added is not None:
         added = backend.reshape(added, x.shape)
     y = backend.reshape(backend.batch_norm_forward(x, mean, rstd, w, b, activation, added), shape)
     from_x = added is None and moves and activation is not None  # the kernel finds from x where y > 0
 
-    def backward(dy: Array, needs: Sequence[bool], waiting: Array | None = None, gates: bool = False) -> tuple:
+    def backward(
+        dy: Array, needs: Sequence[bool], waiting: Array | None = None, gates: bool = False, spare: bool = False
+    ) -> tuple:
         ending = (b, activation) if from_x else (None, None)
         gradients = _gradients(backend, dy, x, mean, rstd, w, moves, needs[:3], shape, *ending, waiting)
         if gates:
@@ -88,6 +76,32 @@ def run_batch_norm(
 
     inputs = (input, weight, bias) if added is None else (input, weight, bias, residual)
     return record(y, inputs, backward, None if from_x or activation is None else y, completes=True)
+
+
+def normaliser(
+    op: str, backend: Backend, x: Array, shape: Sequence[int], running: Sequence[tuple[Any, Array | None]],
+    training: bool, momentum: float, eps: float, moments: Sequence[Array] | None,
+) -> tuple[Array, Array]:  # fmt: skip
+    """Return mean and 1 / sqrt(variance + eps) with which batch norm normalises x (N, C, L), and move the running ones
+    in training. ``shape``: of x as the user gave it; ``running``: mean and variance, as given and as arrays."""
+    count = x.shape[0] * x.shape[2]
+    momentum, eps = number(op, "momentum", momentum), number(op, "eps", eps, 0)
+    (given_mean, mean), (given_var, var) = running
+    if training and count:
+        if count == 1:
+            raise ShapeError(mismatch(op, "more than one value per channel in training", f"input {shape}"))
+        _check_writable(op, "running_mean", given_mean)
+        _check_writable(op, "running_var", given_var)
+        mean_, var_ = moments or backend.batch_norm_statistics(x)
+        if mean is not None:
+            _move(backend, given_mean, mean, mean_, momentum, 1.0)
+        if var is not None:
+            _move(backend, given_var, var, var_, momentum, count / (count - 1))
+        mean, var = mean_, var_
+    elif training:  # nothing to take statistics of, nor to normalise
+        mean, var = backend.sum(x, (0, 2)), backend.sum(x, (0, 2))
+    rstd = backend.reciprocal_root(var, eps)
+    return mean if training else backend.scale(mean, 1.0), rstd  # the running one may move before the walk back
 
 
 def channel_moments(input: Any, known: Sequence[Array] | None = None) -> tuple[Array, ...]:

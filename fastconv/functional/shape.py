@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 from ..arguments import integer, number
 from ..backends.base import Array, Backend
+from ..deferred import Deferred
 from ..errors import ArgumentError, DeviceError, ShapeError, mismatch
 from ..tensor import operand, operands, record
 from ._common import axis, check_gradient, shape_of
@@ -94,7 +96,7 @@ def cat(tensors: Sequence[Any], dim: int = 0, *, out: Array | None = None) -> An
     sizes = [array.shape[dim] for array in arrays]
     if out is not None:
         _check_out(backend, arrays, dim, out)
-    return record(backend.cat(arrays, dim, out), tensors, lambda dy, needs: _split(dy, sizes, dim))
+    return record(backend.cat(arrays, dim, out), tensors, lambda dy, needs: _parts(dy, sizes, dim), defers=True)
 
 
 def _check_out(backend: Backend, arrays: Sequence[Array], dim: int, out: Any) -> None:
@@ -135,6 +137,15 @@ def cat_backward(dy: Any, sizes: Sequence[int], dim: int = 0) -> tuple:
 
 def _without(shape: Sequence[int], dim: int) -> tuple[int, ...]:
     return (*shape[:dim], *shape[dim + 1 :])
+
+
+def _parts(dy: Array | Deferred, sizes: Sequence[int], dim: int) -> tuple:
+    if type(dy) is not Deferred:
+        return _split(dy, sizes, dim)
+    if dim != 1:
+        return _split(dy.settle(), sizes, dim)
+    ends = list(accumulate(sizes))
+    return tuple(dy.channels(end - size, end) for size, end in zip(sizes, ends, strict=True))
 
 
 def _split(dy: Array, sizes: Sequence[int], dim: int) -> tuple:

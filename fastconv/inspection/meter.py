@@ -28,6 +28,9 @@ class _Meter:
     def conv_moments_forward(self, x: Any, w: Any, b: Any, geometry: ConvGeometry, *args: Any) -> tuple:
         return self._convolved(geometry.output_shape, x, geometry), *np.zeros((2, geometry.oc), x.dtype)
 
+    def fuses_norm_conv(self, x: Any, geometry: ConvGeometry) -> bool:
+        return False  # each layer counts its own
+
     def conv_backward_input(self, dy: Any, w: Any, b: Any, geometry: ConvGeometry) -> np.ndarray:
         return self._convolved(geometry.input_shape, dy, geometry)  # a transposed convolution
 

@@ -78,3 +78,15 @@ def unit_length(steps, Py_ssize_t first):
     if type(second) is POOLS[kind] and is_genuine(second) and has_whole_windows(second):
         return length + 1
     return length if length == 2 else 0
+
+
+def feeds_pointwise(steps, Py_ssize_t first):
+    """Whether ``steps[first]``, a batch norm whose ReLU follows, is by the batch's statistics, and a 1x1 convolution
+    behind that can take it along."""
+    if first + 2 >= len(steps):
+        return False
+    norm, conv = steps[first], steps[first + 2]
+    kind = type(conv)
+    if NORM.get(kind) is not type(norm) or not norm.by_batch or not is_genuine(conv) or conv._extended is not None:
+        return False
+    return conv.groups == 1 and conv.weight.size == conv.weight.shape[0] * conv.weight.shape[1]

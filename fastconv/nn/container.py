@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ..errors import ArgumentError, mismatch
-from .fusion import run, unit_length
+from .fusion import run_steps
 from .module import Module
 
 
@@ -68,17 +68,7 @@ class Sequential(_Numbered):
             setattr(self, name, _module("Sequential", module))
 
     def forward(self, input: Any) -> Any:
-        layers = [value for value in vars(self).values() if isinstance(value, Module)]
-        i = 0
-        while i < len(layers):
-            length = unit_length(layers, i)
-            if length:
-                input = run(layers, i, length, input)
-                i += length
-            else:
-                input = layers[i](input)
-                i += 1
-        return input
+        return run_steps([value for value in vars(self).values() if isinstance(value, Module)], input)
 
 
 class ModuleList(_Numbered):

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..functional.activation import relu
 from ..functional.conv import resolve_exact
 from ..functional.conv_unit import run_conv_moments, run_unit
 from ..functional.linear import linear_relu
 from ..functional.norm import channel_moments
+from ..functional.norm_conv import run_norm_conv
 from . import _units
-from ._units import NORM, POOLS, is_genuine
+from ._units import NORM, POOLS, feeds_pointwise, is_genuine
 from ._units import unit_length as unit_length  # known by this module's name
 from .linear import Linear
 from .module import Module
@@ -52,7 +52,7 @@ def moments_for(step: Step, input: Any, known: Any = None) -> Any:
     return None
 
 
-def run(steps: Sequence[Any], first: int, length: int, input: Any, residual: Any = None, moments: Any = None) -> Any:
+def _run(steps: Sequence[Any], first: int, length: int, input: Any, residual: Any, moments: Any) -> Any:
     """Run the unit of this length. ``residual``: added to batch norm's output in front of its ReLU. ``moments``: the
     input's, for a batch norm."""
     start, last = steps[first], steps[first + length - 1]
@@ -61,37 +61,72 @@ def run(steps: Sequence[Any], first: int, length: int, input: Any, residual: Any
         return linear_relu(input, start.weight, start.bias)
     if kind in _NORMS:
         return start.run(input, "relu", residual, moments)
-    if type(steps[first + 1]) is NORM[kind]:
-        return _run_normalised(start, steps[first + 1], last, input, residual)
-    op = _OPS[kind]
     pool = last.kernel_size if type(last) is POOLS[kind] else None
     activation = None if length == 2 and pool is not None else "relu"
-    options = (start.stride, start.padding, start.dilation, start.groups, resolve_exact(op, start.exact), pool)
-    return run_unit(op, input, start.weight, start.bias, options, activation)
+    return run_unit(_OPS[kind], input, start.weight, start.bias, (*_options(start), pool), activation)
 
 
-def _takes(start: Step, second: Step, length: int, input: Any, residual: Any) -> bool:
-    """Whether a unit adds a residual in front of its last step, a ReLU."""
-    if type(start) in _NORMS:
-        return input.shape == residual.shape
-    return length == 3 and type(second) in _NORMS
+def _options(conv: Any) -> tuple:
+    return conv.stride, conv.padding, conv.dilation, conv.groups, resolve_exact(_OPS[type(conv)], conv.exact)
 
 
-def _run_normalised(conv: Any, norm: Any, last: Step, input: Any, residual: Any) -> Any:
-    op = _OPS[type(conv)]
-    options = (conv.stride, conv.padding, conv.dilation, conv.groups, resolve_exact(op, conv.exact))
-    input, moments = run_conv_moments(op, input, conv.weight, conv.bias, options)
-    if last is norm:
-        return norm.run(input, moments=moments)
-    if residual is None or input.shape == residual.shape:
-        return norm.run(input, "relu", residual, moments)
-    return relu(norm.run(input, moments=moments) + residual)
+def _takes_moments(steps: Sequence[Any], i: int) -> bool:
+    """Whether steps[i] is a batch norm of the batch's own statistics, with nothing put in its way."""
+    return i < len(steps) and type(steps[i]) in _NORMS and steps[i].by_batch and is_genuine(steps[i])
 
 
 def _run_into(conv: Any, input: Any, room: Any) -> Any:
-    op = _OPS[type(conv)]
-    options = (conv.stride, conv.padding, conv.dilation, conv.groups, resolve_exact(op, conv.exact), None)
-    return run_unit(op, input, conv.weight, conv.bias, options, None, room)
+    return run_unit(_OPS[type(conv)], input, conv.weight, conv.bias, (*_options(conv), None), None, room)
+
+
+def _run_norm_conv(steps: Sequence[Any], i: int, input: Any, moments: Any, wants: bool) -> tuple | None:
+    norm, conv = steps[i], steps[i + 2]
+    w = conv.weight
+    if input.dtype != w.dtype or len(input.shape) != len(w.shape) or input.shape[1] != norm.num_features:
+        return None  # (N, C) is no image to the norm; what is wrong, the layers say themselves
+    return run_norm_conv(
+        _OPS[type(conv)], input, lambda: norm.begin(input), conv.weight, conv.bias, _options(conv), moments, wants
+    )
+
+
+def _run_alone(step: Step, input: Any, moments: Any, room: Any) -> Any:
+    if moments is not None:  # of a batch norm's input
+        return step.run(input, moments=moments)
+    if room is not None and _units.ENABLED and type(step) in POOLS and is_genuine(step) and step._extended is None:
+        return _run_into(step, input, room)
+    return step(input)
+
+
+def run_steps(steps: Sequence[Any], input: Any, residual: Any = None, moments: Any = None, room: Any = None) -> Any:
+    """``chain`` of a list of steps."""
+    i, count = 0, len(steps)
+    last = count if residual is None else count - 1  # the step that the residual comes before
+    while i < count:
+        step, length = steps[i], unit_length(steps, i)
+        if length and type(step) in _OPS and type(steps[i + 1]) in _NORMS and i + 1 != last:
+            op = _OPS[type(step)]
+            input, moments = run_conv_moments(op, input, step.weight, step.bias, _options(step))
+            i += 1
+            continue
+        if length and type(step) in _NORMS and i + 2 != last and feeds_pointwise(steps, i):
+            into = room is not None and i + 3 == count
+            wants = i + 3 != last and _takes_moments(steps, i + 3)
+            done = None if into else _run_norm_conv(steps, i, input, moments, wants)
+            if done is not None:
+                input, moments = done
+                i += 3
+                continue
+        ends = i < last < i + length
+        if ends and not (type(step) in _NORMS and input.shape == residual.shape):
+            length = 0
+        if length:
+            input = _run(steps, i, length, input, residual if ends else None, moments)
+        else:
+            input = input + residual if i == last else input
+            input = _run_alone(step, input, moments, room if i + 1 == count else None)
+        moments = None
+        i += max(length, 1)
+    return input
 
 
 def chain(input: Any, *steps: Step, residual: Any = None, moments: Any = None, room: Any = None) -> Any:
@@ -109,20 +144,4 @@ def chain(input: Any, *steps: Step, residual: Any = None, moments: Any = None, r
     >>> chain(np.ones((1, 2), np.float32), norm, functional.relu, residual=np.float32([[-5, 1]])).numpy().round(3)
     array([[0., 2.]], dtype=float32)
     """
-    i, count = 0, len(steps)
-    while i < count:
-        length = unit_length(steps, i)
-        ends = residual is not None and i + max(length, 1) == count
-        if ends and length and not _takes(steps[i], steps[i + 1], length, input, residual):
-            length = 0
-        if length:
-            input = run(steps, i, length, input, residual if ends else None, moments if i == 0 else None)
-        else:
-            if residual is not None and i + 1 == count:
-                input = input + residual
-            into = room is not None and i + 1 == count and _units.ENABLED and type(steps[i]) in POOLS
-            if into and is_genuine(steps[i]) and steps[i]._extended is None:
-                return _run_into(steps[i], input, room)
-            input = steps[i](input)
-        i += max(length, 1)
-    return input
+    return run_steps(steps, input, residual, moments, room)

@@ -51,6 +51,13 @@ class _BatchNorm(Module):
     def run(self, input: Any, activation: str | None = None, residual: Any = None, moments: Any = None) -> Any:
         """``forward`` with what follows it: a residual of the input's shape that is added, and a ReLU. ``moments``: the
         input's mean and variance, where they are known."""
+        mean, var, weight, bias, momentum, eps = self.begin(input)
+        return run_batch_norm(
+            input, mean, var, weight, bias, self.by_batch, momentum, eps, activation, residual, moments
+        )
+
+    def begin(self, input: Any) -> tuple:
+        """Count a batch; return running_mean, running_var, weight, bias, momentum and eps for it."""
         shape = input.shape if hasattr(input, "shape") else np.shape(input)
         if len(shape) not in self.axes:
             expected = f"input of {' or '.join(map(str, self.axes))} axes"
@@ -60,10 +67,8 @@ class _BatchNorm(Module):
             self.num_batches_tracked += 1
             if momentum is None:
                 momentum = 1.0 / float(self.num_batches_tracked)
-        return run_batch_norm(
-            input, self.running_mean, self.running_var, self.weight, self.bias,
-            self.by_batch, 0.0 if momentum is None else momentum, self.eps, activation, residual, moments,
-        )  # fmt: skip
+        momentum = 0.0 if momentum is None else momentum
+        return self.running_mean, self.running_var, self.weight, self.bias, momentum, self.eps
 
     def extra_repr(self) -> str:
         return (

@@ -112,6 +112,31 @@ def test_conv_tile_is_0_where_the_gate_is_closed(isa, dtype, rng, with_residual)
         assert edges_untouched(memory)
 
 
+@pytest.mark.parametrize("depth", [5, 70, 300])
+def test_conv_tile_brings_near_what_comes_next(isa, dtype, rng, depth):
+    nr, none = _lab.block_sizes(ISAS[isa], DTYPES[dtype])[2], np.zeros(1, np.int64)
+    for pixels in pixels_of(isa, dtype):
+        for columns in columns_of(isa, dtype):
+            x = rng.standard_normal((pixels, depth)).astype(dtype)
+            w = panels(rng.standard_normal((depth, columns)).astype(dtype), nr)
+            apart, at = np.full((pixels, columns), np.nan, dtype), np.arange(pixels) * columns
+            ending = {"residual": apart, "rpixel": at, "gate": np.zeros_like(apart), "gpixel": at, "later": 1}
+            source = {"source": rng.standard_normal((2 * pixels, depth)).astype(dtype)}
+            source["spixel"] = rng.permutation(2 * pixels).astype(np.int64) * depth
+            results = []
+            for options in ({}, ending, {**source, "listed": 2 * pixels}, {**source, "listed": pixels // 2},
+                            {**ending, **source, "listed": pixels, "warm": 1}):  # fmt: skip
+                memory, y = guarded((pixels, columns), dtype, rng)
+                call(
+                    "conv_tile", isa, dtype, x=x, pixel=np.arange(pixels) * depth, tap=none, w=w, wtap=none, y=y,
+                    ypixel=at, pixels=pixels, taps=1, depth=depth, columns=columns, panel=depth * nr, **options,
+                )  # fmt: skip
+                assert edges_untouched(memory)
+                results.append(y)
+            for result in results[1:]:
+                np.testing.assert_array_equal(result, results[0])
+
+
 def test_conv_tile_without_taps_stores_the_bias(isa, dtype, rng):
     columns, pixels = _lab.widest(ISAS[isa], DTYPES[dtype]), max(pixels_of(isa, dtype))
     b = rng.standard_normal(columns).astype(dtype)

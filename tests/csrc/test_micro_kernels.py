@@ -22,7 +22,8 @@ def struct(name, **fields):
 ConvTile = struct(
     "ConvTile", x=POINTER, pixel=POINTER, tap=POINTER, w=POINTER, wtap=POINTER, bias=POINTER, y=POINTER, ypixel=POINTER,
     pixels=SIZE, listed=SIZE, taps=SIZE, depth=SIZE, columns=SIZE, panel=SIZE, accumulate=FLAG, relu=FLAG,
-    warm=FLAG, residual=POINTER, rpixel=POINTER, gate=POINTER, gpixel=POINTER,
+    warm=FLAG, residual=POINTER, rpixel=POINTER, gate=POINTER, gpixel=POINTER, later=FLAG, source=POINTER,
+    spixel=POINTER,
 )  # fmt: skip
 Ahead = struct("Ahead", data=POINTER, run=POINTER, runs=SIZE, length=SIZE)
 OuterTile = struct(

@@ -148,7 +148,8 @@ def test_conv_pool_has_the_bits_of_its_parts(isa, dtype, places, relu):
     conv = struct(
         x=POINTER, pixel=POINTER, tap=POINTER, w=POINTER, wtap=POINTER, bias=POINTER, y=POINTER, ypixel=POINTER,
         pixels=SIZE, listed=SIZE, taps=SIZE, depth=SIZE, columns=SIZE, panel=SIZE, accumulate=FLAG,
-        relu=FLAG, warm=FLAG, residual=POINTER, rpixel=POINTER, gate=POINTER, gpixel=POINTER,
+        relu=FLAG, warm=FLAG, residual=POINTER, rpixel=POINTER, gate=POINTER, gpixel=POINTER, later=FLAG,
+        source=POINTER, spixel=POINTER,
     )  # fmt: skip
     for columns in sorted({1, nr // 2, max(1, nr // 2 - 1), nr // 2 + 1, nr}):
         for windows, special in ((0, 0), (1, np.nan), (5, 0), (7, np.inf), (13, 0)):

@@ -10,7 +10,9 @@
  * Then, on its way to y, residual[rpixel[p] + c] is added and, with `relu`, what is below 0 becomes 0 (NaN stays NaN);
  * where gate[gpixel[p] + c], the output of a ReLU whose gradient y is, is not above 0 (nor NaN), y is 0.
  * `pixel` may list more than `pixels`: while one register tile is at work, the first taps of the next one among `listed`
- * pixels are brought near; 0 where they are near already. With `warm` y is near as well, and is not asked for ahead. */
+ * pixels are brought near; 0 where they are near already. With `warm` y is near as well, and is not asked for ahead.
+ * With `source` it is source[spixel[p]] and on that comes near during the register tile of pixel p, for p < listed. With
+ * `later` residual and gate are brought near alone. */
 typedef struct fc_conv_tile {
     const void* x;
     const int64_t* pixel; /* (pixels,) where each output pixel's window starts in x */
@@ -26,6 +28,9 @@ typedef struct fc_conv_tile {
     const int64_t* rpixel; /* (pixels,) where each pixel's residual lies */
     const void* gate;      /* or NULL */
     const int64_t* gpixel; /* (pixels,) */
+    int32_t later;
+    const void* source;    /* or NULL */
+    const int64_t* spixel; /* (listed,) */
 } fc_conv_tile;
 
 /* Memory that is read next: `length` elements from data + run[i] on, for 0 <= i < runs. */

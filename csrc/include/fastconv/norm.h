@@ -51,6 +51,22 @@ typedef struct fc_normalise {
     int32_t by_row;
 } fc_normalise;
 
+/* The gradient in front of normalise_rows with `relu`, but for what mean and scale owe x: with dz = dy, or 0 where that
+ * let nothing through, first[c] += dz and second[c] += dz * (x - mean), one row after the other, and
+ * y = dz * scale + residual (unless NULL; it may be y). */
+typedef struct fc_normalise_adjoint {
+    void* y;
+    const void* x;
+    const void* dy;
+    const void* residual;
+    const void* mean;
+    const void* scale;
+    const void* shift;
+    void* first;
+    void* second;
+    int64_t rows, columns, ldy, ldx, lddy, ldr;
+} fc_normalise_adjoint;
+
 /* Local response normalisation: scale = k + alpha * (the sum of x^2 over channels c - before to c - before + size - 1,
  * those that exist), y = x * scale^-beta. Backward `y` is the gradient, from dy, x and scale, and the window the one of
  * the adjoint. A matrix is (channels, positions), or (positions, channels) in the kernels named *_rows; its rows are ld

@@ -20,9 +20,10 @@ A device overrides what it speeds up; what it does not override raises. ``tests/
 from .arrays import Array
 from .elements import Elements
 from .layers import Layers
+from .norm_conv import NormConv
 
 __all__ = ["Array", "Backend"]
 
 
-class Backend(Layers, Elements):
+class Backend(NormConv, Layers, Elements):
     """A device: its arrays, and every primitive on them, forward and backward."""

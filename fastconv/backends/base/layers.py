@@ -28,7 +28,7 @@ class Layers(Arrays):
 
     def conv_backward_input(
         self, dy: Array, w: Array, b: Array | None, geometry: ConvGeometry, residual: Array | None = None,
-        gate: Array | None = None,
+        gate: Array | None = None, spare: bool = False,
     ) -> Array:  # fmt: skip
         """dy (N, OC, OD, OH, OW), w (OC, IC/G, KD, KH, KW) -> dx (N, IC, ID, IH, IW).
 
@@ -36,7 +36,8 @@ class Layers(Arrays):
         pass of a transposed convolution. Input positions that no window reaches get the bias alone.
 
         Then ``residual`` is added, and ``relu_backward`` follows with ``gate`` as its y; either, of dx's shape, is left
-        out if None. The bits are those of the verbs one after the other.
+        out if None. The bits are those of the verbs one after the other. ``spare``: the residual is no one else's, may
+        be written over and be what dx lies in.
         """
         raise self._missing("conv_backward_input")
 

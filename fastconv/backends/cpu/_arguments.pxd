@@ -18,6 +18,9 @@ cdef extern from "fastconv/kernels.h" nogil:
         const void* gate
         const int64_t* rpixel
         const int64_t* gpixel
+        const void* source
+        const int64_t* spixel
+        int32_t later
 
     ctypedef struct fc_ahead:
         const void* data
@@ -197,36 +200,6 @@ cdef extern from "fastconv/kernels.h" nogil:
         int64_t channels, positions, ldy, ldl, target_step, dloss_step, ignore_index
         double smoothing
 
-    ctypedef struct fc_reduce:
-        const void* x
-        const void* dy
-        const void* mean
-        void* first
-        void* second
-        int64_t rows, columns, ldx, lddy
-        const void* scale
-        const void* shift
-
-    ctypedef struct fc_moments:
-        const void* x
-        double* start
-        double* offset
-        double* square
-        int64_t count, rows, columns, ldx
-
-    ctypedef struct fc_normalise:
-        void* y
-        const void* x
-        const void* dy
-        const void* mean
-        const void* scale
-        const void* shift
-        const void* slope
-        const void* bias
-        const void* residual
-        int64_t rows, columns, ldy, ldx, lddy, ldr
-        int32_t stream, relu, by_row
-
     ctypedef struct fc_pool_axis:
         const int64_t* first
         const int64_t* count
@@ -352,15 +325,6 @@ cdef extern from "fastconv/kernels.h" nogil:
         int32_t nesterov, start
 
     int FC_BINS
-
-    ctypedef struct fc_local_response:
-        void* y
-        void* scale
-        const void* x
-        const void* dy
-        void* terms
-        int64_t channels, positions, size, before, ldy, ldscale, ldx, lddy
-        double alpha, beta, k
 
     ctypedef struct fc_weighted_rows:
         void* y

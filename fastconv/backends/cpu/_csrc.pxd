@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t
 
 from fastconv.backends.cpu._arguments cimport *
+from fastconv.backends.cpu._norm_arguments cimport *
 from fastconv.backends.cpu._winograd_arguments cimport *
 
 
@@ -91,6 +92,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         void (*gradient_lines)(const fc_reduce*) noexcept nogil
         void (*normalise_rows)(const fc_normalise*) noexcept nogil
         void (*normalise_gradient_rows)(const fc_normalise*) noexcept nogil
+        void (*normalise_adjoint_rows)(const fc_normalise_adjoint*) noexcept nogil
         void (*max_rows)(const fc_reduce*) noexcept nogil
         void (*min_rows)(const fc_reduce*) noexcept nogil
         void (*max_columns)(const fc_reduce*) noexcept nogil

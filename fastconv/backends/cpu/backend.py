@@ -19,6 +19,7 @@ from . import (
     loss,
     moments,
     norm,
+    norm_conv,
     optim,
     pad,
     plan,
@@ -49,10 +50,10 @@ class CpuBackend(ReferenceBackend):
 
     def conv_backward_input(
         self, dy: Array, w: Array, b: Array | None, geometry: ConvGeometry, residual: Array | None = None,
-        gate: Array | None = None,
+        gate: Array | None = None, spare: bool = False,
     ) -> Array:  # fmt: skip
         run = plan.choose("conv_backward_input", geometry, dy.itemsize)
-        return run(dy, w, b, geometry, residual=residual, gate=gate)
+        return run(dy, w, b, geometry, residual=residual, gate=gate, spare=spare)
 
     def conv_backward_weight(self, dy: Array, x: Array, geometry: ConvGeometry) -> Array:
         return plan.choose("conv_backward_weight", geometry, dy.itemsize)(dy, x, geometry)
@@ -71,6 +72,36 @@ class CpuBackend(ReferenceBackend):
         self, x: Array, w: Array, b: Array | None, geometry: ConvGeometry, frozen: bool | dict = False
     ) -> tuple[Array, Array, Array]:
         return plan.choose("conv_forward", geometry, x.itemsize)(x, w, b, geometry, frozen=frozen, moments=True)
+
+    def fuses_norm_conv(self, x: Array, geometry: ConvGeometry) -> bool:
+        return norm_conv.declines(x, geometry) is None
+
+    def norm_conv_forward(
+        self, x: Array, mean: Array, rstd: Array, weight: Array | None, bias: Array | None, w: Array, b: Array | None,
+        geometry: ConvGeometry, moments: bool, frozen: bool | dict = False,
+    ) -> tuple[Array, Array | None, Array | None]:  # fmt: skip
+        taken = self.fuses_norm_conv(x, geometry)
+        run = norm_conv.norm_conv_forward if taken else super().norm_conv_forward
+        return run(x, mean, rstd, weight, bias, w, b, geometry, moments, frozen)
+
+    def norm_conv_backward_weight(
+        self, dy: Array, x: Array, mean: Array, rstd: Array, weight: Array | None, bias: Array | None,
+        geometry: ConvGeometry,
+    ) -> Array:  # fmt: skip
+        taken = self.fuses_norm_conv(x, geometry) and norm_conv.lies_in_rows(dy)
+        run = norm_conv.norm_conv_backward_weight if taken else super().norm_conv_backward_weight
+        return run(dy, x, mean, rstd, weight, bias, geometry)
+
+    def norm_conv_backward_input(
+        self, dy: Array, w: Array, x: Array, mean: Array, rstd: Array, weight: Array | None, bias: Array | None,
+        geometry: ConvGeometry, residual: Array | None = None, out: Array | None = None,
+    ) -> tuple[Array, Array, Array]:  # fmt: skip
+        arrays = dy, *(array for array in (residual, out) if array is not None)
+        taken = self.fuses_norm_conv(x, geometry) and all(norm_conv.lies_in_rows(array) for array in arrays)
+        run = norm_conv.norm_conv_backward_input if taken else super().norm_conv_backward_input
+        return run(dy, w, x, mean, rstd, weight, bias, geometry, residual, out)
+
+    batch_norm_settle = staticmethod(norm.batch_norm_settle)
 
     conv_act_pool_forward = staticmethod(unit_plan.conv_act_pool_forward)
     conv_act_pool_backward = staticmethod(unit_plan.conv_act_pool_backward)

@@ -23,10 +23,14 @@ from fastconv.backends.cpu.narrow cimport is_narrow, narrow_correlate
 from fastconv.backends.cpu.tiles cimport TileAxis, set_pairs
 from fastconv.backends.cpu.winograd cimport winograd_correlate
 
+from math import prod
+
 from fastconv.backends.cpu.runtime import empty
 
 cnp.import_array()
 
+cdef int64_t MOST_DEPTH = 2048      # channels that are summed in one piece,
+cdef int64_t FEWEST_PIXELS = 512    # unless pixels are few
 cdef int64_t NEAR = 1024 * 1024     # bytes of both arrays' images that all phases see before the next ones
 
 
@@ -47,15 +51,26 @@ cdef void set_phase(TileAxis* axis, int64_t residue, int64_t size, int64_t kerne
     axis.taps, axis.shift, axis.weight = taps, shift, weight
 
 
+cdef bint ends_at_once(cnp.ndarray w, geometry):
+    """Whether each result is stored once, after what is added to it was read, by one task."""
+    if geometry.kernel != (1, 1, 1) or geometry.stride != (1, 1, 1) or geometry.groups != 1:
+        return False
+    return w.shape[0] <= MOST_DEPTH and geometry.n * prod(geometry.input) >= FEWEST_PIXELS
+
+
 def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, residual=None, gate=None, bint lanes=False,
-                        int winograd=-1, bint adjoint=False, bint pairs=False):
+                        int winograd=-1, bint adjoint=False, bint pairs=False, bint spare=False):
     """dy (N, OC, OD, OH, OW), w (OC, IC/G, KD, KH, KW), b (IC,) or None -> dx (N, IC, ID, IH, IW), channels-last.
 
     See ``Backend.conv_backward_input``.
     """
-    cdef cnp.ndarray dx = empty(geometry.input_shape, dy.dtype, "channels_last")
+    cdef cnp.ndarray dx
     cdef bint fuses = not lanes and not adjoint and cnp.PyArray_DIM(w, 1) > FC_NARROW, adds, gates
     adds = fuses and residual is not None and in_rows(residual)
+    if spare and adds and winograd < 0 and ends_at_once(w, geometry):
+        dx = residual
+    else:
+        dx = empty(geometry.input_shape, dy.dtype, "channels_last")
     gates = fuses and gate is not None and winograd < 0 and in_rows(gate) and (adds or residual is None)
     solve(dx, dy, w, b, geometry, residual if adds else None, gate if gates else None, lanes, winograd, adjoint, pairs)
     if residual is not None and not adds:

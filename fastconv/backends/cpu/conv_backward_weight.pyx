@@ -25,6 +25,7 @@ def conv_backward_weight(cnp.ndarray dy, cnp.ndarray x, geometry, bint lanes=Fal
     problem.x.itemsize, problem.x.data, problem.x.stride = xv.itemsize, xv.data, xv.stride
     problem.x.n, problem.x.groups, problem.x.depth = xv.size[0], geometry.groups, wv.size[1]
     problem.x.channels, problem.pairs = 0, pairs
+    problem.norm = NULL
     problem.columns = wv.size[0] // problem.x.groups
     problem.dy, problem.ys, problem.dw = yv.data, yv.stride, wv.data
     problem.dw_column, problem.dw_depth = wv.stride[0], wv.stride[1]

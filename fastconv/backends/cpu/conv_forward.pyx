@@ -12,7 +12,7 @@ from libc.stdlib cimport free, malloc
 
 import numpy as np
 
-from fastconv.backends.cpu.arrays cimport View, view
+from fastconv.backends.cpu.arrays cimport View, pixel_step, view
 from fastconv.backends.cpu.conv_tiles cimport Correlation, correlate, kept_weights, plain_ending
 from fastconv.backends.cpu.copies cimport copy_into
 from fastconv.backends.cpu.elementwise cimport in_rows, run_map, table
@@ -26,21 +26,6 @@ from fastconv.backends.cpu.moments import batch_norm_statistics
 from fastconv.backends.cpu.runtime import empty
 
 cnp.import_array()
-
-
-cdef int64_t pixel_step(const View* v) noexcept nogil:
-    """How far apart the pixels of all samples, volumes and planes lie, if at one distance; else 0."""
-    cdef int64_t step = 0, expected = 0
-    cdef int i
-    for i in range(4, -1, -1):
-        if i == 1 or v.size[i] == 1:
-            continue
-        if step == 0:
-            step = expected = v.stride[i]
-        if v.stride[i] != expected:
-            return 0
-        expected *= v.size[i]
-    return step
 
 
 cdef bint join_pixels(Correlation* problem, const View* x, const View* y) noexcept nogil:
@@ -77,7 +62,7 @@ def conv_forward(cnp.ndarray x, cnp.ndarray w, b, geometry, frozen=False, bint l
         y = out
     else:
         y = empty(geometry.output_shape, x.dtype, "channels_last")
-    if moments and not lanes and winograd < 0:
+    if moments and not lanes and winograd < 0 and y.shape[1] > 1:  # sums over one channel go by positions
         mean, variance = np.empty(cnp.PyArray_DIM(y, 1)), np.empty(cnp.PyArray_DIM(y, 1))
     taken = convolve(y, x, w, b, geometry, frozen, lanes, winograd, pairs, lines, residual if fused else None,
                      relu and fused, mean, variance)

@@ -3,7 +3,17 @@
 cimport numpy as cnp
 from libc.stdint cimport int64_t
 
-from fastconv.backends.cpu.tiles cimport Reader
+from fastconv.backends.cpu._csrc cimport fc_normalise
+from fastconv.backends.cpu.tiles cimport Reader, Tile
+
+
+cdef struct Ending:
+    # The gradient of a normalisation and its ReLU, of whose x the gate is in this case. See conv_norm.pyx.
+    const char* mean                    # (columns,), as what follows
+    const char* scale
+    const char* shift
+    double* first                       # <- the sums of fc_normalise_adjoint over all pixels
+    double* second
 
 
 cdef struct Correlation:
@@ -17,6 +27,8 @@ cdef struct Correlation:
     int64_t w_group, w_depth, w_column  # strides, elements
     const char* bias                    # (groups * columns,) or NULL
     int64_t bias_stride
+    const fc_normalise* norm            # constants that x is normalised with before, if it is a single row; or NULL
+    Ending* ending                      # what the sums go through, if y is a single row; or NULL
     char* packed                        # weights that were packed (or transformed) before, or NULL
     const char* residual                # added to the finished sum, its channels side by side; or NULL
     int64_t rs[5]
@@ -27,7 +39,44 @@ cdef struct Correlation:
     double* variance
 
 
+cdef struct Plan:
+    Correlation* problem
+    int64_t blocks      # panels of nr columns a group
+    int64_t splits      # parts into which a tile's panels are shared out
+    char* packed        # (groups, blocks, chunks, taps, chunk, nr), not if fused
+    char* bias          # (groups, blocks, nr)
+    double* moments     # (tiles, 3, columns): start, offset, square; if they are wanted
+    char* sums          # (tiles, 2, columns), those of an ending
+    int64_t part        # pixels that all panels see before the next pixels do, or 0
+    int64_t near        # of them where they are normalised, or 0
+    bint few            # one tile of few pixels and one tap
+    bint fused          # one tile, weights not kept: each task packs its panels, which need not leave the cache
+    bint parts          # a tile's pixels are fixed: they are a part of moments or of an ending's sums
+    bint failed         # a thread found no memory for its workspace
+
+
+cdef struct Near:
+    # A task's memory for pixels that are normalised before they are multiplied, or behind that.
+    char* source
+    char* sums          # rows of `width`
+    int64_t width
+    int64_t* pixel      # where pixels lie in `source`, and
+    int64_t* spixel     # in `sums`
+
+
+cdef struct Task:
+    # What the boxes of one task share.
+    Tile tile
+    int64_t group, block, last_block, chunk, depth
+    bint fold
+    char* panels        # memory for those that are multiplied at once, if fused
+    int64_t* lists[6]   # pixels in the source and in y, taps in the source and in a panel, pixels in residual and gate
+    Near near
+
+
 cdef inline void plain_ending(Correlation* problem) noexcept nogil:
+    problem.norm = NULL
+    problem.ending = NULL
     problem.residual = problem.gate = NULL
     problem.relu = False
     problem.mean = NULL

@@ -10,6 +10,9 @@ cimport numpy as cnp
 from libc.stdint cimport int64_t
 
 from fastconv.backends.cpu._csrc cimport fc_conv_tile, fc_copy2d, fc_moments
+from fastconv.backends.cpu.conv_norm cimport (
+    add_sums, aim_at_sums, end_part, lay_near, near_bytes, near_pixels, normalise_part, sums_bytes
+)
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.moments cimport MOMENT_PART, MOMENT_ROWS, fold_parts, moment_part
 from fastconv.backends.cpu.panels cimport pack_chunk, pack_pairs
@@ -39,19 +42,6 @@ cdef int64_t FEW_ROWS = 128             # where rows of weights, not columns, li
 cdef int64_t MOMENTS_BYTES = 512 * 1024  # of the source of a tile that is a part of moments
 
 
-cdef struct Plan:
-    Correlation* problem
-    int64_t blocks      # panels of nr columns a group
-    int64_t splits      # parts into which a tile's panels are shared out
-    char* packed        # (groups, blocks, chunks, taps, chunk, nr), not if fused
-    char* bias          # (groups, blocks, nr)
-    double* moments     # (tiles, 3, columns): start, offset, square; if they are wanted
-    int64_t part        # pixels that all panels see before the next pixels do, or 0
-    bint few            # one tile of few pixels and one tap
-    bint fused          # one tile, weights not kept: each task packs its panels, which need not leave the cache
-    bint failed         # a thread found no memory for its workspace
-
-
 cdef inline int64_t count_pixels(const Reader* x) noexcept nogil:
     return x.n * x.axis[0].count * x.axis[1].count * x.axis[2].count
 
@@ -70,7 +60,7 @@ cdef void share_out(Plan* plan) noexcept nogil:
     wanted = min(wanted, products // TASK_PRODUCTS)
     plan.splits = 1
     while count_tasks(plan) < wanted:
-        if not by_columns and plan.problem.mean == NULL and halve_tile(x, SMALL_TILE):
+        if not by_columns and not plan.parts and halve_tile(x, SMALL_TILE):
             continue
         if plan.splits == plan.blocks:
             break
@@ -140,15 +130,6 @@ cdef void pack_panels(void* context, int64_t index) noexcept nogil:
         pack_panel(plan, group, block, chunk, plan.packed + panel(plan, group, block, chunk), floats)
 
 
-cdef struct Task:
-    # What the boxes of one task share.
-    Tile tile
-    int64_t group, block, last_block, chunk, depth
-    bint fold
-    char* panels        # memory for those that are multiplied at once, if fused
-    int64_t* lists[6]   # pixels in the source and in y, taps in the source and in a panel, pixels in residual and gate
-
-
 cdef void take_moments(const Plan* plan, const Task* task, const fc_conv_tile* done, int64_t block, int64_t first,
                        int64_t last) noexcept nogil:
     """Those of a tile's finished pixels [first, last), while they are in the cache; those before are in already."""
@@ -180,8 +161,9 @@ cdef void run_box(Plan* plan, Task* task, const Tile* box, const Taps* taps, fc_
     call.depth = task.depth * (taps.last[2] - taps.first[2]) if task.fold else task.depth
     call.panel = (panel_bytes(plan) if plan.fused else panel(plan, 0, 1, 0)) // x.itemsize
     ahead = x.direct and x.taps == 1
-    part = plan.part if plan.part > 0 else pixels
+    part = plan.near if plan.near > 0 else plan.part if plan.part > 0 else pixels
     call.relu, call.warm, call.residual, call.gate = ends and problem.relu, False, NULL, NULL
+    call.later, call.source = False, NULL
     while first < pixels:
         call.pixels = min(part, pixels - first)
         until = first + call.pixels  # whole groups of rows, which fix the bits of moments
@@ -189,6 +171,8 @@ cdef void run_box(Plan* plan, Task* task, const Tile* box, const Taps* taps, fc_
         call.pixel, call.ypixel = task.lists[0] + first, task.lists[1] + first
         call.rpixel, call.gpixel = task.lists[4] + first, task.lists[5] + first
         call.listed = pixels - first if ahead else 0
+        if problem.norm != NULL:
+            normalise_part(plan, task, call, first, pixels)
         block = task.block
         while block < task.last_block:
             call.columns = min(problem.columns, min(task.last_block, block + step) * nr) - block * nr
@@ -197,6 +181,8 @@ cdef void run_box(Plan* plan, Task* task, const Tile* box, const Taps* taps, fc_
             if problem.bias != NULL:
                 call.bias = plan.bias + (task.group * plan.blocks + block) * nr * x.itemsize
             call.y = problem.y + (task.group * problem.columns + block * nr) * x.itemsize
+            if problem.ending != NULL:
+                aim_at_sums(plan, task, call, block)
             if ends and problem.residual != NULL:
                 call.residual = problem.residual + (task.group * problem.columns + block * nr) * x.itemsize
             if ends and problem.gate != NULL:
@@ -209,6 +195,8 @@ cdef void run_box(Plan* plan, Task* task, const Tile* box, const Taps* taps, fc_
             if ends and problem.mean != NULL:
                 take_moments(plan, task, call, block, taken, until)
             block += step
+        if problem.ending != NULL:
+            end_part(plan, task, call.pixels, first)
         taken, first = until, first + part
 
 
@@ -246,12 +234,15 @@ cdef void run_tile(void* context, int64_t index) noexcept nogil:
     cdef int64_t step = panels_at_once(plan), size = panel_bytes(plan), last_block, i, k
     cdef int64_t bundles = ceil_div(x.groups, x.bundle), first = index // plan.splits % bundles * x.bundle
     cdef int64_t panels = step * size if plan.fused else 0, floats = floats_bytes(plan) if plan.fused else 0
-    cdef int64_t* memory = <int64_t*> workspace(panels + floats + lists + x.bundle * tile_bytes(x))
+    cdef int64_t near = near_bytes(plan, share)
+    cdef int64_t* memory = <int64_t*> workspace(panels + floats + lists + near + x.bundle * tile_bytes(x))
     cdef Task task
     cdef fc_conv_tile call
     if memory == NULL:
         plan.failed = True
         return
+    lay_near(plan, share, &task.near, <char*> memory)
+    memory += near // <int64_t>sizeof(int64_t)
     task.panels = <char*> memory
     memory += (panels + floats) // <int64_t>sizeof(int64_t)
     task.lists[0], task.lists[1] = memory, memory + most
@@ -304,10 +295,14 @@ cdef void make_plan(Plan* plan, Correlation* problem, bint keeps) noexcept nogil
             x.axis[2].tile = min(<int64_t> MOMENT_PART, x.axis[2].count)
         else:
             problem.mean = NULL
+    if problem.ending != NULL:
+        x.axis[2].tile = min(<int64_t> MOMENT_PART, x.axis[2].count)
+    plan.parts = problem.mean != NULL or problem.ending != NULL
     share_out(plan)
     finish(x)
     plan.fused = count_tiles(x) == 1 and not keeps
     plan.part = PART if plan.blocks * panel_bytes(plan) <= PANELS_BYTES else 0
+    plan.near = near_pixels(plan)
 
 
 cdef inline int64_t packed_bytes(const Plan* plan) noexcept nogil:
@@ -356,7 +351,7 @@ cdef int correlate(Correlation* problem) except -1 nogil:
     """Solve the problem. Raises MemoryError. Where tiles are no parts of moments, problem.mean becomes NULL."""
     cdef Reader* x = &problem.x
     cdef Plan plan
-    cdef int64_t panels, packed, bytes, moments, index
+    cdef int64_t panels, packed, bytes, moments, sums, index
     cdef char* memory
     if count_pixels(x) == 0:
         problem.mean = NULL
@@ -366,9 +361,11 @@ cdef int correlate(Correlation* problem) except -1 nogil:
     packed = packed_bytes(&plan) if problem.packed == NULL else 0
     bytes = packed + (0 if problem.bias == NULL else panels * x.kernel.nr * x.itemsize)
     moments = 0 if problem.mean == NULL else count_tiles(x) * 3 * problem.columns * sizeof(double)
-    bytes = ceil_div(bytes, 64) * 64 + moments
+    sums = sums_bytes(problem, count_tiles(x))
+    bytes = ceil_div(bytes, 64) * 64 + moments + sums
     memory = <char*> allocate(bytes)
-    plan.moments = <double*> (memory + bytes - moments)
+    plan.sums = memory + bytes - sums
+    plan.moments = <double*> (plan.sums - moments)
     plan.packed = memory if problem.packed == NULL else problem.packed
     plan.bias = memory + packed
     if memory == NULL:
@@ -383,6 +380,8 @@ cdef int correlate(Correlation* problem) except -1 nogil:
         if moments > 0:
             fold_parts(count_tiles(x), problem.columns, plan.moments, x.axis[2].count, x.axis[2].tile, problem.mean,
                        problem.variance)
+        if sums > 0:
+            add_sums(problem, count_tiles(x), plan.sums)
     release(memory, bytes)
     if plan.failed:
         with gil:

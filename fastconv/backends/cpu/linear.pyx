@@ -240,6 +240,7 @@ def linear_backward_weight(cnp.ndarray dy, cnp.ndarray x, str compute="float32")
         problem.ys[i] = 0
     problem.dy, problem.ys[1], problem.ys[4] = yv.data, yv.stride[1], yv.stride[0]
     problem.columns, problem.pairs = yv.size[1], as_pairs(x, compute)
+    problem.norm = NULL
     problem.dw, problem.dw_group, problem.dw_column, problem.dw_depth = wv.data, 0, wv.stride[0], 1
     with nogil:
         if problem.pairs or not one_row(&yv, &xv, &wv):

@@ -102,7 +102,8 @@ cdef void add_products(const Products* p, const Part* part, const char* a, const
     call.pixel, call.ypixel, call.pixels, call.listed = part.pixel, part.ypixel, part.rows, 0
     call.tap, call.wtap, call.taps = &tap, &tap, 1
     call.w, call.panel, call.relu, call.warm = part.packed, p.chunk * nr, 0, 0
-    call.bias = call.residual = call.gate = NULL
+    call.bias = call.residual = call.gate = call.source = NULL
+    call.later = False
     while k < p.depth:
         call.depth, call.accumulate = min(p.chunk, p.depth - k), k > 0
         call.x = rows_of(p, part, a, k, call.depth)

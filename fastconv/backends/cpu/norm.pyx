@@ -24,6 +24,11 @@ cdef cnp.ndarray product(cnp.ndarray a, b):
     return contiguous(a) if b is None else contiguous(run_map(table(a).multiply, (a, b), 0))
 
 
+def normal_constants(cnp.ndarray x, mean, rstd, weight, bias):
+    """Return mean, scale and shift (C,), side by side, of (x - mean) * scale + shift."""
+    return contiguous(mean), product(rstd, weight), zeros(x) if bias is None else contiguous(bias)
+
+
 cdef cnp.ndarray zeros(cnp.ndarray x):
     """(C,)"""
     cdef cnp.ndarray nothing = empty((x.shape[1],), x.dtype)
@@ -106,3 +111,12 @@ def batch_norm_backward(cnp.ndarray dy, cnp.ndarray x, mean, rstd, weight, bint 
         dx = in_kernel_layout(empty_in_order_of(gradient), gradient)
         walk(dx, gradient, added, zeros(x), scale, zeros(x), None, None, False, False)
     return dx, dweight if needs_dweight else None, dbias if needs_dbias else None
+
+
+def batch_norm_settle(cnp.ndarray dx, cnp.ndarray x, mean, slope, shift):
+    """dx - ((x - mean) * slope + shift). See ``Backend.batch_norm_settle``."""
+    cdef cnp.ndarray kept = in_kernel_layout(x), gradient = in_kernel_layout(dx, kept)
+    cdef cnp.ndarray y = in_kernel_layout(empty_in_order_of(kept), kept), ones = empty((x.shape[1],), x.dtype)
+    ones[...] = 1
+    walk(y, kept, gradient, contiguous(mean), ones, contiguous(shift), contiguous(slope), None, False, True)
+    return y

@@ -130,6 +130,7 @@ cdef void run_block(void* context, int64_t task) noexcept nogil:
     conv.y = <char*> memory + lists + source
     conv.pixel, conv.ypixel, conv.pixels = pixel, ypixel, pool.windows * places
     conv.tap, conv.wtap, conv.taps, conv.depth = unit.row, unit.wrow, unit.rows, unit.width
+    conv.later, conv.source = False, NULL
     conv.accumulate, conv.listed, conv.residual, conv.gate, conv.relu = False, 0, NULL, NULL, False
     conv.warm = True
     pool.large, pool.window, pool.place, pool.places = conv.y, memory + 2 * most, own, places

@@ -4,12 +4,13 @@ A tile is a run of pixels, counted over all images. Both sides of it are copied 
 side by side: pixels a multiple of 4 KB apart would push one another out of the first-level cache, and panels need no
 lists. What fits one panel is read where it lies, if its pixels lie at equal distances, and so are the lines of several
 panels, which are read seldom, if these distances are small. While a tile is added, the next one is brought near: the
-processor foresees no such pattern.
+processor foresees no such pattern. What is normalised is always copied, and normalised
+there.
 """
 
 from libc.stdint cimport int64_t
 
-from fastconv.backends.cpu._csrc cimport fc_gather, fc_outer_tile
+from fastconv.backends.cpu._csrc cimport fc_gather, fc_normalise, fc_outer_tile
 from fastconv.backends.cpu.tiles cimport Reader, TileAxis, ceil_div, source_at
 from fastconv.backends.cpu.weight_blocks cimport whole_lines
 from fastconv.backends.cpu.weight_tiles cimport Block, Outer, Plan, even_block
@@ -22,6 +23,8 @@ cdef enum:
 cdef struct Side:
     # The channels of a block on one side, and where a tile's pixels lie: in this tile, and in the next.
     const char* data
+    const fc_normalise* norm        # what copies of the block's channels are normalised with, or NULL
+    int64_t norm_first              # number of the first channel there
     int64_t channel                 # elements from channel to channel
     int64_t channels, width         # of the block, of a panel
     int64_t* pixel
@@ -108,12 +111,24 @@ cdef bint lie_even(const int64_t* pixel, int64_t pixels) noexcept nogil:
     return True
 
 
+cdef void normalise_panel(const Reader* x, const Side* side, const fc_gather* panel, int64_t channel) noexcept nogil:
+    """Normalise what was copied, from this channel on."""
+    cdef fc_normalise call = side.norm[0]
+    call.mean = <const char*> call.mean + channel * x.itemsize
+    call.scale = <const char*> call.scale + channel * x.itemsize
+    call.shift = <const char*> call.shift + channel * x.itemsize
+    call.x = call.y = panel.dst
+    call.ldx = call.ldy = panel.ld
+    call.rows, call.columns, call.stream = panel.pixels, panel.channels, 0
+    x.kernel.normalise_rows(&call)
+
+
 cdef void set_panels(const Plan* plan, Side* side, int64_t pixels, int64_t nearest) noexcept nogil:
     """Copy a tile in panels, or find that they can stay where they lie: one, or more up to ``nearest`` bytes apart."""
     cdef const Reader* x = &plan.problem.x
     cdef int64_t channel = 0
     cdef fc_gather take
-    if (side.channel == 1 or side.channels == 1) and lie_even(side.pixel, pixels):
+    if side.norm == NULL and (side.channel == 1 or side.channels == 1) and lie_even(side.pixel, pixels):
         side.first, side.apart = side.data + side.pixel[0] * x.itemsize, 1
         side.step = side.pixel[1] - side.pixel[0] if pixels > 1 else 0
         if side.channels <= side.width or 0 <= side.step * x.itemsize <= nearest:
@@ -125,6 +140,8 @@ cdef void set_panels(const Plan* plan, Side* side, int64_t pixels, int64_t neare
         take.dst = side.panels + channel * plan.tile * x.itemsize
         take.channels = min(side.width, side.channels - channel)
         x.kernel.gather(&take)
+        if side.norm != NULL:
+            normalise_panel(x, side, &take, side.norm_first + channel)
         channel += side.width
 
 
@@ -171,6 +188,9 @@ cdef void add_pixels(const Plan* plan, const Block* block, char* memory) noexcep
     cdef Side dys
     cdef Side* lines = &dys if plan.wide else &xs
     cdef Side* lanes = &xs if plan.wide else &dys
+    xs.norm = problem.norm
+    dys.norm = NULL
+    xs.norm_first = block.lane if plan.wide else block.line
     xs.channel, dys.channel = x.stride[1], problem.ys[1]
     xs.data = x.data + (block.group * x.depth + (block.lane if plan.wide else block.line)) * xs.channel * size
     dys.data = problem.dy

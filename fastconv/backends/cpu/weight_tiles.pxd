@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t
 
+from fastconv.backends.cpu._csrc cimport fc_normalise
 from fastconv.backends.cpu.tiles cimport Reader, ceil_div
 
 
@@ -13,6 +14,7 @@ cdef struct Outer:
     int64_t columns                             # channels of dy in one group
     char* dw
     int64_t dw_group, dw_column, dw_depth       # strides, elements; taps lie side by side
+    const fc_normalise* norm                    # constants that x is normalised with before, if x is one row; or NULL
     bint pairs                                  # multiply bfloat16 numbers, two pixels at a time
 
 

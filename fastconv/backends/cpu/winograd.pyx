@@ -60,6 +60,7 @@ cdef void multiply(Stage* stage, int64_t block, const Part* part, int64_t first,
     cdef fc_conv_tile call
     call.depth, call.accumulate = part.depth, part.tap > 0 or part.begin > 0
     call.columns, call.panel = min(plan.wide, plan.problem.columns - block * plan.wide), part.panel
+    call.later, call.source = False, NULL
     call.listed, call.relu, call.warm, call.bias, call.residual, call.gate = 0, False, True, NULL, NULL, NULL
     for plane in range(plan.grid.planes):
         call.x = stage.v + (plane * stage.v_plane + part.begin) * x.itemsize

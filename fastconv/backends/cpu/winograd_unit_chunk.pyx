@@ -119,7 +119,7 @@ cdef void multiply(Stage* stage, int64_t plane) noexcept nogil:
         call.tap = call.wtap = lists + 2 * tiles
         call.pixels, call.taps, call.depth, call.listed = tiles, 1, s.columns, 0
         call.bias, call.accumulate, call.residual, call.gate, call.relu = NULL, False, NULL, NULL, False
-        call.panel, call.warm = s.grid.planes * s.u_plane, True
+        call.panel, call.warm, call.later, call.source = s.grid.planes * s.u_plane, True, False, NULL
         while column < s.channels:
             call.columns = min(s.grid.kernels.wide, s.channels - column)
             call.w = s.u + (column // nr * s.grid.planes + plane) * s.u_plane * size

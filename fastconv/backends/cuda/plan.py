@@ -128,7 +128,7 @@ def conv_moments_forward(
 
 def conv_backward_input(
     dy: DeviceArray, w: DeviceArray, b: DeviceArray | None, geometry: ConvGeometry,
-    residual: DeviceArray | None = None, gate: DeviceArray | None = None,
+    residual: DeviceArray | None = None, gate: DeviceArray | None = None, spare: bool = False,
 ) -> DeviceArray:  # fmt: skip
     dx = chosen("conv_backward_input", geometry, dy.itemsize).run(dy, w, b, geometry)
     dx = dx if residual is None else add(dx, residual)

@@ -62,7 +62,7 @@ def conv_forward(
 
 def conv_backward_input(
     dy: np.ndarray, w: np.ndarray, b: np.ndarray | None, geometry: ConvGeometry, residual: np.ndarray | None = None,
-    gate: np.ndarray | None = None,
+    gate: np.ndarray | None = None, spare: bool = False,
 ) -> np.ndarray:  # fmt: skip
     padded, inside = _padded_zeros(geometry)
     matrices = _tap_matrices(operand(w, geometry.compute), geometry.groups)

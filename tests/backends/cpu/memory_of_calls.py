@@ -13,8 +13,10 @@ from functools import partial
 import numpy as np
 
 import fastconv
+from fastconv import backends
 from fastconv import functional as F
 from fastconv.backends.cpu import runtime
+from fastconv.geometry import conv_geometry
 
 CONVOLUTIONS = {  # of real networks: input, weight, options
     "alexnet conv1": ((4, 3, 227, 227), (96, 3, 11, 11), {"stride": 4}),
@@ -34,6 +36,12 @@ CONVOLUTIONS = {  # of real networks: input, weight, options
     "dilated groups": ((2, 512, 56, 56), (512, 32, 3, 3), {"padding": 16, "dilation": 16, "groups": 16}),
     "3-D unet": ((1, 32, 32, 64, 64), (64, 32, 3, 3, 3), {"padding": 1}),
     "i3d temporal": ((1, 192, 16, 28, 28), (192, 192, 3, 1, 1), {"padding": (1, 0, 0)}),
+}
+NORM_CONVOLUTIONS = {  # of DenseNet: input, output channels
+    "dense block 1": ((8, 256, 56, 56), 128),
+    "dense block 4": ((16, 1024, 7, 7), 128),
+    "transition": ((16, 1024, 14, 14), 512),
+    "many channels": ((5, 2304, 28, 28), 256),
 }
 POOLS = {
     "global": ((16, 2048, 7, 7), 7, {}),
@@ -80,6 +88,26 @@ def units(dtype):
         dy = np.ones(y.shape, dtype)
         spread = 0 if w_shape[2] == 5 else 4 * dy.nbytes  # the gradient of a convolution that is not fused
         yield f"unit backward, {w_shape}", w.nbytes + spread, partial(y.backward, dy, retain_graph=True)
+
+
+def norm_convolutions(dtype):
+    """Batch norm, ReLU and a 1x1 convolution, of some channels of a larger array."""
+    cpu = backends.get("cpu")
+    for name, ((n, channels, *sizes), out) in NORM_CONVOLUTIONS.items():
+        geometry = conv_geometry("conv2d", 2, (n, channels, *sizes), (out, channels, 1, 1))
+        x = values((n, channels + 32, 1, *sizes), dtype, True)[:, :channels]
+        w, dy = values(geometry.weight_shape, dtype), values(geometry.output_shape, dtype, True)
+        constants = [np.ones(channels, dtype) for _ in range(4)]
+        assert cpu.fuses_norm_conv(x, geometry)
+        for moments in (False, True):
+            where = f"{name}{', moments' if moments else ''}"
+            call = partial(cpu.norm_conv_forward, x, *constants, w, None, geometry, moments)
+            yield f"norm and conv forward, {where}", w.nbytes, call
+        call = partial(cpu.norm_conv_backward_weight, dy, x, *constants, geometry)
+        yield f"norm and conv weight gradient, {name}", 0, call
+        for residual in (None, x):
+            call = partial(cpu.norm_conv_backward_input, dy, w, x, *constants, geometry, residual)
+            yield f"norm and conv input gradient, {name}", w.nbytes, call
 
 
 def linears(dtype):
@@ -135,7 +163,7 @@ def elements(dtype):
 
 def main(dtype):
     runtime.set_num_threads(2)
-    for family in (convolutions, units, linears, pools, elements):
+    for family in (convolutions, units, norm_convolutions, linears, pools, elements):
         for name, allowed, call in family(np.dtype(dtype)):
             fastconv.empty_cache()
             tracemalloc.start()
