@@ -2,22 +2,24 @@
 
 A tile is a run of pixels, counted over all images. Both sides of it are copied in panels, some channels of each pixel
 side by side: pixels a multiple of 4 KB apart would push one another out of the first-level cache, and panels need no
-lists. What fits one panel is read where it lies, if its pixels lie at equal distances, and so are the lines of several
-panels, which are read seldom, if these distances are small. While a tile is added, the next one is brought near: the
-processor foresees no such pattern. What is normalised is always copied, and normalised
+lists. What fits one panel is read where it lies, if its pixels lie at equal distances; so are the lines of several
+panels, which are read seldom, if these distances are small, and lanes that few lines read. While a tile is added, the
+next one is brought near: the processor foresees no such pattern. What is normalised is always copied, and normalised
 there.
 """
 
 from libc.stdint cimport int64_t
 
 from fastconv.backends.cpu._csrc cimport fc_gather, fc_normalise, fc_outer_tile
-from fastconv.backends.cpu.tiles cimport Reader, TileAxis, ceil_div, source_at
+from fastconv.backends.cpu.tiles cimport Reader, TileAxis, ceil_div, even_part, source_at
 from fastconv.backends.cpu.weight_blocks cimport whole_lines
 from fastconv.backends.cpu.weight_tiles cimport Block, Outer, Plan, even_block
 
 cdef enum:
-    PIXELS = 64             # of a tile: with fewer, loading and storing sums would show; more leave the nearest cache
+    PIXELS = 160            # at most, of a tile. Fewer load and store sums too often; more leave the second-level cache
     NEAREST = 1024          # bytes from pixel to pixel up to which lines stay where they are
+    FEW_LINES = 64          # read the lanes too seldom to pay for copies of them
+    ANYWHERE = 1 << 30
 
 
 cdef struct Side:
@@ -49,7 +51,8 @@ cdef bint sees_no_padding(const Plan* plan) noexcept nogil:
 cdef void choose_pixels(Plan* plan) noexcept nogil:
     cdef const Reader* x = &plan.problem.x
     plan.pixels = x.n * x.axis[0].count * x.axis[1].count * x.axis[2].count
-    plan.tile, plan.tiles = PIXELS, ceil_div(plan.pixels, PIXELS)
+    plan.tile = even_part(plan.pixels, PIXELS)
+    plan.tiles = ceil_div(plan.pixels, plan.tile)
 
 
 cdef inline int64_t panels_size(const Plan* plan, int64_t channels, int64_t width) noexcept nogil:
@@ -204,7 +207,7 @@ cdef void add_pixels(const Plan* plan, const Block* block, char* memory) noexcep
     for n in range(block.first, block.last):
         following = 0 if n + 1 == block.last else list_tile(plan, n + 1, lines.next, lanes.next)
         set_panels(plan, lines, pixels, NEAREST)
-        set_panels(plan, lanes, pixels, 0)
+        set_panels(plan, lanes, pixels, ANYWHERE if lines.channels <= FEW_LINES else 0)
         multiply(plan, block, lines, lanes, pixels, following, n > block.first)
         lines.pixel, lines.next = lines.next, lines.pixel
         lanes.pixel, lanes.next = lanes.next, lanes.pixel

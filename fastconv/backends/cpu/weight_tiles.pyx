@@ -21,6 +21,7 @@ cdef int64_t CHANNELS = 256                 # at most, of a block, on either sid
 cdef int64_t SINGLE_CHANNELS = 512          # of a single tap
 cdef int64_t FEWEST_PIXELS = 512            # of a part
 cdef int64_t BLOCK = 64 * 1024              # elements of a block's sums: they stay in a second-level cache
+cdef int64_t SINGLE_BLOCK = 32 * 1024       # of a single tap, beside the panels of two tiles
 cdef int64_t SMALL_BLOCK = 4 * 1024         # not worth sharing out
 cdef int64_t ROWS = 1024                    # taps x channels of x in a narrow block
 cdef int64_t TILE_PIXELS = 128              # with nr lanes they stay in a first-level cache
@@ -60,7 +61,7 @@ cdef void choose_blocks(Plan* plan) noexcept nogil:
     cdef int64_t weights = x.groups * plan.lines * x.taps * plan.lanes * x.itemsize, block = BLOCK
     cdef bint whole
     if plan.single:
-        fewest, tasks = ceil_div(FEWEST_PIXELS, plan.tile), SINGLE_TASKS
+        fewest, tasks, block = ceil_div(FEWEST_PIXELS, plan.tile), SINGLE_TASKS, SINGLE_BLOCK
     plan.splits = 0
     while True:
         whole = plan.wide or plan.single or plan.problem.pairs
