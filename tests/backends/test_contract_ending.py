@@ -242,6 +242,20 @@ def test_any_memory_order_of_residual_and_gate(backend, name, layout, dtype):
 
 @by_dtype
 @by_case
+@pytest.mark.parametrize("layout", ["fortran", "channels_last"])
+def test_a_spare_residual_may_become_the_gradient(backend, name, layout, dtype):
+    geometry, dy, w, residual, gate = gradient_problem(name, dtype, 12)  # many pixels in each phase of strides
+    for closed in (None, gate):
+        wanted = gradient_apart(backend, geometry, dy, w, None, residual, closed)
+        given = LAYOUTS[layout](residual).copy(order="K")
+        dx = backend.conv_backward_input(dy, w, None, geometry, given, closed, spare=True)
+        oracle.assert_same_bits(dx, wanted)
+        if name.startswith("pointwise_") and name != "pointwise_one":  # of few channels
+            assert np.shares_memory(dx, given) == (backend.name == "cpu" and layout == "channels_last")
+
+
+@by_dtype
+@by_case
 def test_threads_and_batch_do_not_change_bits_of_input_gradients(isa, name, dtype):
     runtime = pytest.importorskip("fastconv.backends.cpu.runtime")
     before, cpu = runtime.get_num_threads(), backends.get("cpu")

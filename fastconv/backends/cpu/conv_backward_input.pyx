@@ -53,9 +53,10 @@ cdef void set_phase(TileAxis* axis, int64_t residue, int64_t size, int64_t kerne
 
 cdef bint ends_at_once(cnp.ndarray w, geometry):
     """Whether each result is stored once, after what is added to it was read, by one task."""
-    if geometry.kernel != (1, 1, 1) or geometry.stride != (1, 1, 1) or geometry.groups != 1:
+    if geometry.kernel != (1, 1, 1) or geometry.groups != 1 or w.shape[0] > MOST_DEPTH:
         return False
-    return w.shape[0] <= MOST_DEPTH and geometry.n * prod(geometry.input) >= FEWEST_PIXELS
+    phase = [size // stride for size, stride in zip(geometry.input, geometry.stride, strict=True)]
+    return geometry.n * prod(phase) >= FEWEST_PIXELS
 
 
 def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, residual=None, gate=None, bint lanes=False,
