@@ -28,8 +28,10 @@ class _Meter:
     def conv_moments_forward(self, x: Any, w: Any, b: Any, geometry: ConvGeometry, *args: Any) -> tuple:
         return self._convolved(geometry.output_shape, x, geometry), *np.zeros((2, geometry.oc), x.dtype)
 
-    def fuses_norm_conv(self, x: Any, geometry: ConvGeometry) -> bool:
-        return False  # each layer counts its own
+    def norm_conv_forward(self, x: Any, mean: Any, rstd: Any, weight: Any, bias: Any, w: Any, b: Any,
+                          geometry: ConvGeometry, moments: bool, *args: Any) -> tuple:  # fmt: skip
+        y, *found = self.conv_moments_forward(x, w, b, geometry)
+        return (y, *found) if moments else (y, None, None)
 
     def conv_backward_input(self, dy: Any, w: Any, b: Any, geometry: ConvGeometry) -> np.ndarray:
         return self._convolved(geometry.input_shape, dy, geometry)  # a transposed convolution

@@ -185,7 +185,7 @@ cdef void multiply(const Plan* plan, const Block* block, const Side* lines, cons
 cdef void add_pixels(const Plan* plan, const Block* block, char* memory) noexcept nogil:
     cdef Outer* problem = plan.problem
     cdef const Reader* x = &problem.x
-    cdef int64_t most = plan.tile, size = x.itemsize, pixels, following, n
+    cdef int64_t most = plan.tile, size = x.itemsize, pixels, following, n, apart
     cdef int64_t* list = <int64_t*> memory
     cdef Side xs
     cdef Side dys
@@ -203,11 +203,13 @@ cdef void add_pixels(const Plan* plan, const Block* block, char* memory) noexcep
     lines.pixel, lines.next, lanes.pixel, lanes.next = list, list + most, list + 2 * most, list + 3 * most
     lines.panels = memory + whole_lines(4 * most * sizeof(int64_t))
     lanes.panels = lines.panels + panels_size(plan, lines.channels, lines.width) * size
+    # Of vectors of one lane GCC makes wider ones that read on behind the array's end.
+    apart = ANYWHERE if lines.channels <= FEW_LINES and x.kernel.width > 1 else 0
     pixels = list_tile(plan, block.first, lines.pixel, lanes.pixel)
     for n in range(block.first, block.last):
         following = 0 if n + 1 == block.last else list_tile(plan, n + 1, lines.next, lanes.next)
         set_panels(plan, lines, pixels, NEAREST)
-        set_panels(plan, lanes, pixels, ANYWHERE if lines.channels <= FEW_LINES else 0)
+        set_panels(plan, lanes, pixels, apart)
         multiply(plan, block, lines, lanes, pixels, following, n > block.first)
         lines.pixel, lines.next = lines.next, lines.pixel
         lanes.pixel, lanes.next = lanes.next, lanes.pixel
