@@ -1,5 +1,6 @@
 """Neighbours that run as one: a convolution, its ReLU and the max-pool behind it; batch norm or a linear layer and its
-ReLU; in training batch norm with the convolution before it, which takes the moments of its result on the way to memory.
+ReLU; in training batch norm with the convolution before it, which takes the moments of its result on the way to memory,
+and with its ReLU and a 1x1 convolution behind them, which normalises what it reads.
 
 Found in a Sequential, and in ``chain``, by which the blocks of networks call their layers. Looked up at every call, so
 that layers may be replaced and their options set; the rules are in _units.pyx.
@@ -29,6 +30,9 @@ Step = Module | Callable[[Any], Any]
 
 def units(net: Any) -> list[tuple[str, ...]]:
     """Return the names of the layers of a Sequential that run as one, unit by unit.
+
+    In training a 1x1 convolution behind a batch norm and its ReLU may join them: whether the device gains by that
+    depends on the input, so it is not said here.
 
     >>> from fastconv.nn import Conv2d, MaxPool2d, ReLU, Sequential
     >>> units(Sequential(Conv2d(1, 8, 3), ReLU(), MaxPool2d(2), Conv2d(8, 8, 3), Conv2d(8, 8, 3), ReLU()))
