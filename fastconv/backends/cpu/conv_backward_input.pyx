@@ -23,8 +23,6 @@ from fastconv.backends.cpu.narrow cimport is_narrow, narrow_correlate
 from fastconv.backends.cpu.tiles cimport TileAxis, set_pairs
 from fastconv.backends.cpu.winograd cimport winograd_correlate
 
-from math import prod
-
 from fastconv.backends.cpu.runtime import empty
 
 cnp.import_array()
@@ -51,12 +49,17 @@ cdef void set_phase(TileAxis* axis, int64_t residue, int64_t size, int64_t kerne
     axis.taps, axis.shift, axis.weight = taps, shift, weight
 
 
-cdef bint ends_at_once(cnp.ndarray w, geometry):
+cdef bint ends_at_once(cnp.ndarray w, cnp.ndarray residual, tuple strides):
     """Whether each result is stored once, after what is added to it was read, by one task."""
-    if geometry.kernel != (1, 1, 1) or geometry.groups != 1 or w.shape[0] > MOST_DEPTH:
-        return False
-    phase = [size // stride for size, stride in zip(geometry.input, geometry.stride, strict=True)]
-    return geometry.n * prod(phase) >= FEWEST_PIXELS
+    cdef View wv = view(w), rv = view(residual)
+    cdef int64_t pixels = rv.size[0], stride
+    cdef int i
+    for i in range(3):
+        stride = strides[i]
+        pixels *= rv.size[2 + i] // stride  # of a phase
+        if wv.size[2 + i] != 1:
+            return False
+    return wv.size[1] == rv.size[1] and wv.size[0] <= MOST_DEPTH and pixels >= FEWEST_PIXELS
 
 
 def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, residual=None, gate=None, bint lanes=False,
@@ -68,7 +71,7 @@ def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, residual=Non
     cdef cnp.ndarray dx
     cdef bint fuses = not lanes and not adjoint and cnp.PyArray_DIM(w, 1) > FC_NARROW, adds, gates
     adds = fuses and residual is not None and in_rows(residual)
-    if spare and adds and winograd < 0 and ends_at_once(w, geometry):
+    if spare and adds and winograd < 0 and ends_at_once(w, residual, geometry.stride):
         dx = residual
     else:
         dx = empty(geometry.input_shape, dy.dtype, "channels_last")
