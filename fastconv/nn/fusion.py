@@ -106,13 +106,14 @@ def run_steps(steps: Sequence[Any], input: Any, residual: Any = None, moments: A
     i, count = 0, len(steps)
     last = count if residual is None else count - 1  # the step that the residual comes before
     while i < count:
-        step, length = steps[i], unit_length(steps, i)
-        if length and type(step) in _OPS and type(steps[i + 1]) in _NORMS and i + 1 != last:
-            op = _OPS[type(step)]
-            input, moments = run_conv_moments(op, input, step.weight, step.bias, _options(step))
-            i += 1
-            continue
-        if length and type(step) in _NORMS and i + 2 != last and feeds_pointwise(steps, i):
+        step, length, added = steps[i], unit_length(steps, i), None
+        if length and type(step) in _OPS:
+            if type(steps[i + 1]) in _NORMS and i + 1 != last:
+                op = _OPS[type(step)]
+                input, moments = run_conv_moments(op, input, step.weight, step.bias, _options(step))
+                i += 1
+                continue
+        elif length and type(step) in _NORMS and i + 2 != last and feeds_pointwise(steps, i):
             into = room is not None and i + 3 == count
             wants = i + 3 != last and _takes_moments(steps, i + 3)
             done = None if into else _run_norm_conv(steps, i, input, moments, wants)
@@ -120,16 +121,17 @@ def run_steps(steps: Sequence[Any], input: Any, residual: Any = None, moments: A
                 input, moments = done
                 i += 3
                 continue
-        ends = i < last < i + length
-        if ends and not (type(step) in _NORMS and input.shape == residual.shape):
-            length = 0
+        if i < last < i + length:
+            fits = type(step) in _NORMS and input.shape == residual.shape
+            length, added = (length, residual) if fits else (0, None)
         if length:
-            input = _run(steps, i, length, input, residual if ends else None, moments)
+            input = _run(steps, i, length, input, added, moments)
+            i += length
         else:
             input = input + residual if i == last else input
             input = _run_alone(step, input, moments, room if i + 1 == count else None)
+            i += 1
         moments = None
-        i += max(length, 1)
     return input
 
 
