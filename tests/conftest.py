@@ -114,7 +114,8 @@ def _multiplications(item: pytest.Item) -> int:
     name = given.get("name")
     cases = getattr(item.module, "CASES", None)
     if isinstance(cases, dict) and name in cases and hasattr(item.module, "problem"):
-        geometry = item.module.problem(name, "float32")[0]
+        found = item.module.problem(name, "float32")
+        geometry = found[0] if isinstance(found, tuple) else found.geometry
         return 2 * geometry.flops if isinstance(geometry, ConvGeometry) else 0  # as a unit, and its verbs apart
     if isinstance(geometry, ConvGeometry):
         return geometry.flops // 2
