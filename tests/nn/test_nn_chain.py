@@ -16,23 +16,9 @@ from fastconv.errors import DTypeError, ShapeError
 from fastconv.models.densenet import DenseBlock, DenseLayer
 from fastconv.models.googlenet import Inception
 from fastconv.models.resnet import BasicBlock, Bottleneck
-from fastconv.nn import _units
 from fastconv.nn import functional as F
 
 by_dtype = pytest.mark.parametrize("dtype", DTYPES)
-
-
-@pytest.fixture
-def both_ways(monkeypatch):
-    """Return a function that calls another twice: with units, and with units turned off."""
-
-    def run(function):
-        with_units = function()
-        with monkeypatch.context() as m:
-            m.setattr(_units, "ENABLED", False)
-            return with_units, function()
-
-    return run
 
 
 def everything(model, *inputs, run=None):

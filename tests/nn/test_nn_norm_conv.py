@@ -16,26 +16,12 @@ import fastconv
 from fastconv import nn
 from fastconv.errors import FastconvError
 from fastconv.models.densenet import DenseBlock, _transition
-from fastconv.nn import _units
 from fastconv.nn import functional as F
 
 pytest.importorskip("fastconv.backends.cpu.norm_conv")
 by_dtype = pytest.mark.parametrize("dtype", DTYPES)
 last = LAYOUTS["channels_last"]
 VERBS = "norm_conv_forward", "norm_conv_backward_input", "norm_conv_backward_weight"
-
-
-@pytest.fixture
-def both_ways(monkeypatch):
-    """Return a function that calls another twice: with units, and with units turned off."""
-
-    def run(function):
-        with_units = function()
-        with monkeypatch.context() as m:
-            m.setattr(_units, "ENABLED", False)
-            return with_units, function()
-
-    return run
 
 
 def leaf(x, wanted=True):

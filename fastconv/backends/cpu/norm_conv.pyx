@@ -69,6 +69,17 @@ cdef void set_norm(fc_normalise* norm, constants) except *:
     norm.relu, norm.stream, norm.by_row = True, 2, False
 
 
+cdef void set_ends(Correlation* problem, View* y, View* w, int columns) noexcept nogil:
+    """Where results go, and the weights, whose axis ``columns`` are the results' channels; nothing before or behind."""
+    problem.y, problem.ys = y.data, y.stride
+    problem.ys[4] = pixel_step(y)
+    problem.columns = problem.w_group = w.size[columns]
+    problem.w, problem.w_depth, problem.w_column = w.data, w.stride[1 - columns], w.stride[columns]
+    problem.bias = problem.packed = NULL
+    problem.bias_stride = 0
+    plain_ending(problem)
+
+
 cdef int64_t pixels_of(const View* x) noexcept nogil:
     return x.size[0] * x.size[2] * x.size[3] * x.size[4]
 
@@ -83,16 +94,10 @@ def norm_conv_forward(cnp.ndarray x, mean, rstd, weight, bias, cnp.ndarray w, b,
     constants = normal_constants(x, mean, rstd, weight, bias)
     set_norm(&norm, constants)
     set_row(&problem.x, &xv, pixels_of(&xv))
-    problem.y, problem.ys = yv.data, yv.stride
-    problem.ys[4] = pixel_step(&yv)
-    problem.columns = problem.w_group = wv.size[0]
-    problem.w, problem.w_depth, problem.w_column = wv.data, wv.stride[1], wv.stride[0]
-    problem.bias = problem.packed = NULL
-    problem.bias_stride = 0
+    set_ends(&problem, &yv, &wv, 0)
     if b is not None:
         bv = view(b)
         problem.bias, problem.bias_stride = bv.data, bv.stride[0]
-    plain_ending(&problem)
     problem.norm = &norm
     if moments and problem.columns > 1:  # one channel's lie in another order, in which sums round otherwise
         problem.mean, problem.variance = <double*> cnp.PyArray_DATA(m), <double*> cnp.PyArray_DATA(v)
@@ -122,13 +127,7 @@ def norm_conv_backward_input(cnp.ndarray dy, cnp.ndarray w, cnp.ndarray x, mean,
     ending.shift = <const char*> cnp.PyArray_DATA(shift)
     ending.first, ending.second = <double*> cnp.PyArray_DATA(first), <double*> cnp.PyArray_DATA(second)
     set_row(&problem.x, &yv, pixels_of(&yv))
-    problem.y, problem.ys = dxv.data, dxv.stride
-    problem.ys[4] = pixel_step(&dxv)
-    problem.columns = problem.w_group = wv.size[1]
-    problem.w, problem.w_depth, problem.w_column = wv.data, wv.stride[0], wv.stride[1]
-    problem.bias = problem.packed = NULL
-    problem.bias_stride = 0
-    plain_ending(&problem)
+    set_ends(&problem, &dxv, &wv, 1)
     problem.ending = &ending
     problem.gate, problem.gs = xv.data, xv.stride
     problem.gs[4] = pixel_step(&xv)
