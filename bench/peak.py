@@ -29,12 +29,14 @@ _POINTERS = ("x", "pixel", "tap", "w", "wtap", "bias", "y", "ypixel")
 _SIZES = ("pixels", "listed", "taps", "depth", "columns", "panel")
 
 
-class _ConvTile(ctypes.Structure):  # fc_conv_tile
+class ConvTile(ctypes.Structure):  # fc_conv_tile
     _fields_ = (
         *((name, ctypes.c_void_p) for name in _POINTERS),
         *((name, ctypes.c_int64) for name in _SIZES),
         *((name, ctypes.c_int32) for name in ("accumulate", "relu", "warm")),
         *((name, ctypes.c_void_p) for name in ("residual", "rpixel", "gate", "gpixel")),
+        ("later", ctypes.c_int32),
+        *((name, ctypes.c_void_p) for name in ("source", "spixel")),
     )
 
 
@@ -50,7 +52,7 @@ def products(depth: int = 64, tiles: int = 1200) -> tuple[Callable[[], None], fl
     arrays = {"x": x, "pixel": pixel, "tap": tap, "w": w, "wtap": tap, "y": y, "ypixel": ypixel}
     pointers = {name: array.ctypes.data for name, array in arrays.items()}
     sizes = {"pixels": len(pixel), "listed": 0, "taps": 1, "depth": depth, "columns": columns, "panel": depth * nr}
-    arguments = bytes(_ConvTile(**pointers, **sizes))
+    arguments = bytes(ConvTile(**pointers, **sizes))
 
     def call(_keep: object = arrays) -> None:
         _lab.call("conv_tile", code, 0, arguments)

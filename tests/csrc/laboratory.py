@@ -15,6 +15,12 @@ def struct(**fields):
     return type("Arguments", (ctypes.Structure,), {"_fields_": list(fields.items())})
 
 
+ConvTile = struct(
+    x=POINTER, pixel=POINTER, tap=POINTER, w=POINTER, wtap=POINTER, bias=POINTER, y=POINTER, ypixel=POINTER,
+    pixels=SIZE, listed=SIZE, taps=SIZE, depth=SIZE, columns=SIZE, panel=SIZE, accumulate=FLAG, relu=FLAG,
+    warm=FLAG, residual=POINTER, rpixel=POINTER, gate=POINTER, gpixel=POINTER, later=FLAG, source=POINTER,
+    spixel=POINTER,
+)  # fmt: skip
 Map = struct(y=POINTER, x=POINTER * 5, step=SIZE * 5, rows=SIZE, count=SIZE, scalar=REAL * 2, stream=FLAG, kind=FLAG)
 Reduce = struct(
     x=POINTER, dy=POINTER, mean=POINTER, first=POINTER, second=POINTER, rows=SIZE, columns=SIZE, ldx=SIZE, lddy=SIZE,

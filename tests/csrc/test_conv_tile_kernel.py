@@ -1,7 +1,11 @@
 """The micro-kernel of convolution alone, per instruction set, around its block sizes, one panel of weights and two."""
 
+import importlib
+from pathlib import Path
+
 import numpy as np
 import pytest
+from laboratory import ConvTile
 from test_micro_kernels import DTYPES, ISAS, call, dtype, edges_untouched, guarded, isa, rng, sizes_around, tolerance
 
 from fastconv.backends.cpu import _lab
@@ -194,3 +198,15 @@ def test_few_rows_sums_as_conv_tile_does(isa, dtype, rng, bias, by_rows):
                         columns=part.shape[1], accumulate=0,
                     )  # fmt: skip
                     np.testing.assert_array_equal(y[:, first : first + nr], expected)
+
+
+def test_the_bench_of_the_machines_limits_passes_the_kernels_arguments(monkeypatch):
+    tree = Path(__file__).parents[2]
+    if not (tree / "bench" / "peak.py").is_file():
+        pytest.skip("the source tree is not here")
+    monkeypatch.syspath_prepend(str(tree))
+    peak = importlib.import_module("bench.peak")
+    assert peak.ConvTile._fields_ == tuple(ConvTile._fields_)
+    call, flops = peak.products(depth=8, tiles=2)  # verifies what it computed
+    call()
+    assert flops > 0

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from laboratory import ConvTile
 
 from fastconv.backends.cpu import _lab, available_isas
 
@@ -19,12 +20,6 @@ def struct(name, **fields):
     return type(name, (ctypes.Structure,), {"_fields_": list(fields.items())})
 
 
-ConvTile = struct(
-    "ConvTile", x=POINTER, pixel=POINTER, tap=POINTER, w=POINTER, wtap=POINTER, bias=POINTER, y=POINTER, ypixel=POINTER,
-    pixels=SIZE, listed=SIZE, taps=SIZE, depth=SIZE, columns=SIZE, panel=SIZE, accumulate=FLAG, relu=FLAG,
-    warm=FLAG, residual=POINTER, rpixel=POINTER, gate=POINTER, gpixel=POINTER, later=FLAG, source=POINTER,
-    spixel=POINTER,
-)  # fmt: skip
 Ahead = struct("Ahead", data=POINTER, run=POINTER, runs=SIZE, length=SIZE)
 OuterTile = struct(
     "OuterTile", x=POINTER, xpixel=POINTER, row=POINTER, dy=POINTER, ypixel=POINTER, dw=POINTER, pixels=SIZE, rows=SIZE,

@@ -4,8 +4,9 @@ import ctypes
 
 import numpy as np
 import pytest
+from laboratory import ConvTile
 from test_conv_tile_kernel import columns_of, panels, pixels_of
-from test_micro_kernels import ISAS, POINTER, SIZE, ConvTile, OuterTile, edges_untouched, guarded, sizes_around, struct
+from test_micro_kernels import ISAS, POINTER, SIZE, OuterTile, edges_untouched, guarded, sizes_around, struct
 
 from fastconv.backends.cpu import _lab, available_isas
 

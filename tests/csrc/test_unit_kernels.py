@@ -4,6 +4,7 @@ import ctypes
 
 import numpy as np
 import pytest
+from laboratory import ConvTile
 
 from fastconv.backends.cpu import _lab, available_isas
 
@@ -145,12 +146,6 @@ def test_pool_windows(isa, dtype, channels, relu):
 def test_conv_pool_has_the_bits_of_its_parts(isa, dtype, places, relu):
     rng = np.random.default_rng(6)
     nr = _lab.block_sizes(ISAS[isa], DTYPES[dtype])[2]
-    conv = struct(
-        x=POINTER, pixel=POINTER, tap=POINTER, w=POINTER, wtap=POINTER, bias=POINTER, y=POINTER, ypixel=POINTER,
-        pixels=SIZE, listed=SIZE, taps=SIZE, depth=SIZE, columns=SIZE, panel=SIZE, accumulate=FLAG,
-        relu=FLAG, warm=FLAG, residual=POINTER, rpixel=POINTER, gate=POINTER, gpixel=POINTER, later=FLAG,
-        source=POINTER, spixel=POINTER,
-    )  # fmt: skip
     for columns in sorted({1, nr // 2, max(1, nr // 2 - 1), nr // 2 + 1, nr}):
         for windows, special in ((0, 0), (1, np.nan), (5, 0), (7, np.inf), (13, 0)):
             taps, depth = 3, 4
@@ -163,7 +158,7 @@ def test_conv_pool_has_the_bits_of_its_parts(isa, dtype, places, relu):
             at = np.arange(windows) * (columns + 1)
             pixel, ypixel = (window[:, None] + place).reshape(-1), np.arange(windows * places) * nr
             z = np.zeros((windows * places + 1, nr), dtype)
-            part = conv(
+            part = ConvTile(
                 *(a.ctypes.data for a in (x, pixel, tap, w, wtap, bias, z, ypixel)), windows * places, 0, taps, depth,
                 columns, 0, 0,
             )  # fmt: skip
