@@ -17,7 +17,8 @@ template <class V>
 struct MaskedBlocks {
     static constexpr int accumulators = sizeof(typename V::Reg) == 64 ? 25 : 12;
     static constexpr int columns = 7;
-    static constexpr int rows(int columns) { return accumulators / columns < 8 ? accumulators / columns : 8; }
+    static constexpr int most = sizeof(typename V::T) == 8 || V::width == 1 ? 2 : 8;  // rows; each number of them has code of its own
+    static constexpr int rows(int columns) { return accumulators / columns < most ? accumulators / columns : most; }
 };
 
 // R rows x K neighbouring elements of them, one vector of n channels from c on.

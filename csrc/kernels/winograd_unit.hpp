@@ -95,16 +95,14 @@ static void windows_to_planes(const fc_winograd_windows& a, int64_t c, int rest)
 
 template <class V, class Map>
 static void all_to_windows(const fc_winograd_windows& a) {
-    int64_t c = 0;
-    for (; c + V::width <= a.count; c += V::width) planes_to_windows<V, Map, true>(a, c, 0);
-    if (c < a.count) planes_to_windows<V, Map, false>(a, c, static_cast<int>(a.count - c));
+    by_vectors<V>(a.count, [&](int64_t c) { planes_to_windows<V, Map, true>(a, c, 0); },
+                  [&](int64_t c, int lanes) { planes_to_windows<V, Map, false>(a, c, lanes); });
 }
 
 template <class V, class Map>
 static void all_from_windows(const fc_winograd_windows& a) {
-    int64_t c = 0;
-    for (; c + V::width <= a.count; c += V::width) windows_to_planes<V, Map, true>(a, c, 0);
-    if (c < a.count) windows_to_planes<V, Map, false>(a, c, static_cast<int>(a.count - c));
+    by_vectors<V>(a.count, [&](int64_t c) { windows_to_planes<V, Map, true>(a, c, 0); },
+                  [&](int64_t c, int lanes) { windows_to_planes<V, Map, false>(a, c, lanes); });
 }
 
 template <class V>

@@ -137,8 +137,11 @@ struct VecF64 : Bytes<double, float64x2_t, 2> {
     static void store(T* p, Reg a) { vst1q_f64(p, a); }
     static void stream(T* p, Reg a) { store(p, a); }
     static void fence() {}
-    static Reg load_n(const T* p, int n) { return n > 0 ? vsetq_lane_f64(*p, zero(), 0) : zero(); }
-    static void store_n(T* p, Reg a, int n) { if (n > 0) *p = vgetq_lane_f64(a, 0); }
+    static Reg load_n(const T* p, int n) { return n > 1 ? load(p) : n > 0 ? vsetq_lane_f64(*p, zero(), 0) : zero(); }
+    static void store_n(T* p, Reg a, int n) {
+        if (n > 0) p[0] = vgetq_lane_f64(a, 0);
+        if (n > 1) p[1] = vgetq_lane_f64(a, 1);
+    }
     static Reg add(Reg a, Reg b) { return vaddq_f64(a, b); }
     static Reg sub(Reg a, Reg b) { return vsubq_f64(a, b); }
     static Reg mul(Reg a, Reg b) { return vmulq_f64(a, b); }

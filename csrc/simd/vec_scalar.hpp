@@ -20,7 +20,7 @@ struct VecOne {
     static Reg set1(T a) { return a; }                       // every lane
     static Reg load(const T* p) { return *p; }               // `width` elements, any alignment
     static void store(T* p, Reg a) { *p = a; }
-    static Reg load_n(const T* p, int n) { return n > 0 ? *p : T(0); }  // the first n lanes, 0 elsewhere; 0 <= n < width
+    static Reg load_n(const T* p, int n) { return n > 0 ? *p : T(0); }  // the first n lanes, 0 elsewhere; 0 <= n <= width
     static void store_n(T* p, Reg a, int n) { if (n > 0) *p = a; }      // the first n lanes; the rest is not touched
     static Reg load_halves(const T*, const T*) { return 0; }            // width / 2 lanes of each
     static void stream(T* p, Reg a) { *p = a; }  // store past the caches; p aligned to the vector, `fence` afterwards

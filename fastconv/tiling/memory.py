@@ -189,5 +189,5 @@ def _packed(node: Node) -> int:
     weights = weights // columns * (-(-columns // 64) * 64)  # whole panels
     if plan.chosen(verb, geometry, itemsize).name == "winograd":
         form = winograd_rule.form_of(geometry)
-        return 2 * weights * itemsize * form.planes // form.kernel**2
+        return 2 * weights * itemsize * form.weights // form.kernel**2
     return weights * itemsize

@@ -6,6 +6,7 @@ A rule refuses what does not see a neighbourhood alone. What is said here of a v
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import prod
 from typing import Any, NamedTuple
 
@@ -265,10 +266,12 @@ def _crop_conv(node: Node, of: Layouts, window: Window) -> Crop:
 
 def _crop_transposed(node: Node, of: Layouts, window: Window) -> Crop:
     g = node.arguments["geometry"]
-    edges = _edges("conv_backward_input", node), anywhere
-    if edges[0] is not anywhere and winograd_rule.adjoint(g):
-        edges = anywhere, every(winograd_rule.form_of(g).m)
-    made, read, geometry = transpose_window(g, of[node.result], window, edges)
+    made_at, read_at = [_edges("conv_backward_input", node)] * 3, anywhere
+    if made_at[0] is not anywhere and winograd_rule.form_of(g).stride > 1:
+        made_at = [partial(winograd_rule.turned_edges, padding=padding) for padding in g.padding]
+    elif made_at[0] is not anywhere and winograd_rule.adjoint(g):
+        made_at, read_at = [anywhere] * 3, every(winograd_rule.form_of(g).m)
+    made, read, geometry = transpose_window(g, of[node.result], window, (made_at, read_at))
     crop = _same(node, of, made)
     return crop._replace(reads={**crop.reads, "dy": read}, arguments={"geometry": geometry})
 

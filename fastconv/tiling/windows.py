@@ -102,13 +102,13 @@ def conv_window(g: ConvGeometry, factors: Layout, window: Window, edges: Edges) 
 
 
 def transpose_window(
-    g: ConvGeometry, factors: Layout, window: Window, edges: tuple[Edges, Edges]
+    g: ConvGeometry, factors: Layout, window: Window, edges: tuple[Sequence[Edges], Edges]
 ) -> tuple[Window, Window, ConvGeometry]:
-    """A transposed convolution likewise; ``edges`` of its output and of its input."""
+    """A transposed convolution likewise; ``edges`` of its output, axis by axis, and of its input."""
     made, read = list(window), list(window)
     ends = [list(g.input), list(g.output), list(g.padding), list(g.padding_end)]
     for i, axis in _axes(factors):
-        made[axis] = widened(window[axis], _edges(edges[0], i, g.input[i]))
+        made[axis] = widened(window[axis], _edges(edges[0][i], i, g.input[i]))
         read[axis], before, after = transpose_axis(g, i, made[axis], _edges(edges[1], i, g.output[i]))
         for entry, value in zip(ends, (_length(made[axis]), _length(read[axis]), before, after), strict=True):
             entry[i] = value

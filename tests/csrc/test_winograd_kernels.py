@@ -14,6 +14,7 @@ FIELDS = [("pixels", POINTER), ("planes", POINTER), ("bias", POINTER), ("row", S
 FIELDS += [(name, SIZE) for name in ("first_row", "last_row", "first_column", "last_column", "count")]
 FIELDS += [("form", ctypes.c_int32), ("relu", ctypes.c_int32), ("residual", POINTER)]
 FIELDS += [("residual_row", SIZE), ("residual_column", SIZE)]
+STRIDED = {"strided": 2, "transposed": 3}
 FORMS = {"4x3": (0, 4, 3, (0.75, 1.5)), "4x5": (1, 4, 5, (0.5, 1.0, 2.0))}
 
 
@@ -43,12 +44,50 @@ def matrices(m, kernel, points):
     return a_t, g, b_t
 
 
+PAIRS, SINGLE = [0, 1, 2, 3, 7], [4, 5, 6, 8]  # of the points at stride 2: of F(4, 2), and of the middle tap
+
+
+def strided_matrices():
+    """A' (4, 9), E (9, 6), G (6, 3) and B' (9, 9) of three taps at stride 2, and those of its input's gradient,
+    A' (8, 9) and B' (9, 5). E says which point meets which weight."""
+    finite = [0.0, 0.75, -0.75, 2.0]
+    a_t, g, b_t = np.zeros((4, 9)), np.zeros((6, 3)), np.zeros((9, 9))
+    turned_a, turned_b, meets = np.zeros((8, 9)), np.zeros((9, 5)), np.zeros((9, 6))
+    for i, p in enumerate([*finite, None]):
+        others = [q for q in finite if q != p]
+        polynomial = np.poly(others)[::-1]
+        b_t[PAIRS[i], : 2 * len(polynomial) : 2] = turned_b[PAIRS[i], : len(polynomial)] = polynomial
+        powers = np.eye(4)[3] if p is None else p ** np.arange(4)
+        a_t[:, PAIRS[i]] = turned_a[1::2, PAIRS[i]] = powers
+        g[i, ::2] = [0, 1] if p is None else np.array([1, p]) / np.prod([p - q for q in others])
+        meets[PAIRS[i], i] = 1
+    for i, at in enumerate(SINGLE):
+        b_t[at, 2 * i + 1] = turned_b[at, i] = a_t[i, at] = turned_a[2 * i, at] = meets[at, 5] = 1
+    g[5, 1] = 1
+    return a_t, meets, g, b_t, turned_a, turned_b
+
+
 def maps(name):
     """For each kernel: the matrix that one axis is multiplied with, from pixels to planes or back."""
+    if name in STRIDED:
+        a_t, _, g, b_t, turned_a, turned_b = strided_matrices()
+        if name == "transposed":
+            return {"winograd_input": turned_b, "winograd_filter": g}, {"winograd_output": turned_a}
+        to_planes = {"winograd_input": b_t, "winograd_filter": g, "winograd_expand": a_t.T}
+        return to_planes, {"winograd_output": a_t, "winograd_filter_gradient": g.T}
     _, m, kernel, points = FORMS[name]
     a_t, g, b_t = matrices(m, kernel, points)
     to_planes = {"winograd_input": b_t, "winograd_filter": g, "winograd_expand": a_t.T}
     return to_planes, {"winograd_output": a_t, "winograd_filter_gradient": g.T, "winograd_scatter": b_t.T}
+
+
+def each(direction):
+    """All forms, with the kernels that they have to planes (0) or to pixels (1)."""
+    return [(form, kernel) for form in (*FORMS, *STRIDED) for kernel in maps(form)[direction]]
+
+
+def code(form):
+    return STRIDED[form] if form in STRIDED else FORMS[form][0]
 
 
 def call(kernel, isa, dtype, struct=Winograd, **arguments):
@@ -84,20 +123,30 @@ def test_the_matrices_make_a_convolution(form):
     np.testing.assert_allclose(a_t @ ((g @ w) * (b_t @ x)), np.correlate(x, w), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("kernel", ["winograd_input", "winograd_filter", "winograd_expand"])
-@pytest.mark.parametrize("form", FORMS)
+def test_the_matrices_make_a_convolution_at_stride_2_and_its_gradient():
+    a_t, meets, g, b_t, turned_a, turned_b = strided_matrices()
+    rng = np.random.default_rng(0)
+    x, dy, w = rng.standard_normal(9), rng.standard_normal(5), rng.standard_normal(3)
+    np.testing.assert_allclose(a_t @ ((meets @ g @ w) * (b_t @ x)), np.correlate(x, w)[::2], rtol=0, atol=1e-12)
+    spread = np.zeros(12)
+    spread[2:11:2] = dy  # the gradient of pixels 1 to 8 by outputs 0 to 4
+    direct = np.correlate(spread, w[::-1])[1:9]
+    np.testing.assert_allclose(turned_a @ ((meets @ g @ w[::-1]) * (turned_b @ dy)), direct, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("form, kernel", each(0))
 def test_from_pixels_to_planes(isa, dtype, form, kernel):
     matrix = maps(form)[0][kernel]
     to, size = matrix.shape
     rng = np.random.default_rng(1)
     for count in channel_counts(isa, dtype):
-        for window in windows(size):
+        for window in windows(size)[: 1 if kernel == "winograd_filter" else None]:  # taps are all there
             pixels = rng.standard_normal((size, size + 1, count + 2)).astype(dtype)
             planes = np.full((to * to + 1, count + 3), np.nan, dtype)
             call(
                 kernel, isa, dtype, pixels=pixels, planes=planes, row=pixels[0].size, column=count + 2, plane=count + 3,
                 first_row=window[0], last_row=window[1], first_column=window[2], last_column=window[3], count=count,
-                form=FORMS[form][0],
+                form=code(form),
             )  # fmt: skip
             inside = np.zeros((size, size, count))
             seen = np.s_[window[0] : window[1], window[2] : window[3]]
@@ -108,8 +157,7 @@ def test_from_pixels_to_planes(isa, dtype, form, kernel):
             assert np.isnan(planes[-1]).all()
 
 
-@pytest.mark.parametrize("kernel", ["winograd_output", "winograd_filter_gradient", "winograd_scatter"])
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form, kernel", each(1))
 def test_from_planes_to_pixels(isa, dtype, form, kernel):
     matrix = maps(form)[1][kernel]
     size, side = matrix.shape
@@ -123,7 +171,7 @@ def test_from_planes_to_pixels(isa, dtype, form, kernel):
                 call(
                     kernel, isa, dtype, pixels=pixels, planes=planes, row=pixels[0].size, column=count + 2,
                     plane=count + 3, first_row=window[0], last_row=window[1], first_column=window[2],
-                    last_column=window[3], count=count, bias=bias, form=FORMS[form][0],
+                    last_column=window[3], count=count, bias=bias, form=code(form),
                 )  # fmt: skip
                 whole = planes[:, :count].astype(np.float64).reshape(side, side, count)
                 result = np.einsum("ai,bj,ijc->abc", matrix, matrix, whole)
@@ -135,26 +183,26 @@ def test_from_planes_to_pixels(isa, dtype, form, kernel):
                 np.testing.assert_allclose(pixels, expected, rtol=0, atol=3000 * np.finfo(dtype).eps)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [*FORMS, *STRIDED])
 def test_output_adds_the_residual_then_takes_the_maximum(isa, dtype, form):
-    side = maps(form)[1]["winograd_output"].shape[1]
+    size, side = maps(form)[1]["winograd_output"].shape
     rng = np.random.default_rng(3)
     for count in channel_counts(isa, dtype):
-        for first_row, last_row, first_column, last_column in windows(4):
+        for first_row, last_row, first_column, last_column in windows(size):
             planes = rng.standard_normal((side * side, count)).astype(dtype)
-            residual = rng.standard_normal((5, 6, count + 1)).astype(dtype)
-            start = np.full((4, 4, count), 7, dtype)
+            residual = rng.standard_normal((size + 1, size + 2, count + 1)).astype(dtype)
+            start = np.full((size, size, count), 7, dtype)
             plain, ended = start.copy(), start.copy()
             common = {
-                "planes": planes, "row": 4 * count, "column": count, "plane": count, "first_row": first_row,
+                "planes": planes, "row": size * count, "column": count, "plane": count, "first_row": first_row,
                 "last_row": last_row, "first_column": first_column, "last_column": last_column, "count": count,
-                "bias": planes[0], "form": FORMS[form][0],
+                "bias": planes[0], "form": code(form),
             }  # fmt: skip
             call("winograd_output", isa, dtype, pixels=plain, **common)
             call("winograd_output", isa, dtype, pixels=ended, relu=1, residual=residual,
                  residual_row=residual[0].size, residual_column=count + 1, **common)  # fmt: skip
             seen = np.s_[first_row:last_row, first_column:last_column]
-            start[seen] = np.maximum(plain + residual[:4, :4, :count], 0)[seen]
+            start[seen] = np.maximum(plain + residual[:size, :size, :count], 0)[seen]
             np.testing.assert_array_equal(ended, start)
 
 

@@ -178,6 +178,17 @@ def test_transposed_winograd(padding, sizes):
     assert_exact(net, volume_of(np.random.default_rng(4), 32, sizes), (7, 10))
 
 
+@pytest.mark.parametrize("padding", [0, 1, (1, 2)])
+def test_winograd_at_stride_2_keeps_its_tiles(padding):
+    for layer in (nn.Conv2d, nn.ConvTranspose2d):
+        net = layer(64, 48, 3, stride=2, padding=padding)
+        assert_exact(net, volume_of(np.random.default_rng(4), 64, (63, 54)), (11, 10))
+    shapes = {"conv2d": (48, 64, 3, 3), "conv_transpose2d": (64, 48, 3, 3)}
+    for name, w in shapes.items():
+        said = fastconv.explain(name, (1, 64, 63, 54), w, stride=2, padding=padding).splitlines()
+        assert "winograd" in said[0]
+
+
 def test_transposed_to_few_channels_keeps_the_kernel_of_the_whole_width():
     """Long rows are summed by tiles, short ones along the pixels: in another order."""
     net = nn.ConvTranspose2d(40, 2, 5, padding=2)

@@ -1,18 +1,22 @@
 /* Arguments of the Winograd transforms. One square tile of pixels a call, for `count` channels that lie side by side;
- * its other form is one number a channel in each of P * P planes, P = pixels + kernel - 1 of one axis. */
+ * its other form is one number a channel in each of P * P planes, P = m + r - 1 unless said. */
 #pragma once
 #include <stdint.h>
 
-/* F(m x m, r x r): m x m outputs of an r x r kernel from P x P planes. */
-enum fc_winograd_form { FC_WINOGRAD_4X3, FC_WINOGRAD_4X5 };
+/* F(m x m, r x r): m x m outputs of an r x r kernel from P x P planes. STRIDED: 4 x 4 outputs of a 3 x 3 kernel at steps
+ * of two, from 9 x 9 pixels and 9 x 9 planes; TRANSPOSED: its input's gradient, 8 x 8 pixels from 5 x 5 of the output's.
+ * Both multiply with 6 x 6 planes of weights: along an axis those of 0, a, -a, b, infinity and the middle tap; of pixels 0,
+ * a, -a, b, three that the middle tap meets, infinity, and the fourth. */
+enum fc_winograd_form { FC_WINOGRAD_4X3, FC_WINOGRAD_4X5, FC_WINOGRAD_STRIDED, FC_WINOGRAD_TRANSPOSED };
 
 /* winograd_input            planes = B' pixels B         (P x P pixels of the source)
  * winograd_filter           planes = G pixels G'         (r x r taps)
  * winograd_expand           planes = A pixels A'         (m x m pixels of the output's gradient)
  * winograd_output           pixels = A' planes A + bias + residual, then max(0, .) with `relu`  (m x m pixels)
- * winograd_scatter          pixels += B planes B'          (P x P pixels of the source's gradient)
+ * winograd_scatter          pixels += B planes B'          (P x P pixels of the source's gradient; not at steps of two)
  * winograd_filter_gradient  pixels = G' planes G         (r x r taps)
- * Pixels outside [first_row, last_row) x [first_column, last_column) are read as zero, or not written. */
+ * Pixels outside [first_row, last_row) x [first_column, last_column) are read as zero, or not written; taps are all
+ * there. */
 typedef struct fc_winograd {
     void* pixels;        /* where the tile's first pixel lies or would lie */
     void* planes;        /* where its first plane lies */

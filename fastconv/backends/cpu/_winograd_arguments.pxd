@@ -3,7 +3,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t
 
 
 cdef extern from "fastconv/kernels.h" nogil:
-    int FC_WINOGRAD_4X3, FC_WINOGRAD_4X5
+    int FC_WINOGRAD_4X3, FC_WINOGRAD_4X5, FC_WINOGRAD_STRIDED, FC_WINOGRAD_TRANSPOSED
 
     ctypedef struct fc_winograd:
         void* pixels

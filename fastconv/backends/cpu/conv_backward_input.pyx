@@ -5,14 +5,14 @@ s. Positions with the same residue of i + padding modulo s (a phase) share one s
 neighbouring output positions, so that each phase is a convolution of stride 1 and no zero is multiplied. The loops are
 in conv_tiles.pyx, for a few channels in narrow.pyx, for few a group in grouped.pyx; depthwise_adjoint.pyx takes the
 four phases of a plane at once. What follows the sum (a residual, a gate) is done while it is in registers, or, by
-kernels that do not, in a pass of its own.
+kernels that do not, in a pass of its own. Winograd's filtering takes the four phases of a plane at once as well.
 """
 
 cimport numpy as cnp
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 
-from fastconv.backends.cpu._csrc cimport FC_NARROW
+from fastconv.backends.cpu._csrc cimport FC_NARROW, FC_WINOGRAD_STRIDED, FC_WINOGRAD_TRANSPOSED
 from fastconv.backends.cpu.arrays cimport View, view
 from fastconv.backends.cpu.conv_tiles cimport Correlation, correlate, plain_ending
 from fastconv.backends.cpu.depthwise_adjoint cimport adjoint_correlate, set_adjoint_axis
@@ -47,6 +47,18 @@ cdef void set_phase(TileAxis* axis, int64_t residue, int64_t size, int64_t kerne
             weight[taps] = k * w_stride
             taps += 1
     axis.taps, axis.shift, axis.weight = taps, shift, weight
+
+
+cdef void set_both_phases(TileAxis* axis, int64_t size, int64_t padding, int64_t w_stride,
+                          int64_t* lists) noexcept nogil:
+    """Describe an axis with stride 2 and three taps for Winograd's filtering, whose tiles begin at odd positions of the
+    padded input: at the first from ``dst_base`` on, which reads the output from ``src_base`` on."""
+    cdef int64_t k
+    axis.dst_base, axis.dst_step, axis.count = (padding & 1) - 1, 1, size
+    axis.src_base, axis.src_step = ((padding + 1) >> 1) - 1, 1
+    for k in range(3):
+        lists[k], lists[3 + k] = 0, (2 - k) * w_stride
+    axis.taps, axis.shift, axis.weight = 3, lists, lists + 3
 
 
 cdef bint ends_at_once(cnp.ndarray w, cnp.ndarray residual, tuple strides):
@@ -95,6 +107,9 @@ cdef int solve(cnp.ndarray dx, cnp.ndarray dy, cnp.ndarray w, b, geometry, resid
     cdef int64_t groups = geometry.groups, row = (geometry.whole or geometry).input[2], columns
     cdef int i
     cdef bint adjoint_planes = lanes and wv.size[1] == 1 and wv.size[0] == groups
+    cdef bint transposed = winograd == FC_WINOGRAD_STRIDED
+    if transposed:
+        winograd = FC_WINOGRAD_TRANSPOSED
     problem.x.itemsize, problem.x.stride, problem.ys = yv.itemsize, yv.stride, xv.stride
     problem.columns = wv.size[1]
     problem.w = wv.data
@@ -117,6 +132,7 @@ cdef int solve(cnp.ndarray dx, cnp.ndarray dy, cnp.ndarray w, b, geometry, resid
         problem.x.axis[i].src_size = yv.size[2 + i]
         if i > 0 and (wv.size[2 + i] != 3 or stride[i] != 2 or dilation[i] != 1):
             adjoint_planes = False
+    cdef bint planes = adjoint_planes or transposed     # all phases of a plane at once
     if lanes and not adjoint_planes and stride[0] * stride[1] * stride[2] > 1:
         images = NEAR // max(<int64_t>1, (abs(yv.stride[0]) + abs(xv.stride[0])) * yv.itemsize)
     images = max(<int64_t>1, images)
@@ -129,16 +145,20 @@ cdef int solve(cnp.ndarray dx, cnp.ndarray dy, cnp.ndarray w, b, geometry, resid
                 problem.x.n = min(images, yv.size[0] - first)
                 problem.x.data = yv.data + first * yv.stride[0] * yv.itemsize
                 problem.y = xv.data + first * xv.stride[0] * xv.itemsize
-                for phase in range(stride[0] if adjoint_planes else stride[0] * stride[1] * stride[2]):
+                for phase in range(stride[0] if planes else stride[0] * stride[1] * stride[2]):
                     residue = phase
                     used = 0
                     problem.x.groups, problem.x.depth = groups, wv.size[0] // groups
                     set_pairs(&problem.x, pairs)
-                    for i in range(1, 3 if adjoint_planes else 0):
-                        set_adjoint_axis(&problem.x.axis[i], xv.size[2 + i], padding[i], wv.stride[2 + i],
-                                         lists + 6 * (i - 1))
+                    for i in range(1, 3 if planes else 0):
+                        if transposed:
+                            set_both_phases(&problem.x.axis[i], xv.size[2 + i], padding[i], wv.stride[2 + i],
+                                            lists + 6 * (i - 1))
+                        else:
+                            set_adjoint_axis(&problem.x.axis[i], xv.size[2 + i], padding[i], wv.stride[2 + i],
+                                             lists + 6 * (i - 1))
                         used = 12
-                    for i in range(0 if adjoint_planes else 2, -1, -1):
+                    for i in range(0 if planes else 2, -1, -1):
                         set_phase(&problem.x.axis[i], residue % stride[i], xv.size[2 + i], wv.size[2 + i], stride[i],
                                   padding[i], dilation[i], wv.stride[2 + i], lists + used,
                                   lists + used + wv.size[2 + i])

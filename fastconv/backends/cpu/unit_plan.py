@@ -82,6 +82,8 @@ def _winograd_declines(verbs: Sequence[str], geometry: ConvGeometry, pool: PoolG
     if others:
         return f"{others[0]} runs the convolution"
     m, (_, rows, columns) = winograd_rule.form_of(geometry).m, geometry.output
+    if winograd_rule.form_of(geometry).stride > 1:
+        return "a convolution with stride"
     if "conv_forward" in verbs and (rows % m or columns % m):
         return f"{rows}x{columns} outputs, no whole number of {m}x{m} tiles"
     if "conv_backward_input" in verbs and not winograd_rule.adjoint(geometry):

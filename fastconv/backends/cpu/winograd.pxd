@@ -16,7 +16,8 @@ cdef struct Plan:
     Pixels source
     bint adjoint
     int64_t first[2]        # where the first tile's output begins along rows and columns
-    int64_t extent          # pixels of a tile's output along an axis
+    int64_t extent          # pixels of a whole tile's output along an axis,
+    int64_t step            # and of a row of what is cut into tiles
     int64_t panels          # of nr columns of weights, a group
     int64_t at_once         # panels that are multiplied together, a block, of
     int64_t wide            # so many columns
@@ -24,8 +25,8 @@ cdef struct Plan:
     bint own                # each chunk is one thread's; else all threads share one after the other,
     int64_t parts           # whose tiles are cut into so many
     bint prepared           # all weights are transformed first; else they were before, or tasks do as they go
-    int64_t u_plane         # elements of a panel of one plane: (depth taps, depth, nr)
-    char* u                 # (groups, panels, planes; u_plane), or NULL: each task transforms what it needs
+    int64_t u_plane         # elements of a panel of one plane of weights: (depth taps, depth, nr)
+    char* u                 # (groups, panels, weights; u_plane), or NULL: each task transforms what it needs
     char* bias              # (groups * columns,), side by side, or NULL
     uint8_t* index          # of a unit: places of the maxima, laid out as its pooled output; or NULL
     bint relu
@@ -34,7 +35,7 @@ cdef struct Plan:
 
 cdef struct Part:
     # Of the panels of a block of transformed weights: some channels of consecutive depth taps.
-    char* u                 # (planes; u_plane): (taps, depth, nr), the taps as far apart as in a whole panel
+    char* u                 # (weights; u_plane): (taps, depth, nr), the taps as far apart as in a whole panel
     int64_t u_plane, panel  # elements from plane to plane, from panel to panel
     int64_t tap, taps
     int64_t begin, depth

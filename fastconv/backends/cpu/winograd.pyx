@@ -29,7 +29,7 @@ from fastconv.backends.cpu.winograd_plan cimport (
 )
 from fastconv.backends.cpu.winograd_tiles cimport (
     KINDS, Grid, apart, buffer_bytes, chunk_bytes, count_chunks, list_products, list_tiles, locate_chunk, plane_kind,
-    plane_size, rows_to_transform, tiles_before, transform_row,
+    plane_size, rows_to_transform, tiles_before, transform_row, weight_plane,
 )
 from fastconv.backends.cpu.winograd_weights cimport (
     PACKED_DEPTH, pack_weights, packing_bytes, panel_bytes, part_bytes, prepare_all, transform_panel, transform_part,
@@ -64,7 +64,7 @@ cdef void multiply(Stage* stage, int64_t block, const Part* part, int64_t first,
     call.listed, call.relu, call.warm, call.bias, call.residual, call.gate = 0, False, True, NULL, NULL, NULL
     for plane in range(plan.grid.planes):
         call.x = stage.v + (plane * stage.v_plane + part.begin) * x.itemsize
-        call.w = part.u + plane * part.u_plane * x.itemsize
+        call.w = part.u + weight_plane(&plan.grid, plane) * part.u_plane * x.itemsize
         call.y = m + (plane * apart((last - first) * plan.wide) - first * plan.wide) * x.itemsize
         kind = plane_kind(&plan.grid, &stage.chunk, plane)
         listed = stage.lists + kind * tiles

@@ -17,7 +17,7 @@ cdef void output_tiles(Stage* stage, int64_t block, int64_t first, int64_t last,
     cdef Chunk* chunk = &stage.chunk
     cdef TileAxis* depth = &plan.x.axis[0]
     cdef int64_t size = plan.x.itemsize, wide = plan.wide, tile, at, n, d, h, w, i, j
-    cdef int64_t column = chunk.group * problem.columns + block * wide, cut = plan.grid.m - plan.extent
+    cdef int64_t column = chunk.group * problem.columns + block * wide, rows, columns
     cdef fc_winograd call
     call.form, call.plane = plan.grid.form, apart((last - first) * wide)
     call.count = min(wide, problem.columns - block * wide)
@@ -28,12 +28,15 @@ cdef void output_tiles(Stage* stage, int64_t block, int64_t first, int64_t last,
     for tile in range(first, last):
         at = tile // chunk.count[3]
         i, j = chunk.first[2] + at % chunk.count[2], chunk.first[3] + tile % chunk.count[3]
-        h, w = plan.first[0] + tile_start(&plan.grid, 0, i), plan.first[1] + tile_start(&plan.grid, 1, j)
+        h = plan.first[0] + plan.step * tile_start(&plan.grid, 0, i)
+        w = plan.first[1] + plan.step * tile_start(&plan.grid, 1, j)
+        rows = plan.extent - plan.step * (plan.grid.m - tile_outputs(&plan.grid, 0, i))
+        columns = plan.extent - plan.step * (plan.grid.m - tile_outputs(&plan.grid, 1, j))
         at //= chunk.count[2]
         d, n = chunk.first[1] + at % chunk.count[1], chunk.first[0] + at // chunk.count[1]
         call.first_row, call.first_column = max(<int64_t>0, -h), max(<int64_t>0, -w)
-        call.last_row = min(tile_outputs(&plan.grid, 0, i) - cut, plan.x.axis[1].count - h)
-        call.last_column = min(tile_outputs(&plan.grid, 1, j) - cut, plan.x.axis[2].count - w)
+        call.last_row = min(rows, plan.x.axis[1].count - h)
+        call.last_column = min(columns, plan.x.axis[2].count - w)
         d = depth.dst_base + depth.dst_step * d
         at = n * problem.ys[0] + d * problem.ys[2] + h * problem.ys[3] + w * problem.ys[4]
         call.pixels = problem.y + (at + column) * size

@@ -17,7 +17,7 @@ from fastconv.backends.cpu.tiles cimport ceil_div
 from fastconv.backends.cpu.weight_tiles cimport Outer
 from fastconv.backends.cpu.winograd_tiles cimport (
     KINDS, Chunk, Grid, Pixels, apart, buffer_bytes, count_chunks, list_tiles, locate_chunk, plane_kind, plane_size,
-    rows_to_transform, tiles_before, tiles_lie_even, transform_row,
+    rows_to_transform, shares_weights, tiles_before, tiles_lie_even, transform_row, weight_plane,
 )
 
 cdef int64_t PANEL_BYTES = 600 * 1024   # of a panel's planes
@@ -54,7 +54,7 @@ cdef void set_side(Side* side, const Pixels* pixels, int64_t width, int64_t unit
 cdef void choose_panels(Plan* plan, const Pixels* source, const Pixels* gradient) noexcept nogil:
     cdef const Grid* grid = plan.grid
     cdef int64_t mr = grid.kernels.mr, nr = grid.kernels.nr, columns = PANEL_COLUMNS
-    cdef int64_t rows = PANEL_BYTES // (grid.planes * columns * grid.itemsize) // mr * mr
+    cdef int64_t rows = PANEL_BYTES // (grid.weights * columns * grid.itemsize) // mr * mr
     while True:
         set_side(&plan.dy, gradient, rows, mr)
         set_side(&plan.x, source, columns, nr)
@@ -122,7 +122,7 @@ cdef void transform_task(void* context, int64_t index) noexcept nogil:
 
 
 cdef void multiply(const Plan* plan, int64_t row, int64_t column, int64_t tap, char* u, int64_t* lists) noexcept nogil:
-    """The products of a panel in all planes: u (planes; rows, columns)."""
+    """The products of a panel in all planes: u (weights; rows, columns)."""
     cdef const Grid* grid = plan.grid
     cdef const Chunk* chunk = &plan.chunk
     cdef const int64_t* shift = plan.problem.x.axis[0].shift
@@ -138,12 +138,13 @@ cdef void multiply(const Plan* plan, int64_t row, int64_t column, int64_t tap, c
     list_tiles(chunk, &x, lists + KINDS * chunk.tiles)
     call.ahead[0].length, call.ahead[1].length = dy.channels, x.channels
     call.rows, call.columns, call.ld = dy.channels, x.channels, plan.x.width
-    call.x, call.dy, call.dw = plan.dy.planes, plan.x.planes, u
+    call.x, call.dy = plan.dy.planes, plan.x.planes
     call.x = <char*> call.x + row * panel_size(&plan.dy, grid, chunk.count) * size
     call.dy = <char*> call.dy + (column * panel_size(&plan.x, grid, chunk.count) +
                                  (shift[tap] - shift[0]) * chunk.count[2] * chunk.count[3] * x.channels) * size
-    call.accumulate = 0
     for i in range(grid.planes):
+        call.dw = u + weight_plane(grid, i) * apart(plan.dy.width * plan.x.width) * size
+        call.accumulate = shares_weights(grid, i)
         kind, call.ahead[0].runs = following, 0
         if i + 1 < grid.planes:
             following = plane_kind(grid, chunk, i + 1)
@@ -160,7 +161,6 @@ cdef void multiply(const Plan* plan, int64_t row, int64_t column, int64_t tap, c
         call.ahead[1].data = <char*> call.dy + x_plane * size
         grid.kernels.outer_tile(&call)
         call.x, call.dy = <char*> call.x + dy_plane * size, <char*> call.dy + x_plane * size
-        call.dw = <char*> call.dw + apart(plan.dy.width * plan.x.width) * size
 
 
 cdef void finish(const Plan* plan, int64_t index, int64_t row, int64_t column, int64_t tap, char* u,
@@ -201,7 +201,7 @@ cdef void panel_task(void* context, int64_t index) noexcept nogil:
     cdef Plan* plan = <Plan*> context
     cdef int64_t taps = plan.problem.x.axis[0].taps, size = plan.grid.itemsize
     cdef int64_t row = index // taps // plan.x.panels, column = index // taps % plan.x.panels
-    cdef int64_t planes = plan.grid.planes * apart(plan.dy.width * plan.x.width) * size
+    cdef int64_t planes = plan.grid.weights * apart(plan.dy.width * plan.x.width) * size
     cdef int64_t buffer = apart(plan.taps * plan.x.width) * size
     cdef char* memory = <char*> workspace(planes + buffer + 2 * KINDS * plan.chunk.tiles * sizeof(int64_t))
     if memory == NULL:

@@ -5,6 +5,7 @@ See winograd.pyx for what each choice means. None changes a bit.
 
 from libc.stdint cimport int64_t, uint8_t
 
+from fastconv.backends.cpu._csrc cimport FC_WINOGRAD_STRIDED, FC_WINOGRAD_TRANSPOSED
 from fastconv.backends.cpu.conv_tiles cimport Correlation
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport num_threads
@@ -89,16 +90,22 @@ cdef void set_source(Plan* plan, int64_t* weights) noexcept nogil:
     axis.trims = axis.taps > 0 and (axis.src_base + axis.shift[0] < 0 or axis.src_size <=
                                     axis.src_base + (axis.count - 1) * axis.src_step + axis.shift[axis.taps - 1])
     source.trims = axis.trims
+    source.step, plan.step = 1, 1
     source.extent = plan.grid.m if plan.adjoint else plan.grid.side
     plan.extent = plan.grid.side if plan.adjoint else plan.grid.m
+    if plan.grid.form == FC_WINOGRAD_STRIDED:
+        source.step = 2
+    elif plan.grid.form == FC_WINOGRAD_TRANSPOSED:
+        source.extent, plan.step, plan.extent = plan.grid.m + 1, 2, 2 * plan.grid.m
     plan.grid.count[0], plan.grid.count[1] = x.n, x.axis[0].count
     for i in range(3):
         axis = &x.axis[i]
         source.first[i], source.size[i] = axis.src_base + (axis.shift[0] if axis.taps else 0), axis.src_size
         if i == 0:
             continue
-        plan.first[i - 1] = 0
-        set_tiles(&plan.grid, i - 1, axis.src_size if plan.adjoint else axis.count, plan.adjoint)
+        plan.first[i - 1] = axis.dst_base
+        set_tiles(&plan.grid, i - 1, axis.src_size if plan.adjoint else
+                  ceil_div(axis.count - axis.dst_base, plan.step), plan.adjoint)
         if plan.adjoint:  # output 0 of the correlation reads source first[i]; kernel positions in ascending order
             plan.first[i - 1], source.first[i] = -(source.first[i] + plan.grid.kernel - 1), 0
             for t in range(axis.taps):

@@ -13,7 +13,8 @@ from typing import NamedTuple
 from ...geometry import ConvGeometry
 from .dispatch import lanes
 
-TRANSFORM = 20  # multiplications that the transforms of one element of a plane cost, measured
+TRANSFORM = {1: 20, 2: 8}  # by stride: multiplications that the transforms of an element of a plane cost, measured
+FEW_TILES = 4  # an image at stride 2, at most: only its input gradient gains for any batch
 GAIN = 0.8  # of the direct kernel's multiplications: at most so many, or it does not pay
 IMAGE_BYTES = 512 * 1024  # planes of an image, at most, for the adjoint, which adds its tiles image by image
 TILE_BYTES = 2 * 1024 * 1024  # planes of what one tile reads, at most
@@ -25,20 +26,28 @@ SQUARE = 450  # multiplications of a vector that the transforms of a tile cost, 
 
 
 class Form(NamedTuple):
-    """F(m x m, kernel x kernel): tiles of m x m outputs."""
+    """Tiles of m x m outputs of a kernel x kernel convolution: at stride 1 F(m x m, kernel x kernel); at stride 2, with
+    three taps, F(4, 2) of the outer ones and four single products of the middle one along each axis."""
 
     code: int  # enum fc_winograd_form
     m: int
     kernel: int
+    stride: int
     most_terms: int  # of a sum over channels and depth positions
 
     @property
     def side(self) -> int:
-        return self.m + self.kernel - 1
+        """Points of a tile along an axis."""
+        return self.m + self.kernel - 1 if self.stride == 1 else 2 * self.m + 1
 
     @property
     def planes(self) -> int:
         return self.side**2
+
+    @property
+    def weights(self) -> int:
+        """Planes of transformed weights."""
+        return self.planes if self.stride == 1 else 36
 
     def tiles(self, size: int) -> tuple[int, int]:
         """Return how many tiles an axis of ``size`` outputs takes, and how many of them, the last, are short."""
@@ -51,17 +60,27 @@ class Form(NamedTuple):
         return [i * self.m - max(0, i - tiles + short) for i in range(tiles)] + [size]
 
     def points(self, size: int) -> int:
-        """Return how many points an axis is multiplied at: one less for each short tile."""
+        """Return how many points an axis is multiplied at: a short tile leaves out what its last output reads."""
         tiles, short = self.tiles(size)
-        return tiles * self.side - short
+        return tiles * self.side - short * self.stride
 
 
-FORMS = {3: Form(0, 4, 3, 4096), 5: Form(1, 4, 5, 256)}
+def turned_edges(size: int, padding: int) -> list[int]:
+    """Return where the tiles of an axis begin in an input of ``size`` whose gradient is taken at stride 2, and its end.
+
+    A tile begins at an odd place of the padded input, and each output has two of its pixels.
+    """
+    first = padding % 2 - 1
+    edges = FORMS[3, 2].edges(-(-(size - first) // 2))
+    return [min(size, max(0, first + 2 * edge)) for edge in edges]
+
+
+FORMS = {(3, 1): Form(0, 4, 3, 1, 4096), (5, 1): Form(1, 4, 5, 1, 256), (3, 2): Form(2, 4, 3, 2, 4096)}
 
 
 def form_of(geometry: ConvGeometry) -> Form:
     """Return the form for a geometry that does not decline."""
-    return FORMS[geometry.kernel[2]]
+    return FORMS[geometry.kernel[2], geometry.stride[2]]
 
 
 def in_vectors(geometry: ConvGeometry, itemsize: int = 4) -> bool:
@@ -76,16 +95,24 @@ def in_squares(geometry: ConvGeometry, itemsize: int = 4) -> bool:
     return in_vectors(geometry, itemsize) or (geometry.groups > 1 and ic == oc == 2 * lanes(itemsize))
 
 
-def _useful(size: int, kernel: int, padding: int, output: int) -> int:
+def _useful(size: int, kernel: int, stride: int, padding: int, output: int) -> int:
     """Products along one axis that are not with padding."""
-    return sum(min(size, o - padding + kernel) - max(0, o - padding) for o in range(output))
+    starts = (stride * o - padding for o in range(output))
+    return sum(max(0, min(size, start + kernel) - max(0, start)) for start in starts)
 
 
 def _products(geometry: ConvGeometry) -> int:
     """Products of a plane, of one channel with one channel, that are not with padding."""
-    axes = zip(geometry.input[1:], geometry.kernel[1:], geometry.padding[1:], geometry.output[1:], strict=True)
+    g = geometry
+    axes = zip(g.input[1:], g.kernel[1:], g.stride[1:], g.padding[1:], g.output[1:], strict=True)
     rows, columns = (_useful(*axis) for axis in axes)
     return rows * columns
+
+
+def _turned_outputs(geometry: ConvGeometry) -> tuple[int, ...]:
+    """What is cut into tiles where the input gradient is a convolution: pixels, at stride 2 pairs along each axis."""
+    steps = zip(geometry.input, geometry.padding, geometry.stride, strict=True)
+    return tuple(size if step == 1 else -(-(size + 1 - padding % 2) // 2) for size, padding, step in steps)
 
 
 def _tiles(sizes: tuple[int, ...], m: int) -> int:
@@ -99,10 +126,13 @@ def declines(verb: str, geometry: ConvGeometry, itemsize: int) -> str | None:
         return "exact"
     if itemsize != 4:
         return "float64 keeps its precision"
-    if k[1] != k[2] or k[1] not in FORMS:
+    if k[1] != k[2] or (k[1], 1) not in FORMS:
         return f"kernel {k[1]}x{k[2]}, not 3x3 or 5x5"
-    if geometry.stride[1:] != (1, 1) or geometry.dilation[1:] != (1, 1):
-        return "rows or columns with stride or dilation"
+    step = geometry.stride[1]
+    if geometry.stride[2] != step or (k[1], step) not in FORMS or geometry.dilation[1:] != (1, 1):
+        return "rows or columns with dilation, or a stride other than 2 of 3x3"
+    if step > 1 and geometry.compute == "bf16":
+        return "at a stride bfloat16 saves more"
     ic, oc = geometry.ic // geometry.groups, geometry.oc // geometry.groups
     if in_squares(geometry):
         return _squares_decline(geometry, oc if verb == "conv_backward_input" else ic)
@@ -117,10 +147,12 @@ def declines(verb: str, geometry: ConvGeometry, itemsize: int) -> str | None:
         return f"sums of {terms} terms round more than the bound allows"
     direct = _products(geometry) * ic * oc * k[0]
     turned = verb == "conv_backward_input" and adjoint(geometry)
-    sizes = geometry.output if verb != "conv_backward_input" or turned else geometry.input
+    sizes = geometry.output if verb != "conv_backward_input" or turned else _turned_outputs(geometry)
+    if step > 1 and verb != "conv_backward_input" and _tiles(sizes, form.m) <= FEW_TILES:
+        return f"at most {FEW_TILES} tiles at a stride"
     planes = _tiles(sizes, form.m) * form.planes
     products = planes if turned else form.points(sizes[1]) * form.points(sizes[2])
-    if products * ic * oc * k[0] + planes * TRANSFORM * (ic + oc) > GAIN * direct:
+    if products * ic * oc * k[0] + planes * TRANSFORM[form.stride] * (ic + oc) > GAIN * direct:
         return "no fewer products"
     return None
 
@@ -151,8 +183,8 @@ def lines_decline(geometry: ConvGeometry, itemsize: int) -> str | None:
 def _squares_decline(geometry: ConvGeometry, depth: int) -> str | None:
     """The same for groups in vectors, ``depth`` channels summed: products and transforms of a vector count."""
     form = form_of(geometry)
-    if form.kernel != 3 or geometry.kernel[0] != 1:
-        return "groups in vectors take kernels of 1x3x3"
+    if form.kernel != 3 or form.stride != 1 or geometry.kernel[0] != 1:
+        return "groups in vectors take kernels of 1x3x3 and stride 1"
     sizes = (max(o, i) for o, i in zip(geometry.output, geometry.input, strict=True))
     if _tiles(tuple(sizes), form.m) * (form.planes * depth + SQUARE) > GAIN * _products(geometry) * depth:
         return "no fewer products"
@@ -161,9 +193,9 @@ def _squares_decline(geometry: ConvGeometry, depth: int) -> str | None:
 
 def adjoint(geometry: ConvGeometry) -> bool:
     """Whether the input gradient takes fewer tiles as the adjoint of the forward pass than as a convolution."""
-    if in_squares(geometry):
-        return False
     form = form_of(geometry)
+    if in_squares(geometry) or form.stride > 1:
+        return False
     tiles = _tiles(geometry.output, form.m)
     channels = (geometry.ic + geometry.oc) // geometry.groups * ((geometry.kernel[0] - 1) * geometry.dilation[0] + 1)
     return 5 * tiles <= 4 * _tiles(geometry.input, form.m) and tiles * form.planes * channels * 4 <= IMAGE_BYTES

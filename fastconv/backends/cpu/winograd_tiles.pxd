@@ -11,11 +11,14 @@ ctypedef void (*Transform)(const fc_winograd*) noexcept nogil
 
 
 cdef struct Grid:
-    # Square tiles; rows and columns have stride 1 and `kernel` neighbouring taps, the depth axis is any.
+    # Square tiles; rows and columns have stride 1 or 2 and `kernel` neighbouring taps, the depth axis is any. What is
+    # cut into tiles are outputs of the forward pass: two rows of an input's gradient at stride 2 count as one.
     const fc_kernels* kernels
     int itemsize
     int form
-    int64_t m, kernel, side, planes     # side = m + kernel - 1, planes = side * side
+    int64_t m, kernel, side, planes     # side: points along an axis, planes = side * side
+    int64_t weights                     # planes of weights, see weight_plane
+    int64_t last                        # points that the last output alone reads, the last ones
     int64_t count[4]                    # images, depth, rows and columns of tiles
     int64_t box[4]                      # of them in a chunk
     int64_t whole[2]                    # rows and columns, the first, of m outputs; those behind have one less
@@ -31,13 +34,14 @@ cdef struct Chunk:
 
 
 cdef struct Pixels:
-    # An array that tiles read: of an axis `extent` positions from first + tile_start on.
+    # An array that tiles read: of an axis `extent` positions from first + step * tile_start on.
     # Its planes: (planes; image, depth position, row, column, channel).
     char* data
     int64_t stride[5]       # n, channel, d, h, w, elements
     int64_t channels        # of one group
     int64_t first[3]
     int64_t size[3]
+    int64_t step
     int64_t depth_step      # positions along the depth from one output to the next
     int64_t depth_reach     # and from an output's first to its last
     int64_t extent
@@ -73,11 +77,29 @@ cdef inline int64_t tile_outputs(const Grid* grid, int axis, int64_t index) noex
 
 
 cdef inline int plane_kind(const Grid* grid, const Chunk* chunk, int64_t plane) noexcept nogil:
-    """Which tiles a plane is multiplied for. The last point's is read by the last output alone: 1: without short rows,
-    2: without short columns, 3: without both."""
-    cdef bint rows = plane // grid.side + 1 == grid.side and chunk.whole[0] < chunk.count[2]
-    cdef bint columns = plane % grid.side + 1 == grid.side and chunk.whole[1] < chunk.count[3]
+    """Which tiles a plane is multiplied for. Those of the last points are read by the last output alone: 1: without
+    short rows, 2: without short columns, 3: without both."""
+    cdef bint rows = plane // grid.side + grid.last >= grid.side and chunk.whole[0] < chunk.count[2]
+    cdef bint columns = plane % grid.side + grid.last >= grid.side and chunk.whole[1] < chunk.count[3]
     return rows + 2 * columns
+
+
+cdef inline int64_t weight_point(int64_t point) noexcept nogil:
+    """Of 9 points at stride 2, whose weight it meets, of 6."""
+    return point if point < 4 else 4 if point == 7 else 5
+
+
+cdef inline int64_t weight_plane(const Grid* grid, int64_t plane) noexcept nogil:
+    """Which plane of weights a plane is multiplied with."""
+    if grid.weights == grid.planes:
+        return plane
+    return weight_point(plane // 9) * 6 + weight_point(plane % 9)
+
+
+cdef inline bint shares_weights(const Grid* grid, int64_t plane) noexcept nogil:
+    """Whether a plane before was multiplied with the same plane of weights."""
+    cdef int64_t row = plane // 9, column = plane % 9
+    return grid.weights < grid.planes and (row > 4 and row != 7 or column > 4 and column != 7)
 
 
 cdef inline int64_t tiles_before(const Chunk* chunk, int kind, int64_t tile) noexcept nogil:

@@ -1,19 +1,22 @@
 """Winograd's tiles: the output of a convolution cut into squares of m x m pixels, and the transform of what they read.
 
-Rows and columns have stride 1 and a square kernel; the depth axis is any (2-D has one position and one tap): its taps
-are summed between the transforms, so a source plane is transformed once for all depth taps that read it. Arrays that
-are not channels-last are packed a row of tiles at a time. No products here: those are in winograd.pyx and
-winograd_weight.pyx.
+Rows and columns have stride 1 and a square kernel, or stride 2 and three taps; the depth axis is any (2-D has one
+position and one tap): its taps are summed between the transforms, so a source plane is transformed once for all depth
+taps that read it. Arrays that are not channels-last are packed a row of tiles at a time. No products here: those are in
+winograd.pyx and winograd_weight.pyx.
 
 Where squares of m x m would reach beyond the output, the last rows and columns of tiles are short: of m - 1 outputs, so
 that up to three less are computed in vain. F(m - 1, r) has the points of F(m, r) without the last, infinity, whose
 planes nothing else than the last output reads: so short tiles are transformed as others are, and only not multiplied in
 those planes. An output of 7 x 7 takes 121 products a channel in place of 144, one of 13 x 13 441 in place of 576.
+
+At stride 2 the even pixels of a tile, which meet two of three taps, go by F(4, 2), and the four odd ones by a product
+for each output: 81 planes for 16 outputs, which share 36 planes of weights, in place of 144 products.
 """
 
 from libc.stdint cimport int64_t
 
-from fastconv.backends.cpu._csrc cimport FC_WINOGRAD_4X5, fc_copy2d, fc_kernels, fc_winograd
+from fastconv.backends.cpu._csrc cimport FC_WINOGRAD_4X5, FC_WINOGRAD_STRIDED, fc_copy2d, fc_kernels, fc_winograd
 from fastconv.backends.cpu.tiles cimport ceil_div, even_part
 
 cdef int64_t PACKED_CHANNELS = 64   # of a row of tiles that is packed first
@@ -24,8 +27,10 @@ cdef void set_form(Grid* grid, const fc_kernels* kernels, int itemsize, int form
     grid.kernels, grid.itemsize, grid.form = kernels, itemsize, form
     grid.kernel = 5 if form == FC_WINOGRAD_4X5 else 3
     grid.m = 4
-    grid.side = grid.m + grid.kernel - 1
+    grid.side = 9 if form >= FC_WINOGRAD_STRIDED else grid.m + grid.kernel - 1
     grid.planes = grid.side * grid.side
+    grid.weights = 36 if form >= FC_WINOGRAD_STRIDED else grid.planes
+    grid.last = 2 if form >= FC_WINOGRAD_STRIDED else 1
 
 
 cdef void set_tiles(Grid* grid, int axis, int64_t size, bint even) noexcept nogil:
@@ -114,7 +119,7 @@ cdef inline bint channels_touch(const Pixels* pixels) noexcept nogil:
 
 cdef inline int64_t row_width(const Grid* grid, const Pixels* pixels, int64_t tiles) noexcept nogil:
     """Positions that a row of tiles reads."""
-    return (tiles - 1) * grid.m + pixels.extent
+    return (tiles - 1) * grid.m * pixels.step + pixels.extent
 
 
 cdef int64_t buffer_bytes(const Grid* grid, const Pixels* pixels) noexcept nogil:
@@ -145,8 +150,9 @@ cdef void transform_row(const Grid* grid, const Chunk* chunk, const Pixels* pixe
     cdef int64_t depth = depth_positions(pixels, chunk.count[1])
     cdef int64_t n = chunk.first[0] + index // chunk.count[2] // depth
     cdef int64_t d = pixels.first[0] + chunk.first[1] * pixels.depth_step + index // chunk.count[2] % depth
-    cdef int64_t start = tile_start(grid, 1, chunk.first[3]), h = pixels.first[1] + tile_start(grid, 0, row)
-    cdef int64_t w = pixels.first[2] + start, extent = pixels.extent, tile, at
+    cdef int64_t start = tile_start(grid, 1, chunk.first[3]), extent = pixels.extent, tile, at
+    cdef int64_t h = pixels.first[1] + pixels.step * tile_start(grid, 0, row)
+    cdef int64_t w = pixels.first[2] + pixels.step * start
     cdef bint touch = channels_touch(pixels), alone = pixels.extent == grid.m  # no other tile reads the same
     cdef char* source = pixels.data
     cdef fc_winograd call
@@ -166,7 +172,7 @@ cdef void transform_row(const Grid* grid, const Chunk* chunk, const Pixels* pixe
             pack_row(grid, pixels, source + first * pixels.stride[1] * size, w, &call,
                      row_width(grid, pixels, tiles), buffer)
         for tile in range(tiles):
-            at = tile_start(grid, 1, chunk.first[3] + tile) - start
+            at = pixels.step * (tile_start(grid, 1, chunk.first[3] + tile) - start)
             call.pixels = (source if touch else buffer) + at * call.column * size
             at += w
             if alone:

@@ -131,7 +131,7 @@ cdef void set_source(Backward* s, View* x) noexcept nogil:
     s.source.first[0], s.source.size[0] = 0, 1
     for i in range(2):
         s.source.first[1 + i], s.source.size[1 + i] = -s.padding[i], x.size[3 + i]
-    s.source.extent, s.source.transform = s.grid.side, s.grid.kernels.winograd_input
+    s.source.extent, s.source.step, s.source.transform = s.grid.side, 1, s.grid.kernels.winograd_input
 
 
 def winograd_unit_backward(cnp.ndarray dy, cnp.ndarray index, cnp.ndarray x, cnp.ndarray w, geometry, needs, int form):

@@ -12,7 +12,7 @@ cdef struct Planes:
     const Grid* grid
     int64_t u_plane         # elements of a plane: (depth taps, depth, columns)
     int64_t parts, part_size    # part_size: elements
-    char* u                 # (parts, groups, planes; u_plane)
+    char* u                 # (parts, groups, weights; u_plane)
     bint failed
 
 

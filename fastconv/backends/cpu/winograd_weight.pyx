@@ -12,7 +12,7 @@ Memory: the partial sums of the transformed weight gradient, and a chunk a threa
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
-from fastconv.backends.cpu._csrc cimport fc_accumulate, fc_copy2d, fc_outer_tile, fc_winograd
+from fastconv.backends.cpu._csrc cimport FC_WINOGRAD_STRIDED, fc_accumulate, fc_copy2d, fc_outer_tile, fc_winograd
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport allocate, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport Reader, TileAxis, ceil_div
@@ -20,7 +20,8 @@ from fastconv.backends.cpu.weight_tiles cimport Outer
 from fastconv.backends.cpu.winograd_panels cimport run_panels
 from fastconv.backends.cpu.winograd_tiles cimport (
     KINDS, Chunk, Grid, Pixels, apart, buffer_bytes, choose_box, chunk_bytes, count_chunks, list_tiles, locate_chunk,
-    plane_kind, plane_size, rows_to_transform, set_form, set_tiles, tiles_before, tiles_lie_even, transform_row,
+    plane_kind, plane_size, rows_to_transform, set_form, set_tiles, shares_weights, tiles_before, tiles_lie_even,
+    transform_row, weight_plane,
 )
 
 cdef int64_t SMALL_CHUNK = 832 * 1024       # bytes: chunks of a part stay in a second-level cache
@@ -42,7 +43,7 @@ cdef struct Plan:
     int64_t rows            # (depth taps, depth)
     int64_t u_plane         # elements of a plane of the transformed weight gradient: (rows, columns)
     int64_t parts           # sums
-    char* u                 # (parts, groups, planes; u_plane)
+    char* u                 # (parts, groups, weights; u_plane)
     bint failed
 
 
@@ -59,7 +60,7 @@ cdef struct Stage:
 
 cdef inline int64_t part_size(const Plan* plan) noexcept nogil:
     """Elements of all transformed weight gradients of one part."""
-    return plan.problem.x.groups * plan.grid.planes * plan.u_plane
+    return plan.problem.x.groups * plan.grid.weights * plan.u_plane
 
 
 cdef inline int64_t list_bytes(const Plan* plan) noexcept nogil:
@@ -126,12 +127,13 @@ cdef void multiply(Stage* stage, int64_t plane) noexcept nogil:
         call.xpixel = NULL
         call.ypixel = NULL
         call.xstep, call.ystep = plan.source.channels, plan.gradient.channels
-    call.rows, call.pixels, call.accumulate = plan.rows, tiles_before(chunk, kind, chunk.tiles), not stage.first
+    call.rows, call.pixels = plan.rows, tiles_before(chunk, kind, chunk.tiles)
+    call.accumulate = not stage.first or shares_weights(&plan.grid, plane)
     call.columns = call.ld = plan.problem.columns
     call.ahead[0].runs = call.ahead[1].runs = 0
     call.x = stage.v + plane * plane_size(&plan.source, chunk.count) * size
     call.dy = stage.m + plane * plane_size(&plan.gradient, chunk.count) * size
-    call.dw = stage.u + plane * plan.u_plane * size
+    call.dw = stage.u + weight_plane(&plan.grid, plane) * plan.u_plane * size
     plan.grid.kernels.outer_tile(&call)
 
 
@@ -145,7 +147,7 @@ cdef void run_part(void* context, int64_t index) noexcept nogil:
     if memory == NULL:
         plan.failed = True
         return
-    stage.u = plan.u + index * plan.grid.planes * plan.u_plane * plan.grid.itemsize
+    stage.u = plan.u + index * plan.grid.weights * plan.u_plane * plan.grid.itemsize
     for chunk in range(first, last):
         set_stage(&stage, plan, index % groups, chunk, memory)
         stage.first = chunk == first
@@ -163,7 +165,7 @@ cdef void add_parts(const Planes* plan, char* first, int64_t rows, int64_t colum
     call.count = columns
     if columns == plan.problem.columns:  # rows lie side by side
         rows, call.count = 1, rows * columns
-    for plane in range(plan.grid.planes):
+    for plane in range(plan.grid.weights):
         for row in range(rows):
             step = 1
             while step < plan.parts:
@@ -205,7 +207,7 @@ cdef void finish(void* context, int64_t index) noexcept nogil:
     call.last_row = call.last_column = plan.grid.kernel
     copy.rows, copy.columns, copy.padded, copy.ld = call.count, taps, taps, problem.dw_column
     copy.dj, copy.si, copy.sj = 1, 1, call.count
-    u += (index * plan.grid.planes * plan.u_plane + (tap * x.depth + depth) * problem.columns + column) * size
+    u += (index * plan.grid.weights * plan.u_plane + (tap * x.depth + depth) * problem.columns + column) * size
     add_parts(plan, u, min(FINISHED_DEPTH, x.depth - depth), call.count)
     for k in range(min(FINISHED_DEPTH, x.depth - depth)):
         call.planes = u + k * problem.columns * size
@@ -234,6 +236,7 @@ cdef void set_pixels(Plan* plan) noexcept nogil:
     source.data, source.stride, source.channels = <char*> x.data, x.stride, x.depth
     source.depth_step, source.depth_reach = x.axis[0].src_step, x.axis[0].shift[x.axis[0].taps - 1] - x.axis[0].shift[0]
     source.extent, source.transform = plan.grid.side, plan.grid.kernels.winograd_input
+    source.step, gradient.step = 2 if plan.grid.form == FC_WINOGRAD_STRIDED else 1, 1
     gradient.data, gradient.stride, gradient.channels = <char*> problem.dy, problem.ys, problem.columns
     gradient.depth_step, gradient.depth_reach = 1, 0
     gradient.extent, gradient.transform = plan.grid.m, plan.grid.kernels.winograd_expand

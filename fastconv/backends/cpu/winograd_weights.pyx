@@ -17,14 +17,14 @@ from fastconv.backends.cpu.winograd_tiles cimport apart
 cdef Part whole_block(const Plan* plan, char* u, int64_t panel) noexcept nogil:
     """All of a block of transformed weights ``u``, from a panel on, index group * panels + panel."""
     cdef Part part
-    part.u, part.u_plane, part.panel = u + panel * panel_bytes(plan), plan.u_plane, plan.grid.planes * plan.u_plane
+    part.u, part.u_plane, part.panel = u + panel * panel_bytes(plan), plan.u_plane, plan.grid.weights * plan.u_plane
     part.tap, part.taps, part.begin, part.depth = 0, plan.x.axis[0].taps, 0, plan.x.depth
     return part
 
 
 cdef int64_t panel_bytes(const Plan* plan) noexcept nogil:
     """Bytes of a panel of transformed weights."""
-    return plan.grid.planes * plan.u_plane * plan.x.itemsize
+    return plan.grid.weights * plan.u_plane * plan.x.itemsize
 
 
 cdef int64_t weight_bytes(const Plan* plan) noexcept nogil:
@@ -43,7 +43,7 @@ cdef inline int64_t part_plane(const Plan* plan) noexcept nogil:
 
 cdef int64_t part_bytes(const Plan* plan) noexcept nogil:
     """Bytes of a part of a panel."""
-    return plan.grid.planes * part_plane(plan) * plan.x.itemsize
+    return plan.grid.weights * part_plane(plan) * plan.x.itemsize
 
 
 cdef void pack_weights(const Plan* plan, int64_t panel, int64_t begin, int64_t depth, char* packed) noexcept nogil:
@@ -61,7 +61,7 @@ cdef void pack_weights(const Plan* plan, int64_t panel, int64_t begin, int64_t d
 
 cdef inline void transform_tap(const Plan* plan, int64_t tap, int64_t depth, const char* packed, char* u,
                                int64_t u_plane) noexcept nogil:
-    """Transform what was packed of a depth tap to ``u`` (planes; u_plane)."""
+    """Transform what was packed of a depth tap to ``u`` (weights; u_plane)."""
     cdef fc_winograd call
     call.form, call.plane, call.count = plan.grid.form, u_plane, depth * plan.x.kernel.nr
     call.column = call.count
@@ -77,7 +77,7 @@ cdef Part transform_part(const Plan* plan, int64_t tap, int64_t begin, int64_t d
                          char* u, int64_t panel) noexcept nogil:
     """Transform what was packed of a block's ``panel``, one depth tap, channels from ``begin`` on, to a part ``u``."""
     cdef Part part
-    part.u, part.u_plane, part.panel = u, part_plane(plan), plan.grid.planes * part_plane(plan)
+    part.u, part.u_plane, part.panel = u, part_plane(plan), plan.grid.weights * part_plane(plan)
     part.tap, part.taps, part.begin, part.depth = tap, 1, begin, depth
     transform_tap(plan, tap, depth, packed, u + panel * part_bytes(plan), part.u_plane)
     return part
