@@ -55,6 +55,8 @@ else:
         "neon": [],
     }
     ISA_FLAGS["avx512_bf16"] = [*ISA_FLAGS["avx512"], "-mavx512bw", "-mavx512bf16"]
+# GCC 12's vectoriser of loops made scalar weight gradients read a pixel beyond the last. Clang lacks the option.
+SCALAR_IF_KNOWN = "-fno-tree-loop-vectorize"
 ISAS = ["scalar", "neon"] if machine() in ("arm64", "aarch64") else ["scalar", "avx2", "avx512", "avx512_bf16"]
 LINK = [] if MSVC else ["-pthread"] if DEBUG else ["-pthread", "-s"] if sys.platform == "linux" else ["-pthread"]
 OWN_SOURCES = {  # C++ that exactly one extension links, what takes longest first
@@ -82,7 +84,7 @@ class BuildExtensions(build_ext):
             for future in built:
                 future.result()
         except (CCompilerError, CompileError, LinkError, PlatformError) as error:
-            if self._compiler_works():
+            if self._compiles():
                 raise
             raise SystemExit(NEEDS_COMPILER) from error
         finally:
@@ -102,14 +104,16 @@ class BuildExtensions(build_ext):
         objects = self.compiler.object_filenames([source], output_dir=folder)
         if not self.force and not newer_group([source, "setup.py", *extension.depends], objects[0]):
             return objects
+        if Path(source).stem == "scalar" and not MSVC and self._compiles("-Werror", SCALAR_IF_KNOWN):
+            flags = [*flags, SCALAR_IF_KNOWN]
         return self.compiler.compile([source], folder, include_dirs=INCLUDE, extra_postargs=COMMON + flags)
 
-    def _compiler_works(self):
+    def _compiles(self, *flags):
         probe = Path(self.build_temp) / "probe.cpp"
         probe.parent.mkdir(parents=True, exist_ok=True)
         probe.write_text("int main() { return 0; }\n")
         try:
-            self.compiler.compile([str(probe)], output_dir=self.build_temp, extra_postargs=COMMON[:1])
+            self.compiler.compile([str(probe)], output_dir=self.build_temp, extra_postargs=[*COMMON[:1], *flags])
         except Exception:  # every compiler class fails in its own way
             return False
         return True

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
+import os
 import zlib
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -59,6 +63,24 @@ def _read_only(a: np.ndarray) -> np.ndarray:
     return copy
 
 
+def _walled(a: np.ndarray, behind: bool) -> np.ndarray:
+    """In memory that ends where nothing may be read or written, or begins there: to touch it ends the process."""
+    page, untouchable = mmap.PAGESIZE, 0
+    memory = mmap.mmap(-1, a.nbytes // page * page + 3 * page)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    if os.name == "posix":
+        for wall in (start, start + len(memory) - page):
+            assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(wall), ctypes.c_size_t(page), untouchable) == 0
+    at = len(memory) - page - a.nbytes if behind else page
+    copy = np.frombuffer(memory, a.dtype, a.size, at).reshape(a.shape)
+    copy[...] = a
+    return copy
+
+
+def _walled_last(a: np.ndarray, behind: bool) -> np.ndarray:
+    return np.moveaxis(_walled(np.moveaxis(a, 1, -1), behind), -1, 1) if a.ndim > 1 else _walled(a, behind)
+
+
 LAYOUTS = {
     "channels_last": _channels_last,
     "reversed": _reversed,
@@ -66,6 +88,9 @@ LAYOUTS = {
     "inner": _inner,
     "fortran": np.asfortranarray,
     "read_only": _read_only,
+    "wall_behind": partial(_walled, behind=True),
+    "wall_behind_last": partial(_walled_last, behind=True),
+    "wall_before_last": partial(_walled_last, behind=False),
 }
 
 

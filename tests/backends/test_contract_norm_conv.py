@@ -50,7 +50,7 @@ def part(a):
 
 
 ORDERS = {"C": np.ascontiguousarray, "part": part} | LAYOUTS
-ROWS = ("channels_last", "part")  # those that are taken as one
+ROWS = ("channels_last", "part", "wall_behind_last", "wall_before_last")  # those that are taken as one
 
 
 def lift(shape):

@@ -235,14 +235,14 @@ cdef void run_tile(void* context, int64_t index) noexcept nogil:
     call.x = fetch(x, &tile, 0, chunk, <char*> row + list_bytes)
     call.row, call.wrow = row, row + lanes.rows
     call.w = plan.packed + first * lanes.wblock * size
-    call.bias = NULL
-    if problem.bias != NULL:
-        call.bias = plan.bias + first * x.kernel.width * size
+    call.bias = plan.bias + first * x.kernel.width * size if problem.bias != NULL else NULL
     call.wblock, call.relu = lanes.wblock, problem.relu
     call.taps, call.pixels, call.step = ax[2].taps, tile.count[3], ax[2].src_step
     call.spread = ax[2].shift[1] - ax[2].shift[0] if ax[2].taps > 1 else 1
     call.low = -source_at(&ax[2], tile.first[3])
     call.high = call.low + ax[2].src_size
+    if not x.direct:  # a copy ends with what the tile's pixels see; the kernel's last vectors hold pixels beyond
+        call.high = max(call.low, min(call.high, span(&ax[2], tile.count[3])))
     call.xpixel, call.ypixel = x.step[4], ax[2].dst_step * problem.ys[4]
     call.y = problem.y + first * lanes.blocks.ylanes * size
     if lanes.slides:

@@ -31,6 +31,8 @@ cdef void pack_chunk(const Reader* x, fc_copy2d* copy, const char* w, int64_t w_
     cdef const TileAxis* ax = &x.axis[0]
     cdef int64_t row = copy.padded * x.itemsize, step = tap_step(x), d, h, tap, k, at
     cdef fc_pack_panel dense
+    if x.taps == 0:
+        return
     if step != 0 and (w_depth == x.taps or depth == 1):  # (depth, taps) side by side
         at = ax[0].weight[0] + ax[1].weight[0] + ax[2].weight[0]
         dense.src = w + (at if step > 0 else at - x.taps + 1) * x.itemsize

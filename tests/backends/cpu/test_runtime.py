@@ -338,11 +338,16 @@ def test_floating_point_state(threads, count):
 def test_workspace_grows_and_stays():
     address, total = runtime._probe_workspace(100)
     assert address % 64 == 0
-    assert runtime._probe_workspace(1) == runtime._probe_workspace(0) == (address, total)
+    for size in (1, 0):  # builds with checks give a block's end, others its beginning
+        again, kept = runtime._probe_workspace(size)
+        assert kept == total
+        assert again in (address, address + 64, address + 128)
     large, grown = runtime._probe_workspace(5 * MB)
     assert large % 64 == 0
     assert grown >= 5 * MB
-    assert runtime._probe_workspace(2 * MB) == (large, grown)
+    smaller, kept = runtime._probe_workspace(2 * MB)
+    assert kept == grown
+    assert smaller in (large, large + 3 * MB)
 
 
 def test_each_thread_has_its_workspace_and_leaves_none():
