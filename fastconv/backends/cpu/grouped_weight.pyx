@@ -17,7 +17,8 @@ from fastconv.backends.cpu.grouped cimport (
 )
 from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport (
-    Reader, Tile, TileAxis, ceil_div, choose_tile, count_tiles, fetch, locate, source_at, tile_bytes, tile_pixels,
+    BUNDLE_BYTES, Reader, Tile, TileAxis, ceil_div, choose_tile, count_tiles, fetch, finish, locate, source_at,
+    tile_bytes, tile_pixels,
 )
 
 cdef int64_t CHUNK_CHANNELS = 64            # of arrays that are copied
@@ -27,6 +28,9 @@ cdef int64_t SLIDE_BYTES = 192 * 1024       # of both arrays where they are larg
 cdef int64_t SLIDE_LINES = 4                # but no fewer, for each tile reads two of its neighbour's
 cdef int64_t DEEP_PIXELS = 64               # where they are read once for each channel in of a group
 cdef int64_t TILE_SOURCES = 4096            # source pixels
+cdef int64_t APART_DEPTH = 4                # channels in of a group, and
+cdef int64_t APART_BYTES = 2048             # from pixel to pixel, where blocks are copied apart,
+cdef int64_t APART_TILES = 1024 * 1024      # of them together
 cdef int64_t TASKS = 32                     # that suffice for any machine of moderate size
 cdef int64_t TASKS_PER_THREAD = 4
 cdef int64_t PARTIAL_BYTES = 4 * 1024 * 1024  # of all partial sums
@@ -37,6 +41,8 @@ cdef struct Plan:
     Lanes lanes
     int64_t tiles, splits, width, size
     char* partial           # (splits, blocks, rows, depth, taps of a row, width)
+    bint apart              # blocks are copied, each to a tile of its own,
+    Reader block            # as this reader's groups
     bint failed
 
 
@@ -76,12 +82,12 @@ cdef void run_split(void* context, int64_t index) noexcept nogil:
     cdef Plan* plan = <Plan*> context
     cdef Outer* problem = plan.problem
     cdef Lanes* lanes = &plan.lanes
-    cdef Reader* x = &problem.x
-    cdef TileAxis* ax = &x.axis[0]
-    cdef int64_t size = x.itemsize, chunk = index % x.chunks, split = index // x.chunks, n, i
+    cdef const Reader* x = &plan.block if plan.apart else &problem.x
+    cdef const TileAxis* ax = &x.axis[0]
+    cdef int64_t size = x.itemsize, chunk = index % problem.x.chunks, split = index // problem.x.chunks, n, i
     cdef int64_t first = chunk * lanes.chunk_blocks, most = tile_pixels(x) // ax[2].tile
     cdef int64_t list_bytes = ceil_div(most * (lanes.rows + 1) * sizeof(int64_t), 64) * 64
-    cdef int64_t source = ceil_div(tile_bytes(x), 64) * 64, channels
+    cdef int64_t source = ceil_div(tile_bytes(x) * x.bundle, 64) * 64, channels
     cdef bint copies = copies_gradient(problem, lanes)
     cdef int64_t* row
     cdef int64_t* yrow
@@ -106,7 +112,8 @@ cdef void run_split(void* context, int64_t index) noexcept nogil:
     copy.dj, copy.si, copy.sj = 1, problem.ys[4], problem.ys[1]
     for n in range(plan.tiles * split // plan.splits, plan.tiles * (split + 1) // plan.splits):
         locate(x, n, &tile)
-        call.x = fetch(x, &tile, 0, chunk, <char*> row + list_bytes)
+        if not plan.apart:
+            call.x = fetch(x, &tile, 0, chunk, <char*> row + list_bytes)
         call.dy = problem.dy + first * lanes.blocks.ylanes * problem.ys[1] * size
         call.lines = list_rows(x, &tile, problem.ys, row, yrow)
         call.pixels = tile.count[3]
@@ -120,11 +127,31 @@ cdef void run_split(void* context, int64_t index) noexcept nogil:
                 copy.dst = <char*> row + list_bytes + source + yrow[i] * size
                 x.kernel.copy2d(&copy)
             call.dy = <char*> row + list_bytes + source
-        if lanes.slides == 3:
+        if plan.apart:
+            look_ahead(lanes, &problem.x, &tile, problem.ys[3], &call)
+            run_blocks(x, &tile, first, &call, <char*> row + list_bytes)
+        elif lanes.slides == 3:
             slide_tile(lanes, x, &tile, &call, 0 if copies else problem.ys[3])
         else:
             look_ahead(lanes, x, &tile, 0 if copies else problem.ys[3], &call)
             x.kernel.grouped_outer(&call)
+
+
+cdef void run_blocks(const Reader* x, const Tile* tile, int64_t first, const fc_grouped_outer* all,
+                     char* buffer) noexcept nogil:
+    """One block after the other, from ``first`` on, each copied."""
+    cdef fc_grouped_outer call = all[0]
+    cdef int64_t block
+    call.blocks.count = 1
+    call.next_x_bytes = ceil_div(all.next_x_bytes, all.blocks.count)
+    call.next_dy_bytes = ceil_div(all.next_dy_bytes, all.blocks.count)
+    for block in range(all.blocks.count):
+        call.next_x = <const char*> all.next_x + block * call.next_x_bytes
+        call.next_dy = <const char*> all.next_dy + block * call.next_dy_bytes
+        call.x = fetch(x, tile, first + block, 0, buffer)
+        call.dy = <const char*> all.dy + block * all.blocks.ylanes * x.itemsize
+        call.dw = <char*> all.dw + block * all.wblock * x.itemsize
+        x.kernel.grouped_outer(&call)
 
 
 cdef void slide_tile(const Lanes* lanes, const Reader* x, const Tile* tile, const fc_grouped_outer* row,
@@ -200,6 +227,35 @@ cdef int64_t slide_pixels(const Lanes* lanes, const Reader* x) noexcept nogil:
     return min(SLIDE_PIXELS, max(SLIDE_LINES * ax[2].count, SLIDE_BYTES // pixel))
 
 
+cdef void set_apart(Plan* plan) noexcept nogil:
+    """Decide whether blocks are copied apart: pixels far from each other, read for one channel in after the other.
+
+    A first-level cache holds few lines that lie a large power of two apart. No bit depends on it.
+    """
+    cdef Lanes* lanes = &plan.lanes
+    cdef Reader* x = &plan.problem.x
+    cdef Reader* block = &plan.block
+    cdef int64_t stride = lanes.blocks.xlanes
+    cdef int i
+    plan.apart = (in_place(x) and max(x.stride[4], -x.stride[4]) * x.itemsize >= APART_BYTES
+                  and lanes.blocks.depth >= APART_DEPTH and lanes.groups % lanes.block_groups == 0
+                  and not copies_gradient(plan.problem, lanes))
+    if not plan.apart:
+        return
+    block[0] = x[0]
+    block.groups, block.depth = lanes.blocks.count, stride
+    block.chunk, block.chunks = stride, 1
+    finish(block)
+    block.direct = False
+    for i in range(4, 1, -1):
+        block.step[i] = stride
+        stride *= block.axis[i - 2].extent
+    block.step[0] = stride
+    set_chunks(lanes, x, min(lanes.chunk_blocks, min(BUNDLE_BYTES // (block.depth * x.itemsize),
+                                                     APART_TILES // tile_bytes(block))))
+    block.bundle = lanes.chunk_blocks
+
+
 cdef int grouped_products(Outer* problem) except -1 nogil:
     """Solve a weight gradient of few channels in and out of each group: at most a vector. Raises MemoryError."""
     cdef Reader* x = &problem.x
@@ -230,6 +286,7 @@ cdef int grouped_products(Outer* problem) except -1 nogil:
     tasks = TASKS_PER_THREAD * num_threads() if num_threads() > 1 else 1
     if plan.splits * x.chunks < tasks:      # chunks change no bit, and whole pixels can be read ahead
         set_chunks(lanes, x, ceil_div(lanes.chunk_blocks * plan.splits * x.chunks, tasks))
+    set_apart(&plan)
     finish_lanes(x)
     bytes = plan.splits * plan.size * x.itemsize
     plan.partial = <char*> allocate(bytes)

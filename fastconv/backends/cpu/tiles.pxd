@@ -7,6 +7,7 @@ from fastconv.backends.cpu._csrc cimport fc_kernels
 
 cdef enum:
     FAR = 2 * 1024 * 1024   # bytes of an array, which the caches of a core do not hold: what comes next is asked for
+    BUNDLE_BYTES = 2048     # of a pixel: a run that memory is read well in
 
 
 cdef struct TileAxis:

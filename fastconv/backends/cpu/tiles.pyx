@@ -14,7 +14,6 @@ from fastconv.backends.cpu._csrc cimport fc_copy2d, fc_pair_columns
 
 # Bytes of source that a tile may span where its taps lie far apart; tiles aim at less.
 cdef int64_t MOST_BYTES = 2 * 1024 * 1024
-cdef int64_t BUNDLE_BYTES = 2048    # of a pixel: a run that memory is read well in
 
 
 cdef int64_t even_part(int64_t size, int64_t limit) noexcept nogil:
