@@ -13,8 +13,8 @@ from fastconv.backends.cpu._csrc cimport fc_copy2d, fc_depthwise, fc_grouped_row
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport (
-    FAR, TileAxis, ceil_div, choose_chunk, choose_tile, count_tiles, fetch, finish, halve_tile, locate, source_at, span,
-    tile_bytes,
+    FAR, TileAxis, ceil_div, choose_chunk, choose_tile, count_tiles, fetch, halve_tile, locate, set_steps, source_at,
+    span, tile_bytes,
 )
 from fastconv.backends.cpu.weight_cache cimport Panels, kept_panels, new_panels
 
@@ -88,15 +88,7 @@ cdef void set_chunks(Lanes* lanes, Reader* x, int64_t chunk_blocks) noexcept nog
 
 cdef void finish_lanes(Reader* x) noexcept nogil:
     """As finish, but a source in place may be padded: the rows and bounds that the kernel gets leave padding out."""
-    cdef int64_t stride = x.chunk
-    cdef int i
-    finish(x)
-    x.direct = in_place(x)
-    x.step[1] = 1
-    for i in range(4, 1, -1):
-        x.step[i] = x.stride[i] if x.direct else stride
-        stride *= x.axis[i - 2].extent
-    x.step[0] = x.stride[0] if x.direct else stride
+    set_steps(x, in_place(x))
 
 
 cdef void set_large(Lanes* lanes, const Reader* x) noexcept nogil:

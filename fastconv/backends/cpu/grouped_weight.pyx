@@ -17,8 +17,8 @@ from fastconv.backends.cpu.grouped cimport (
 )
 from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport (
-    BUNDLE_BYTES, Reader, Tile, TileAxis, ceil_div, choose_tile, count_tiles, fetch, finish, locate, source_at,
-    tile_bytes, tile_pixels,
+    BUNDLE_BYTES, Reader, Tile, TileAxis, ceil_div, choose_tile, count_tiles, fetch, locate, set_steps,
+    source_at, tile_bytes, tile_pixels,
 )
 
 cdef int64_t CHUNK_CHANNELS = 64            # of arrays that are copied
@@ -235,22 +235,15 @@ cdef void set_apart(Plan* plan) noexcept nogil:
     cdef Lanes* lanes = &plan.lanes
     cdef Reader* x = &plan.problem.x
     cdef Reader* block = &plan.block
-    cdef int64_t stride = lanes.blocks.xlanes
-    cdef int i
     plan.apart = (in_place(x) and max(x.stride[4], -x.stride[4]) * x.itemsize >= APART_BYTES
                   and lanes.blocks.depth >= APART_DEPTH and lanes.groups % lanes.block_groups == 0
                   and not copies_gradient(plan.problem, lanes))
     if not plan.apart:
         return
     block[0] = x[0]
-    block.groups, block.depth = lanes.blocks.count, stride
-    block.chunk, block.chunks = stride, 1
-    finish(block)
-    block.direct = False
-    for i in range(4, 1, -1):
-        block.step[i] = stride
-        stride *= block.axis[i - 2].extent
-    block.step[0] = stride
+    block.groups, block.depth = lanes.blocks.count, lanes.blocks.xlanes
+    block.chunk, block.chunks = block.depth, 1
+    set_steps(block, False)
     set_chunks(lanes, x, min(lanes.chunk_blocks, min(BUNDLE_BYTES // (block.depth * x.itemsize),
                                                      APART_TILES // tile_bytes(block))))
     block.bundle = lanes.chunk_blocks

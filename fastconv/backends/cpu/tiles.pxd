@@ -90,6 +90,7 @@ cdef void choose_bundle(Reader* reader, int64_t pixels, int64_t bytes) noexcept 
 cdef bint halve_tile(Reader* reader, int64_t pixels) noexcept nogil
 cdef int64_t count_tiles(const Reader* reader) noexcept nogil
 cdef void finish(Reader* reader) noexcept nogil
+cdef void set_steps(Reader* reader, bint direct) noexcept nogil
 cdef void list_taps(const Reader* reader, int64_t* offset) noexcept nogil
 cdef int64_t list_box_taps(const Reader* reader, const Taps* taps, int64_t depth, bint fold, int64_t* tap,
                            int64_t* wtap) noexcept nogil

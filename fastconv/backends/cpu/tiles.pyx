@@ -126,13 +126,19 @@ cdef int64_t count_tiles(const Reader* reader) noexcept nogil:
 
 cdef void finish(Reader* reader) noexcept nogil:
     """Decide between reading in place and copying, and set the strides that the micro-kernel sees."""
+    cdef int i
+    for i in range(3):
+        reader.axis[i].trims = worth_trimming(&reader.axis[i])
+    set_steps(reader, readable(reader))
+
+
+cdef void set_steps(Reader* reader, bint direct) noexcept nogil:
+    """Set those strides for what is read in place, or copied."""
     cdef int64_t stride = reader.chunk
     cdef int i
-    reader.direct = readable(reader)
-    for i in range(3):
-        reader.axis[i].extent = span(&reader.axis[i], reader.axis[i].tile)
-        reader.axis[i].trims = worth_trimming(&reader.axis[i])
+    reader.direct = direct
     for i in range(4, 1, -1):
+        reader.axis[i - 2].extent = span(&reader.axis[i - 2], reader.axis[i - 2].tile)
         reader.step[i] = reader.stride[i] if reader.direct else stride
         stride *= reader.axis[i - 2].extent
     reader.step[1] = 1
