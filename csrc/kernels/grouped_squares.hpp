@@ -148,20 +148,6 @@ static fc_winograd square_result(const fc_grouped_squares& a, int64_t t) {
     return call;
 }
 
-// Ask for what lies `ahead` of pixels [top, bottom) x [left, right) of a square: another block's, for the next call.
-template <class V>
-static void ask_for_square(const fc_winograd& square, int64_t lanes, int64_t ahead) {
-    using T = typename V::T;
-    if (ahead == 0) return;
-    for (int64_t i = square.first_row; i < square.last_row; ++i) {
-        const T* at = static_cast<const T*>(square.pixels) + ahead;
-        at += i * square.row + square.first_column * square.column;
-        for (int64_t j = square.first_column; j < square.last_column; ++j, at += square.column) {
-            for (int64_t c = 0; c < lanes; c += V::width) FC_PREFETCH_OUTER(at + c);
-        }
-    }
-}
-
 template <class V>
 static void check_squares(const fc_grouped_squares& a) {
     FC_CHECK(a.count >= 0 && a.planes && a.u && a.y && a.square && a.blocks.depth > 0);
@@ -175,8 +161,6 @@ void grouped_squares(const fc_grouped_squares* a) {
     for (int64_t t = 0; t < a->count; ++t) {
         const fc_winograd call = square_source<V>(*a, t);
         winograd_input<V>(&call);
-        ask_for_square<V>(call, a->blocks.xlanes, a->xahead);
-        ask_for_square<V>(square_result<V>(*a, t), a->blocks.ylanes, a->yahead);
     }
     const Lanes from = lanes_of<V>(a->blocks);
     constexpr int M = square_run<V>;
@@ -205,8 +189,6 @@ void grouped_squares_outer(const fc_grouped_squares* a) {
         fc_winograd gradient = square_result<V>(*a, t);
         gradient.planes = static_cast<T*>(gradient.planes) + kSquarePlanes * gradient.plane;
         winograd_expand<V>(&gradient);
-        ask_for_square<V>(source, a->blocks.xlanes, a->xahead);
-        ask_for_square<V>(gradient, a->blocks.ylanes, a->yahead);
     }
     const Lanes from = lanes_of<V>(a->blocks);
     constexpr int K = square_run<V>;

@@ -17,7 +17,7 @@ from fastconv.backends.cpu import _lab, available_isas
 POINTER, SIZE = ctypes.c_void_p, ctypes.c_int64
 Arguments = struct(
     x=POINTER, y=POINTER, u=POINTER, bias=POINTER, planes=POINTER, square=POINTER, count=SIZE, xrow=SIZE, xcolumn=SIZE,
-    yrow=SIZE, ycolumn=SIZE, xahead=SIZE, yahead=SIZE, blocks=Blocks, relu=ctypes.c_int32,
+    yrow=SIZE, ycolumn=SIZE, blocks=Blocks, relu=ctypes.c_int32,
 )  # fmt: skip
 HEIGHT, WIDTH = 11, 15  # outputs; of the source one row and one column at the beginning are padding
 MATRICES = matrices(4, 3, FORMS["4x3"][3])
@@ -67,7 +67,6 @@ class Problem:
         for h, w in tiles:
             self.seen[h : h + 4, w : w + 4] = True
         self.tiles = tiles
-        self.ahead = [(0, 0), (1 << 40, -(1 << 40))][count % 2]  # what is asked for ahead need not be memory
 
     def run(self, kernel, isa, y, u, bias, relu):
         channels, outputs = self.x.shape[-1], y.shape[-1]
@@ -80,7 +79,7 @@ class Problem:
         call(kernel, isa, self.dtype, Arguments(
             self.x.ctypes.data, y.ctypes.data, u.ctypes.data, None if bias is None else bias.ctypes.data,
             planes.ctypes.data, square.ctypes.data, self.count, (WIDTH + 1) * channels, channels, WIDTH * outputs,
-            outputs, *self.ahead, self.blocks, relu,
+            outputs, self.blocks, relu,
         ))  # fmt: skip
 
 

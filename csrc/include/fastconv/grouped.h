@@ -112,8 +112,7 @@ typedef struct fc_square {
  * grouped_squares        y = A' (sum over k of u[., k, .] * lane[k] of B' x B) A + bias, then max(0, .) with `relu`
  * grouped_squares_outer  u[., k, .] += sum over tiles of lane[k] of B' x B times A y A'; y is read. The sum starts from
  *                        0 and is added last.
- * u is (36, depth, W). What lies xahead elements behind the source pixels and yahead behind those of y, where these
- * are not 0, is brought near; it need not be memory. */
+ * u is (36, depth, W). */
 typedef struct fc_grouped_squares {
     const void* x;
     void* y;
@@ -121,7 +120,7 @@ typedef struct fc_grouped_squares {
     const void* bias; /* (W,) or NULL */
     void* planes;
     const fc_square* square; /* (count,) */
-    int64_t count, xrow, xcolumn, yrow, ycolumn, xahead, yahead;
+    int64_t count, xrow, xcolumn, yrow, ycolumn;
     fc_blocks blocks;
     int32_t relu;
 } fc_grouped_squares;

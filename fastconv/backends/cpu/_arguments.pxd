@@ -75,7 +75,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         void* planes
         const void* bias
         const fc_square* square
-        int64_t count, xrow, xcolumn, yrow, ycolumn, xahead, yahead
+        int64_t count, xrow, xcolumn, yrow, ycolumn
         fc_blocks blocks
         int32_t relu
 

@@ -23,9 +23,21 @@ cdef struct Squares:
     int64_t rows, columns, count
 
 
+cdef struct Unit:
+    # What stays in a second-level cache while it is computed, one block after the other.
+    int64_t first, last     # tiles
+    int64_t block, end      # blocks
+
+
+ctypedef void (*batch_task)(void* context, int64_t block, int64_t first, int64_t last) noexcept nogil
+
+
 cdef void cut_squares(Squares* squares, const Reader* x, const Lanes* lanes, const int64_t* ys) noexcept nogil
 cdef int64_t block_planes(const Lanes* lanes) noexcept nogil
-cdef int64_t batches_of_piece(const Squares* squares) noexcept nogil
+cdef int64_t unit_blocks(const Squares* squares, int64_t units) noexcept nogil
+cdef int64_t unit_tiles(const Squares* squares, int64_t blocks) noexcept nogil
+cdef void each_batch(const Squares* squares, const char* y, const Unit* unit, batch_task task,
+                     void* context) noexcept nogil
 cdef int64_t batch_bytes(const Squares* squares, int64_t matrices) noexcept nogil
 cdef void set_batch(const Squares* squares, int64_t block, int64_t first, int64_t last, char* y, char* memory,
                     fc_grouped_squares* call) noexcept nogil

@@ -2,16 +2,19 @@
 
 Vectors of whole groups (blocks) are those of grouped.pyx, and so are the packed weights that are transformed here. The
 frame of winograd.pyx keeps the planes of a whole chunk, and with few channels would wait for its cache; here a call of
-the micro-kernel takes a batch of tiles of one block through both transforms and the products between them. A task is a
-piece of some batches and a block; blocks come first, so that neighbouring tasks read the same pixels. Each tile is
-computed alone, so batches and tasks change no bit.
+the micro-kernel takes a batch of tiles of one block through both transforms and the products between them. A unit is
+some batches of one block. Pixels are read and written a vector at a time, an order that no processor sees through:
+where the arrays do not stay in the caches, a unit is some batches of all blocks instead, and is first read once in the
+order of memory. Each tile is computed alone, so batches and units change no bit.
 """
 
 cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, malloc
 
-from fastconv.backends.cpu._csrc cimport FC_WINOGRAD_4X3, fc_blocks, fc_copy2d, fc_square, fc_winograd
+from fastconv.backends.cpu._csrc cimport (
+    FC_WINOGRAD_4X3, fc_blocks, fc_copy2d, fc_grouped_squares, fc_square, fc_winograd,
+)
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.grouped cimport (
     Plan, fill_lanes, grouped_correlate, lanes_of, pack_bias, pack_block, set_lanes,
@@ -22,15 +25,17 @@ from fastconv.backends.cpu.weight_cache cimport Panels, kept_panels, new_panels
 
 cnp.import_array()
 
-cdef int64_t PIECE_BYTES = 512 * 1024       # of all blocks' pixels of a task, read and written
-cdef int64_t TASKS_PER_THREAD = 8
+cdef int64_t UNIT_BYTES = 512 * 1024        # of a unit's pixels, read and written
+cdef int64_t UNITS_PER_THREAD = 8
+cdef int64_t LINE = 64              # bytes, of a cache
 cdef int64_t TAPS = 3               # along rows and columns
 
 
 cdef struct Work:
     Plan* plan
     Squares squares
-    int64_t piece           # tiles of a task
+    int64_t blocks, tiles   # of a unit
+    int64_t chunks          # of blocks
     char* u                 # (blocks; planes, depth, width)
 
 
@@ -45,18 +50,40 @@ cdef int64_t block_planes(const Lanes* lanes) noexcept nogil:
     return PLANES * lanes.blocks.depth * lanes.width
 
 
-cdef int64_t pixel_bytes(const Squares* squares) noexcept nogil:
-    """Bytes of all channels of a tile's outputs, and of as many source pixels."""
+cdef int64_t tile_bytes(const Squares* squares) noexcept nogil:
+    """Bytes of a block's outputs in a tile, and of as many source pixels."""
     cdef const fc_blocks* blocks = &squares.lanes.blocks
-    return SIDE * SIDE * blocks.count * (blocks.xlanes + blocks.ylanes) * squares.x.itemsize
+    return SIDE * SIDE * (blocks.xlanes + blocks.ylanes) * squares.x.itemsize
 
 
-cdef int64_t batches_of_piece(const Squares* squares) noexcept nogil:
-    """Batches whose pixels stay in a second-level cache while one block after the other is computed.
+cdef inline int64_t source_lanes(const Squares* squares) noexcept nogil:
+    """Channels in of all groups."""
+    return squares.lanes.groups * squares.lanes.blocks.depth
 
-    But as many as make reading a block's weights cost less than reading its pixels.
-    """
-    return max(ceil_div(2 * squares.lanes.blocks.depth, BATCH), PIECE_BYTES // (BATCH * pixel_bytes(squares)))
+
+cdef inline int64_t result_lanes(const Squares* squares) noexcept nogil:
+    """Channels out of all groups."""
+    return source_lanes(squares) * squares.lanes.blocks.ylanes // squares.lanes.blocks.xlanes
+
+
+cdef bint dense(const int64_t* stride, int64_t lanes) noexcept nogil:
+    """Whether an array holds little but these channels, pixel by pixel."""
+    return stride[1] == 1 and 0 < stride[4] <= 2 * lanes
+
+
+cdef int64_t unit_blocks(const Squares* squares, int64_t units) noexcept nogil:
+    """All blocks, where the arrays do not stay in the caches and as many units can be read in turn, or one."""
+    cdef int64_t blocks = squares.lanes.blocks.count
+    if not dense(squares.x.stride, source_lanes(squares)) or not dense(squares.ys, result_lanes(squares)):
+        return 1
+    if squares.count < units * unit_tiles(squares, blocks) or squares.count * blocks * tile_bytes(squares) <= FAR:
+        return 1
+    return blocks
+
+
+cdef int64_t unit_tiles(const Squares* squares, int64_t blocks) noexcept nogil:
+    """Tiles of a unit of so many blocks: whole batches."""
+    return max(<int64_t>1, UNIT_BYTES // (BATCH * blocks * tile_bytes(squares))) * BATCH
 
 
 cdef inline bint touch(const int64_t* stride, int64_t lanes) noexcept nogil:
@@ -118,11 +145,6 @@ cdef void set_batch(const Squares* squares, int64_t block, int64_t first, int64_
     call.y = y + block * lanes.blocks.ylanes * squares.ys[1] * size
     call.xrow, call.xcolumn = x.stride[3], x.stride[4]
     call.yrow, call.ycolumn = squares.ys[3], squares.ys[4]
-    call.xahead = call.yahead = 0
-    if block + 1 < lanes.blocks.count and squares.count * pixel_bytes(squares) > FAR:
-        # pixels lie apart, so that a processor does not see by itself what the next block will read and write
-        call.xahead = lanes.blocks.xlanes if touch(x.stride, call.blocks.xlanes) else 0
-        call.yahead = lanes.blocks.ylanes if touch(squares.ys, call.blocks.ylanes) else 0
     call.square, call.count = square, last - first
     call.planes = copies + 2 * BATCH * PLANES * pixel
     for i in range(last - first):
@@ -136,15 +158,51 @@ cdef void set_batch(const Squares* squares, int64_t block, int64_t first, int64_
         call.x, call.xrow, call.xcolumn = copies, REACH * lanes.width, lanes.width
 
 
-cdef void run_piece(void* context, int64_t index) noexcept nogil:
-    """One task: index = piece * blocks + block."""
+cdef void read_lines(const char* first, int64_t bytes) noexcept nogil:
+    """Read one byte of each cache line: processors follow reads in the order of memory further than hints."""
+    cdef volatile char _seen
+    cdef int64_t at = 0
+    while at < bytes:
+        _seen = first[at]
+        at += LINE
+
+
+cdef void sweep(const Squares* squares, const char* y, const Unit* unit) noexcept nogil:
+    """Read a unit's pixels, those to be written among them, line of tiles by line of tiles."""
+    cdef const Reader* x = squares.x
+    cdef int64_t size = x.itemsize, tile = unit.first, end, i
+    cdef fc_square first, last
+    while tile < unit.last:
+        end = min(unit.last, (tile // squares.columns + 1) * squares.columns)
+        place(squares, tile, &first)
+        place(squares, end - 1, &last)
+        for i in range(first.top, first.bottom):
+            read_lines(x.data + (first.x + i * x.stride[3] + first.left * x.stride[4]) * size,
+                       (last.x - first.x + (last.right - first.left - 1) * x.stride[4] + source_lanes(squares)) * size)
+        for i in range(first.rows):
+            read_lines(y + (first.y + i * squares.ys[3]) * size,
+                       (last.y - first.y + (last.columns - 1) * squares.ys[4] + result_lanes(squares)) * size)
+        tile = end
+
+
+cdef void each_batch(const Squares* squares, const char* y, const Unit* unit, batch_task task,
+                     void* context) noexcept nogil:
+    """Run ``task`` for each block of a unit and each batch of its tiles."""
+    cdef int64_t block, first
+    if unit.end - unit.block > 1:
+        sweep(squares, y, unit)
+    for block in range(unit.block, unit.end):
+        first = unit.first
+        while first < unit.last:
+            task(context, block, first, min(unit.last, first + BATCH))
+            first += BATCH
+
+
+cdef void run_batch(void* context, int64_t block, int64_t first, int64_t last) noexcept nogil:
     cdef Work* work = <Work*> context
     cdef Plan* plan = work.plan
-    cdef const Squares* squares = &work.squares
-    cdef const Reader* x = squares.x
-    cdef int64_t block = index % plan.lanes.blocks.count, first = index // plan.lanes.blocks.count * work.piece
-    cdef int64_t end = min(squares.count, first + work.piece), last
-    cdef char* memory = <char*> workspace(batch_bytes(squares, 1))
+    cdef const Reader* x = work.squares.x
+    cdef char* memory = <char*> workspace(batch_bytes(&work.squares, 1))
     cdef fc_grouped_squares call
     if memory == NULL:
         plan.failed = True
@@ -152,11 +210,31 @@ cdef void run_piece(void* context, int64_t index) noexcept nogil:
     call.u = work.u + block * block_planes(&plan.lanes) * x.itemsize
     call.bias = plan.bias + block * plan.lanes.width * x.itemsize if plan.problem.bias != NULL else NULL
     call.relu = plan.problem.relu
-    while first < end:
-        last = min(end, first + BATCH)
-        set_batch(squares, block, first, last, plan.problem.y, memory, &call)
-        x.kernel.grouped_squares(&call)
-        first = last
+    set_batch(&work.squares, block, first, last, plan.problem.y, memory, &call)
+    x.kernel.grouped_squares(&call)
+
+
+cdef void run_unit(void* context, int64_t index) noexcept nogil:
+    """One task: index = piece of the tiles * chunks + chunk of blocks."""
+    cdef Work* work = <Work*> context
+    cdef Unit unit
+    unit.block, unit.first = index % work.chunks * work.blocks, index // work.chunks * work.tiles
+    unit.end = min(work.plan.lanes.blocks.count, unit.block + work.blocks)
+    unit.last = min(work.squares.count, unit.first + work.tiles)
+    each_batch(&work.squares, work.plan.problem.y, &unit, run_batch, context)
+
+
+cdef int64_t cut_units(Work* work) noexcept nogil:
+    """Choose the units, enough for all threads. Returns their number."""
+    cdef int64_t blocks = work.plan.lanes.blocks.count, count = work.squares.count, pieces
+    cdef int64_t tasks = UNITS_PER_THREAD * num_threads()
+    work.blocks = unit_blocks(&work.squares, tasks // 2)
+    work.tiles = unit_tiles(&work.squares, work.blocks)
+    if work.blocks == 1:
+        work.tiles = min(work.tiles, ceil_div(count * blocks, tasks * BATCH) * BATCH)
+    pieces = ceil_div(count, work.tiles)
+    work.chunks = ceil_div(blocks, work.blocks)
+    return pieces * work.chunks
 
 
 cdef void transform_block(void* context, int64_t index) noexcept nogil:
@@ -250,9 +328,7 @@ cdef int squares_correlate(Correlation* problem) except -1 nogil:
             pack_bias(&plan, index)
         if planes:
             parallel_for(blocks, transform_block, &work)
-        work.piece = ceil_div(work.squares.count * blocks, TASKS_PER_THREAD * num_threads() * BATCH)
-        work.piece = max(<int64_t>1, min(work.piece, batches_of_piece(&work.squares))) * BATCH
-        parallel_for(ceil_div(work.squares.count, work.piece) * blocks, run_piece, &work)
+        parallel_for(cut_units(&work), run_unit, &work)
     free(lanes.lane)
     release(memory, bytes)
     if plan.failed:

@@ -1,9 +1,8 @@
 """The weight gradient of convolutions with few channels a group and 3x3 taps by Winograd's F(4x4, 3x3).
 
-Tiles and batches are those of grouped_squares.pyx. The tiles are cut into parts, more than one only where there are few
-blocks, and each part into pieces: in a round every part's next piece is a task for each block, so that all threads read
-the same pixels, and no sum needs more room than the transformed gradient of each part. The parts are then added
-pairwise. All cuts depend on the shape only, so the bits do not depend on threads.
+Tiles, batches and units are those of grouped_squares.pyx. The tiles are cut into parts, whose sums are added pairwise:
+as many as leave room for the sums, which depends on the shape only, so the bits do not depend on threads. A task adds
+up a part, unit by unit, for all blocks or for one.
 """
 
 from libc.stdint cimport int32_t, int64_t
@@ -14,15 +13,17 @@ from fastconv.backends.cpu._csrc cimport FC_WINOGRAD_4X3, fc_accumulate, fc_grou
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.grouped cimport Lanes, fill_lanes, set_lanes
 from fastconv.backends.cpu.grouped_squares cimport (
-    BATCH, PLANES, SIDE, Squares, batch_bytes, batches_of_piece, block_planes, cut_squares, gather, set_batch,
+    BATCH, PLANES, SIDE, Squares, Unit, batch_bytes, block_planes, cut_squares, each_batch, gather, set_batch,
+    unit_blocks, unit_tiles,
 )
 from fastconv.backends.cpu.grouped_weight cimport store_block
-from fastconv.backends.cpu.runtime cimport allocate, parallel_for, release, workspace
+from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport Reader, ceil_div
 
 cdef int64_t PART = 64              # tiles, at least
-cdef int64_t PIECE = 64             # at most
-cdef int64_t TASKS = 16             # of a round, that suffice for most machines
+cdef int64_t PARTS = 16             # at most
+cdef int64_t SUMS = 4 * 1024 * 1024  # bytes of their sums, beside the first's
+cdef int64_t TASKS_PER_THREAD = 2
 cdef int64_t TAPS = 3               # along rows and columns
 
 
@@ -30,9 +31,14 @@ cdef struct Work:
     Outer* problem
     Lanes lanes
     Squares squares
-    int64_t parts, piece, round
+    int64_t parts, blocks   # blocks of a task
     char* u                 # (parts, blocks; planes, depth, width)
     bint failed
+
+
+cdef struct Part:
+    Work* work
+    int64_t index
 
 
 cdef inline char* sums_of(Work* work, int64_t part, int64_t block) noexcept nogil:
@@ -52,30 +58,39 @@ cdef void copy_gradient(const Squares* squares, char* copies, fc_grouped_squares
     call.y, call.yrow, call.ycolumn = copies, SIDE * width, width
 
 
-cdef void run_piece(void* context, int64_t index) noexcept nogil:
-    """One task of a round: index = part * blocks + block."""
-    cdef Work* work = <Work*> context
+cdef void run_batch(void* context, int64_t block, int64_t first, int64_t last) noexcept nogil:
+    cdef Part* part = <Part*> context
+    cdef Work* work = part.work
     cdef Outer* problem = work.problem
-    cdef const Squares* squares = &work.squares
-    cdef const Reader* x = squares.x
-    cdef int64_t block = index % work.lanes.blocks.count, part = index // work.lanes.blocks.count, last
-    cdef int64_t first = squares.count * part // work.parts + work.round * work.piece
-    cdef int64_t end = min(squares.count * (part + 1) // work.parts, first + work.piece)
-    cdef char* memory = <char*> workspace(batch_bytes(squares, 2))
+    cdef const Reader* x = work.squares.x
+    cdef char* memory = <char*> workspace(batch_bytes(&work.squares, 2))
     cdef fc_grouped_squares call
     if memory == NULL:
         work.failed = True
         return
-    call.u, call.bias, call.relu = sums_of(work, part, block), NULL, False
-    if work.round == 0:
-        memset(call.u, 0, block_planes(&work.lanes) * x.itemsize)
-    while first < end:
-        last = min(end, first + BATCH)
-        set_batch(squares, block, first, last, <char*> problem.dy, memory, &call)
-        if problem.ys[1] != 1 and call.blocks.ylanes > 1:
-            copy_gradient(squares, memory + BATCH * sizeof(fc_square), &call)
-        x.kernel.grouped_squares_outer(&call)
-        first = last
+    call.u, call.bias, call.relu = sums_of(work, part.index, block), NULL, False
+    set_batch(&work.squares, block, first, last, <char*> problem.dy, memory, &call)
+    if problem.ys[1] != 1 and call.blocks.ylanes > 1:
+        copy_gradient(&work.squares, memory + BATCH * sizeof(fc_square), &call)
+    x.kernel.grouped_squares_outer(&call)
+
+
+cdef void run_part(void* context, int64_t index) noexcept nogil:
+    """One task: index = part * chunks + chunk of blocks."""
+    cdef Work* work = <Work*> context
+    cdef const Squares* squares = &work.squares
+    cdef int64_t chunks = ceil_div(work.lanes.blocks.count, work.blocks), tiles = unit_tiles(squares, work.blocks), end
+    cdef Part part
+    cdef Unit unit
+    part.work, part.index = work, index // chunks
+    unit.block = index % chunks * work.blocks
+    unit.end = min(work.lanes.blocks.count, unit.block + work.blocks)
+    memset(sums_of(work, part.index, unit.block), 0,
+           (unit.end - unit.block) * block_planes(&work.lanes) * squares.x.itemsize)
+    unit.last, end = squares.count * part.index // work.parts, squares.count * (part.index + 1) // work.parts
+    while unit.last < end:
+        unit.first, unit.last = unit.last, min(end, unit.last + tiles)
+        each_batch(squares, work.problem.dy, &unit, run_batch, &part)
 
 
 cdef void finish_block(void* context, int64_t index) noexcept nogil:
@@ -115,12 +130,13 @@ cdef int squares_products(Outer* problem) except -1 nogil:
     cdef Lanes* lanes = &work.lanes
     cdef int64_t table, bytes
     x.kernel = kernels(x.itemsize)
-    work.problem, work.failed, work.round = problem, False, 0
+    work.problem, work.failed = problem, False
     table = set_lanes(lanes, x, problem.columns)
     cut_squares(&work.squares, x, lanes, problem.ys)
-    work.parts = max(<int64_t>1, min(ceil_div(TASKS, lanes.blocks.count), work.squares.count // PART))
-    work.piece = min(PIECE, BATCH * batches_of_piece(&work.squares))
-    bytes = work.parts * lanes.blocks.count * block_planes(lanes) * x.itemsize
+    bytes = lanes.blocks.count * block_planes(lanes) * x.itemsize
+    work.parts = max(<int64_t>1, min(PARTS, SUMS // bytes + 1, work.squares.count // PART))
+    work.blocks = unit_blocks(&work.squares, work.parts) if work.parts >= TASKS_PER_THREAD * num_threads() else 1
+    bytes *= work.parts
     work.u = <char*> allocate(bytes)
     lanes.lane = <int32_t*> malloc((table + 1) * sizeof(int32_t))
     if work.u == NULL or lanes.lane == NULL:
@@ -128,9 +144,7 @@ cdef int squares_products(Outer* problem) except -1 nogil:
     else:
         if table:
             fill_lanes(lanes, x.kernel.width)
-        while work.round == 0 or work.round * work.piece < ceil_div(work.squares.count, work.parts):
-            parallel_for(work.parts * lanes.blocks.count, run_piece, &work)
-            work.round += 1
+        parallel_for(work.parts * ceil_div(lanes.blocks.count, work.blocks), run_part, &work)
         parallel_for(lanes.blocks.count, finish_block, &work)
     free(lanes.lane)
     release(work.u, bytes)
