@@ -20,14 +20,13 @@ from fastconv.backends.cpu.grouped cimport (
     Plan, fill_lanes, grouped_correlate, lanes_of, pack_bias, pack_block, set_lanes,
 )
 from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
-from fastconv.backends.cpu.tiles cimport FAR, TileAxis, ceil_div, source_at
+from fastconv.backends.cpu.tiles cimport FAR, TileAxis, ceil_div, dense, read_pixels, source_at
 from fastconv.backends.cpu.weight_cache cimport Panels, kept_panels, new_panels
 
 cnp.import_array()
 
 cdef int64_t UNIT_BYTES = 512 * 1024        # of a unit's pixels, read and written
 cdef int64_t UNITS_PER_THREAD = 8
-cdef int64_t LINE = 64              # bytes, of a cache
 cdef int64_t TAPS = 3               # along rows and columns
 
 
@@ -64,11 +63,6 @@ cdef inline int64_t source_lanes(const Squares* squares) noexcept nogil:
 cdef inline int64_t result_lanes(const Squares* squares) noexcept nogil:
     """Channels out of all groups."""
     return source_lanes(squares) * squares.lanes.blocks.ylanes // squares.lanes.blocks.xlanes
-
-
-cdef bint dense(const int64_t* stride, int64_t lanes) noexcept nogil:
-    """Whether an array holds little but these channels, pixel by pixel."""
-    return stride[1] == 1 and 0 < stride[4] <= 2 * lanes
 
 
 cdef int64_t unit_blocks(const Squares* squares, int64_t units) noexcept nogil:
@@ -158,30 +152,20 @@ cdef void set_batch(const Squares* squares, int64_t block, int64_t first, int64_
         call.x, call.xrow, call.xcolumn = copies, REACH * lanes.width, lanes.width
 
 
-cdef void read_lines(const char* first, int64_t bytes) noexcept nogil:
-    """Read one byte of each cache line: processors follow reads in the order of memory further than hints."""
-    cdef volatile char _seen
-    cdef int64_t at = 0
-    while at < bytes:
-        _seen = first[at]
-        at += LINE
-
-
 cdef void sweep(const Squares* squares, const char* y, const Unit* unit) noexcept nogil:
     """Read a unit's pixels, those to be written among them, line of tiles by line of tiles."""
     cdef const Reader* x = squares.x
-    cdef int64_t size = x.itemsize, tile = unit.first, end, i
+    cdef int64_t tile = unit.first, end
     cdef fc_square first, last
     while tile < unit.last:
         end = min(unit.last, (tile // squares.columns + 1) * squares.columns)
         place(squares, tile, &first)
         place(squares, end - 1, &last)
-        for i in range(first.top, first.bottom):
-            read_lines(x.data + (first.x + i * x.stride[3] + first.left * x.stride[4]) * size,
-                       (last.x - first.x + (last.right - first.left - 1) * x.stride[4] + source_lanes(squares)) * size)
-        for i in range(first.rows):
-            read_lines(y + (first.y + i * squares.ys[3]) * size,
-                       (last.y - first.y + (last.columns - 1) * squares.ys[4] + result_lanes(squares)) * size)
+        read_pixels(x.data + (first.x + first.top * x.stride[3] + first.left * x.stride[4]) * x.itemsize, x.stride,
+                    first.bottom - first.top, (end - 1 - tile) * SIDE + last.right - first.left, source_lanes(squares),
+                    x.itemsize)
+        read_pixels(y + first.y * x.itemsize, squares.ys, first.rows, (end - 1 - tile) * SIDE + last.columns,
+                    result_lanes(squares), x.itemsize)
         tile = end
 
 

@@ -7,6 +7,7 @@ from fastconv.backends.cpu._csrc cimport fc_kernels
 
 cdef enum:
     FAR = 2 * 1024 * 1024   # bytes of an array, which the caches of a core do not hold: what comes next is asked for
+    LINE = 64               # bytes of a line of a cache
     BUNDLE_BYTES = 2048     # of a pixel: a run that memory is read well in
 
 
@@ -74,6 +75,23 @@ cdef inline int64_t tile_pixels(const Reader* reader) noexcept nogil:
 cdef inline int64_t tile_bytes(const Reader* reader) noexcept nogil:
     """Bytes of one packed tile of a group; 0 where the array is read in place."""
     return 0 if reader.direct else reader.n_tile * reader.step[0] * reader.itemsize
+
+
+cdef inline bint dense(const int64_t* stride, int64_t channels) noexcept nogil:
+    """Whether rows of an array hold little but these channels, pixel by pixel."""
+    return stride[1] == 1 and 0 < stride[4] <= 2 * channels
+
+
+cdef inline void read_pixels(const char* first, const int64_t* stride, int64_t rows, int64_t columns, int64_t channels,
+                             int itemsize) noexcept nogil:
+    """Read a byte of each cache line of some dense rows: processors follow reads in the order of memory far ahead."""
+    cdef int64_t bytes = ((columns - 1) * stride[4] + channels) * itemsize, row, at
+    cdef volatile char _seen
+    for row in range(rows if columns > 0 else 0):
+        at = 0
+        while at < bytes:
+            _seen = first[row * stride[3] * itemsize + at]
+            at += LINE
 
 
 cdef inline void set_pairs(Reader* reader, bint pairs) noexcept nogil:

@@ -22,6 +22,7 @@ cdef struct Plan:
     int64_t at_once         # panels that are multiplied together, a block, of
     int64_t wide            # so many columns
     int64_t blocks          # a group
+    bint far                # the caches do not hold the outputs, which are read before they are written
     bint own                # each chunk is one thread's; else all threads share one after the other,
     int64_t parts           # whose tiles are cut into so many
     bint prepared           # all weights are transformed first; else they were before, or tasks do as they go

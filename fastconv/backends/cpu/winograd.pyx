@@ -23,7 +23,7 @@ from fastconv.backends.cpu.conv_tiles cimport Correlation
 from fastconv.backends.cpu.runtime cimport allocate, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport Reader, TileAxis, ceil_div, next_run
 from fastconv.backends.cpu.weight_cache cimport Panels, kept_panels, new_panels
-from fastconv.backends.cpu.winograd_output cimport clear, output_tiles, pool_tiles
+from fastconv.backends.cpu.winograd_output cimport clear, output_tiles, pool_tiles, read_outputs
 from fastconv.backends.cpu.winograd_plan cimport (
     choose_tasks, in_parts, make_plan, own_weights, packed_before, product_bytes,
 )
@@ -127,6 +127,8 @@ cdef void run_chunk(void* context, int64_t index) noexcept nogil:
     for i in range(plan.blocks):
         part = whole_block(plan, plan.u, stage.chunk.group * plan.panels + i * plan.at_once)
         multiply(&stage, i, &part, 0, stage.chunk.tiles, memory + bytes)
+        if plan.far and plan.index == NULL and i == 0:
+            read_outputs(&stage)
         if plan.index != NULL:
             pool_tiles(&stage, i, 0, stage.chunk.tiles, memory + bytes)
         else:

@@ -5,9 +5,30 @@ from libc.string cimport memcpy, memset
 
 from fastconv.backends.cpu._csrc cimport fc_winograd, fc_winograd_windows
 from fastconv.backends.cpu.conv_tiles cimport Correlation
-from fastconv.backends.cpu.tiles cimport TileAxis
+from fastconv.backends.cpu.tiles cimport TileAxis, read_pixels
 from fastconv.backends.cpu.winograd cimport Plan, Stage
 from fastconv.backends.cpu.winograd_tiles cimport Chunk, apart, tile_outputs, tile_start
+
+
+cdef void read_outputs(const Stage* stage) noexcept nogil:
+    """Read where the outputs of a chunk will be, in the order of memory; they are written a tile after the other."""
+    cdef const Plan* plan = stage.plan
+    cdef const Correlation* problem = plan.problem
+    cdef const Chunk* chunk = &stage.chunk
+    cdef int64_t first[2]
+    cdef int64_t count[2]
+    cdef int64_t last, n, d
+    cdef int i
+    for i in range(2):
+        last = chunk.first[2 + i] + chunk.count[2 + i] - 1
+        first[i] = max(<int64_t>0, plan.first[i] + plan.step * tile_start(&plan.grid, i, chunk.first[2 + i]))
+        last = plan.first[i] + plan.step * (tile_start(&plan.grid, i, last) + tile_outputs(&plan.grid, i, last))
+        count[i] = min(last, plan.x.axis[1 + i].count) - first[i]
+    for n in range(chunk.first[0], chunk.first[0] + chunk.count[0]):
+        for d in range(chunk.first[1], chunk.first[1] + chunk.count[1]):
+            last = n * problem.ys[0] + (plan.x.axis[0].dst_base + plan.x.axis[0].dst_step * d) * problem.ys[2]
+            read_pixels(problem.y + (last + first[0] * problem.ys[3] + first[1] * problem.ys[4]) * plan.x.itemsize,
+                        problem.ys, count[0], count[1], problem.columns, plan.x.itemsize)
 
 
 cdef void output_tiles(Stage* stage, int64_t block, int64_t first, int64_t last, char* m) noexcept nogil:

@@ -82,7 +82,7 @@ cdef inline Pixels panel_of(const Side* side, int64_t panel, int64_t group, int6
     cdef Pixels pixels = side.pixels[0]
     cdef int64_t first = panel * side.width
     pixels.data += (group * pixels.channels + first) * pixels.stride[1] * itemsize
-    pixels.channels = min(side.width, pixels.channels - first)
+    pixels.channels, pixels.far = min(side.width, pixels.channels - first), pixels.far and side.panels == 1
     return pixels
 
 

@@ -9,10 +9,10 @@ from fastconv.backends.cpu._csrc cimport FC_WINOGRAD_STRIDED, FC_WINOGRAD_TRANSP
 from fastconv.backends.cpu.conv_tiles cimport Correlation
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport num_threads
-from fastconv.backends.cpu.tiles cimport Reader, TileAxis, ceil_div
+from fastconv.backends.cpu.tiles cimport FAR, Reader, TileAxis, ceil_div, dense
 from fastconv.backends.cpu.winograd cimport Plan
 from fastconv.backends.cpu.winograd_tiles cimport (
-    Grid, Pixels, apart, choose_box, count_chunks, even_images, set_form, set_tiles,
+    Grid, Pixels, apart, choose_box, count_chunks, even_images, find_far, set_form, set_tiles,
 )
 from fastconv.backends.cpu.winograd_weights cimport PACKED_DEPTH, packing_bytes, panel_bytes, part_bytes
 
@@ -97,6 +97,7 @@ cdef void set_source(Plan* plan, int64_t* weights) noexcept nogil:
         source.step = 2
     elif plan.grid.form == FC_WINOGRAD_TRANSPOSED:
         source.extent, plan.step, plan.extent = plan.grid.m + 1, 2, 2 * plan.grid.m
+    find_far(source, x.n, x.itemsize)
     plan.grid.count[0], plan.grid.count[1] = x.n, x.axis[0].count
     for i in range(3):
         axis = &x.axis[i]
@@ -149,6 +150,7 @@ cdef void make_plan(Plan* plan, Correlation* problem, int form, bint adjoint, in
     set_form(&plan.grid, x.kernel, x.itemsize, form)
     set_source(plan, reversed_taps)
     plan.u_plane = apart(x.axis[0].taps * x.depth * x.kernel.nr)
+    plan.far = not adjoint and dense(problem.ys, problem.columns) and x.n * problem.ys[0] * x.itemsize > FAR
 
 
 cdef void choose_tasks(Plan* plan) noexcept nogil:

@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t
 
 from fastconv.backends.cpu._csrc cimport fc_kernels, fc_winograd
+from fastconv.backends.cpu.tiles cimport FAR, dense
 
 cdef enum:
     KINDS = 4   # of planes, see plane_kind
@@ -46,12 +47,17 @@ cdef struct Pixels:
     int64_t depth_reach     # and from an output's first to its last
     int64_t extent
     bint trims              # nobody reads planes outside the array
+    bint far                # the caches do not hold it: rows are first read in the order of memory
     Transform transform
 
 
 cdef inline int64_t apart(int64_t elements) noexcept nogil:
     """The distance of planes of so many elements: an odd number of 64 bytes, so that their lines share no cache set."""
     return (elements + 15) // 16 * 16 + ((elements + 15) // 16 + 1) % 2 * 16
+
+
+cdef inline void find_far(Pixels* pixels, int64_t images, int itemsize) noexcept nogil:
+    pixels.far = dense(pixels.stride, pixels.channels) and images * pixels.stride[0] * itemsize > FAR
 
 
 cdef inline int64_t depth_positions(const Pixels* pixels, int64_t outputs) noexcept nogil:

@@ -17,7 +17,7 @@ for each output: 81 planes for 16 outputs, which share 36 planes of weights, in 
 from libc.stdint cimport int64_t
 
 from fastconv.backends.cpu._csrc cimport FC_WINOGRAD_4X5, FC_WINOGRAD_STRIDED, fc_copy2d, fc_kernels, fc_winograd
-from fastconv.backends.cpu.tiles cimport ceil_div, even_part
+from fastconv.backends.cpu.tiles cimport ceil_div, even_part, read_pixels
 
 cdef int64_t PACKED_CHANNELS = 64   # of a row of tiles that is packed first
 cdef int64_t ENOUGH_DEPTH = 16      # positions of a box: more would save few of the planes around them
@@ -166,6 +166,11 @@ cdef void transform_row(const Grid* grid, const Chunk* chunk, const Pixels* pixe
             return
         call.last_row = 0
     call.row, call.column = pixels.stride[3], pixels.stride[4]
+    if pixels.far:
+        at = max(<int64_t>0, -w)
+        read_pixels(source + (call.first_row * call.row + at * call.column) * size, pixels.stride,
+                    call.last_row - call.first_row, min(pixels.size[2] - w, row_width(grid, pixels, tiles)) - at,
+                    pixels.channels, grid.itemsize)
     while first < pixels.channels:
         call.count = pixels.channels if touch else min(PACKED_CHANNELS, pixels.channels - first)
         if not touch:

@@ -20,7 +20,7 @@ from fastconv.backends.cpu.runtime cimport allocate, empty, num_threads, paralle
 from fastconv.backends.cpu.tiles cimport ceil_div
 from fastconv.backends.cpu.unit_pool cimport channels_last
 from fastconv.backends.cpu.weight_tiles cimport Outer
-from fastconv.backends.cpu.winograd_tiles cimport apart, set_form, set_tiles
+from fastconv.backends.cpu.winograd_tiles cimport apart, find_far, set_form, set_tiles
 from fastconv.backends.cpu.winograd_unit_chunk cimport (
     Backward, Stage, add_totals, add_up, chunk_elements, multiply, packing_bytes, rows_to_transform, scatter, set_stage,
     stage_bytes, sum_bytes, transform, transform_weights, weight_tasks,
@@ -127,6 +127,7 @@ cdef void cut(Backward* s) noexcept nogil:
 cdef void set_source(Backward* s, View* x) noexcept nogil:
     cdef int i
     s.source.data, s.source.stride, s.source.channels = x.data, x.stride, s.channels
+    find_far(&s.source, x.size[0], s.grid.itemsize)
     s.source.depth_step, s.source.depth_reach = 1, 0
     s.source.first[0], s.source.size[0] = 0, 1
     for i in range(2):

@@ -19,9 +19,9 @@ from fastconv.backends.cpu.tiles cimport Reader, TileAxis, ceil_div
 from fastconv.backends.cpu.weight_tiles cimport Outer
 from fastconv.backends.cpu.winograd_panels cimport run_panels
 from fastconv.backends.cpu.winograd_tiles cimport (
-    KINDS, Chunk, Grid, Pixels, apart, buffer_bytes, choose_box, chunk_bytes, count_chunks, list_tiles, locate_chunk,
-    plane_kind, plane_size, rows_to_transform, set_form, set_tiles, shares_weights, tiles_before, tiles_lie_even,
-    transform_row, weight_plane,
+    KINDS, Chunk, Grid, Pixels, apart, buffer_bytes, choose_box, chunk_bytes, count_chunks, find_far, list_tiles,
+    locate_chunk, plane_kind, plane_size, rows_to_transform, set_form, set_tiles, shares_weights, tiles_before,
+    tiles_lie_even, transform_row, weight_plane,
 )
 
 cdef int64_t SMALL_CHUNK = 832 * 1024       # bytes: chunks of a part stay in a second-level cache
@@ -240,6 +240,8 @@ cdef void set_pixels(Plan* plan) noexcept nogil:
     gradient.data, gradient.stride, gradient.channels = <char*> problem.dy, problem.ys, problem.columns
     gradient.depth_step, gradient.depth_reach = 1, 0
     gradient.extent, gradient.transform = plan.grid.m, plan.grid.kernels.winograd_expand
+    find_far(source, x.n, x.itemsize)
+    find_far(gradient, x.n, x.itemsize)
     plan.grid.count[0], plan.grid.count[1] = x.n, x.axis[0].count
     for i in range(3):
         source.first[i], source.size[i] = x.axis[i].src_base + x.axis[i].shift[0], x.axis[i].src_size

@@ -89,6 +89,24 @@ def test_all_directions_against_the_reference(isa, geometry, layout, threads):
         assert error <= 2e-13, direction
 
 
+@pytest.mark.parametrize("layout", ["channels_last", "inner", "wall_before_last", "wall_behind_last"])
+@pytest.mark.parametrize(
+    "x, w, options",
+    [
+        ((3, 24, 1, 67, 70), (26, 24, 1, 3, 3), {"padding": (0, 1, 0)}),
+        ((1, 24, 4, 67, 70), (26, 24, 3, 3, 3), {"padding": (1, 0, 2), "stride": (2, 1, 1)}),
+        ((3, 24, 1, 70, 67), (26, 24, 1, 5, 5), {"padding": (0, 2, 1)}),
+        ((4, 24, 1, 101, 67), (96, 24, 1, 3, 3), {"padding": (0, 1, 0), "stride": (1, 2, 2)}),
+    ],
+)
+def test_arrays_that_are_first_read_in_the_order_of_memory(isa, x, w, options, layout):
+    """All arrays are larger than tiles.pxd's FAR, and their rows end where memory does."""
+    geometry = geometry_of(x, w, **options)
+    arrays = arrays_for(geometry, np.random.default_rng(2), np.float64)
+    for direction, error in errors(geometry, arrays, LAYOUTS[layout]).items():
+        assert error <= 2e-13, direction
+
+
 @pytest.mark.parametrize(
     "x, w, options",
     [
