@@ -4,6 +4,8 @@ import ctypes
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from test_row_kernels import POINTER, SIZE, by_dtype, by_isa, call, close, guarded, struct, untouched, values
 
 CHANNELS = (1, 3, 4, 7, 8, 16, 17, 35, 64, 100, 144, 1200)  # around the widths, blocks of them, and the waiting arrays
@@ -72,6 +74,7 @@ def run(kernel, isa, dtype, lists, target, source, index=None, index_beside=None
     """Call the kernel for every plane of target (D, H, W, C), which sees source (D, H, W, C)."""
     channels = target.shape[-1]
     steps = [int(np.prod(source.shape[k + 1 :])) for k in range(3)]
+    steps[0] *= lists[0]["step"]
     beside = target if index_beside is None else index_beside
     index_steps = [int(np.prod(beside.shape[k + 1 :])) for k in range(3)]
     for d in range(target.shape[0]):
@@ -207,6 +210,48 @@ def test_average_pooling_and_its_gradient(isa, dtype, windows):
             run("avg_pool", isa, dtype, backward_axes(windows, weighted), dx, dy, divisor=1 if weighted else 6)
             close(dx, wanted, dtype)
             assert untouched(outer)
+
+
+@st.composite
+def sliding_windows(draw):
+    """The size of each axis, and lists of windows over padded axes: positions, and what sums are divided by."""
+    sizes, lists, tables = [], [], []
+    for longest, widest in ((4, 2), (6, 4), (15, 5)):
+        size, kernel = draw(st.integers(1, longest)), draw(st.integers(1, widest))
+        stride, step = draw(st.integers(1, 4)), draw(st.sampled_from([1, 1, 2]))
+        padding = draw(st.integers(0, kernel // 2))
+        starts = range(-padding, max(size + padding - (kernel - 1) * step, 1 - padding), stride)
+        table = [[p for p in range(s, s + kernel * step, step) if 0 <= p < size] for s in starts]
+        counts = np.array([len(seen) for seen in table])
+        lists.append({"first": np.array([seen[0] if seen else 0 for seen in table]), "count": counts, "step": step})
+        lists[-1]["divisor"] = draw(st.sampled_from([np.full_like(counts, kernel), np.maximum(counts, 1)]))
+        sizes.append(size)
+        tables.append(table)
+    return sizes, lists, tables
+
+
+@by_isa
+@given(windows=sliding_windows(), channels=st.integers(1, 150), dtype=st.sampled_from([np.float32, np.float64]))
+def test_average_pooling_of_sliding_windows(isa, windows, channels, dtype):
+    sizes, lists, tables = windows
+    x = values("x", (*sizes, channels), dtype)
+    wanted = np.zeros((*(len(table) for table in tables), channels))
+    for o in np.ndindex(wanted.shape[:3]):
+        seen = x[np.ix_(*(table[k] for table, k in zip(tables, o, strict=True)))]
+        divisors = [axis["divisor"][k] for axis, k in zip(lists, o, strict=True)]
+        wanted[o] = seen.sum((0, 1, 2), dtype=np.float64) / np.prod(divisors)
+    y, outer = guarded(wanted.shape, dtype)
+    run("avg_pool", isa, dtype, lists, y, x)
+    close(y, wanted, dtype)
+    assert untouched(outer)
+    alone = np.empty((*wanted.shape[:3], 1), dtype)
+    run("avg_pool", isa, dtype, lists, alone, np.ascontiguousarray(x[..., -1:]))
+    np.testing.assert_array_equal(alone[..., 0], y[..., -1])
+    for axis in lists:
+        axis["divisor"] = np.maximum(axis["count"], 1)
+    x[...] = 7
+    run("avg_pool", isa, dtype, lists, y, x)
+    np.testing.assert_array_equal(y[(wanted != 0).any(-1)], 7)
 
 
 @by_dtype

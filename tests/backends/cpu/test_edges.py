@@ -65,6 +65,7 @@ def pools(backend, x, layout):
     for at_end in (True, False):
         for geometry in (
             pool_geometry("max_pool2d", 2, x.shape, 3, 2, 1),
+            pool_geometry("max_pool2d", 2, x.shape, 3, 1),
             pool_geometry("max_pool2d", 2, x.shape, 2),
             adaptive_pool_geometry("pool", 2, x.shape, (3, 2)),
         ):
