@@ -44,6 +44,28 @@ cdef inline int64_t list_bytes(const Grid* grid, int64_t taps) noexcept nogil:
     return ceil_div((2 * KINDS * tiles + 2 * taps) * sizeof(int64_t), 64) * 64
 
 
+cdef inline int64_t part_run(const Stage* stage, const Part* part, int64_t position, int64_t* low,
+                             int64_t* high) noexcept nogil:
+    """As next_run, of the part's taps."""
+    cdef int64_t end = next_run(&stage.plan.x.axis[0], position, stage.chunk.first[1] + stage.chunk.count[1], low, high)
+    low[0] = max(low[0], part.tap)
+    high[0] = max(low[0], min(high[0], part.tap + part.taps))
+    return end
+
+
+cdef int64_t next_part_run(const Stage* stage, const Part* part, int64_t position, int64_t* low,
+                           int64_t* high) noexcept nogil:
+    """The end of the depth positions, from this one on, that share the same of a part's taps, or have none of them."""
+    cdef int64_t end = part_run(stage, part, position, low, high), run, first, last
+    while end < stage.chunk.first[1] + stage.chunk.count[1]:
+        run = part_run(stage, part, end, &first, &last)
+        if first < last or low[0] < high[0]:
+            if first != low[0] or last != high[0]:
+                break
+        end = run
+    return end
+
+
 cdef void multiply(Stage* stage, int64_t block, const Part* part, int64_t first, int64_t last, char* m) noexcept nogil:
     """Add the products of a part of a block for tiles [first, last) to m (planes; tile, wide); the first part sets m.
 
@@ -71,17 +93,17 @@ cdef void multiply(Stage* stage, int64_t block, const Part* part, int64_t first,
         tile = first
         while tile < last:  # runs of depth positions that share the same taps
             depth = tile // (count[2] * count[3]) % count[1]
-            end = next_run(&x.axis[0], stage.chunk.first[1] + depth, stage.chunk.first[1] + count[1], &low, &high)
-            end = (tile // (count[2] * count[3]) + end - stage.chunk.first[1] - depth) * count[2] * count[3]
+            end = next_part_run(stage, part, stage.chunk.first[1] + depth, &low, &high) - stage.chunk.first[1] - depth
+            end = (tile // (count[2] * count[3]) + end) * count[2] * count[3]
             if not x.axis[0].trims:
                 end = last
-            low, high = max(low, part.tap), min(high, part.tap + part.taps)
             begin = tiles_before(&stage.chunk, kind, tile)
             call.pixel, call.ypixel = listed + begin, listed + KINDS * tiles + begin
             call.tap, call.wtap = taps + low, taps + x.axis[0].taps + low - part.tap
             call.pixels = tiles_before(&stage.chunk, kind, min(last, end)) - begin
-            call.taps = max(<int64_t>0, high - low)
-            x.kernel.conv_tile(&call)
+            call.taps = high - low
+            if call.taps > 0 or not call.accumulate:
+                x.kernel.conv_tile(&call)
             tile = min(last, end)
 
 
@@ -155,10 +177,7 @@ cdef void multiply_own(Stage* stage, int64_t block, int64_t tiles, char* m, char
     cdef Part part
     if not in_parts(plan, tiles):
         for k in range(panels):
-            for i in range(depths):
-                begin = i * PACKED_DEPTH
-                transform_panel(plan, panel + k, begin, min(<int64_t> PACKED_DEPTH, plan.x.depth - begin),
-                                u + k * panel_bytes(plan), packed)
+            transform_panel(plan, panel + k, 0, plan.x.depth, u + k * panel_bytes(plan), packed)
         part = whole_block(plan, u, 0)
         multiply(stage, block, &part, 0, stage.chunk.tiles, m)
         return

@@ -34,9 +34,16 @@ cdef int64_t product_bytes(const Plan* plan, int64_t tiles) noexcept nogil:
     return plan.grid.planes * apart(tiles * plan.wide) * plan.x.itemsize
 
 
+cdef int64_t whole_weights(const Plan* plan) noexcept nogil:
+    """Bytes of a block's weights, and of what is transformed of them at a time."""
+    return plan.at_once * panel_bytes(plan) + packing_bytes(plan)
+
+
 cdef bint in_parts(const Plan* plan, int64_t tiles) noexcept nogil:
-    """Whether a task that transforms its own weights does so part after part: its products stay in a near cache."""
-    return plan.x.axis[0].taps > 0 and product_bytes(plan, tiles) <= PART_PRODUCTS
+    """Whether a task that transforms its own weights does so part after part: its products stay in a near cache, or
+    whole panels are too large."""
+    cdef int64_t products = product_bytes(plan, tiles)
+    return plan.x.axis[0].taps > 0 and (products <= PART_PRODUCTS or products + whole_weights(plan) > LARGE_CHUNK)
 
 
 cdef int64_t packed_before(const Plan* plan) noexcept nogil:
@@ -48,7 +55,7 @@ cdef int64_t own_weights(const Plan* plan, int64_t tiles) noexcept nogil:
     """Bytes of the weights that such a task holds at a time."""
     if in_parts(plan, tiles):
         return plan.at_once * (part_bytes(plan) + packed_before(plan) * packing_bytes(plan))
-    return plan.at_once * panel_bytes(plan) + packing_bytes(plan)
+    return whole_weights(plan)
 
 
 cdef bint choose_own(Plan* plan, bint few) noexcept nogil:

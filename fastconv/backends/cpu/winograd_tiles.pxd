@@ -61,7 +61,9 @@ cdef inline void find_far(Pixels* pixels, int64_t images, int itemsize) noexcept
 
 
 cdef inline int64_t depth_positions(const Pixels* pixels, int64_t outputs) noexcept nogil:
-    return (outputs - 1) * pixels.depth_step + pixels.depth_reach + 1
+    """How many positions along the depth so many outputs read."""
+    cdef int64_t positions = (outputs - 1) * pixels.depth_step + pixels.depth_reach + 1
+    return min(positions, pixels.size[0]) if pixels.trims else positions
 
 
 cdef inline int64_t plane_size(const Pixels* pixels, const int64_t* count) noexcept nogil:

@@ -143,13 +143,23 @@ cdef void pack_row(const Grid* grid, const Pixels* pixels, const char* source, i
         grid.kernels.copy2d(&copy)
 
 
+cdef inline int64_t read_from(const Pixels* pixels, const Chunk* chunk) noexcept nogil:
+    """The first position along the depth that a chunk reads, be it outside the array."""
+    return pixels.first[0] + chunk.first[1] * pixels.depth_step
+
+
+cdef inline int64_t first_position(const Pixels* pixels, const Chunk* chunk) noexcept nogil:
+    """The first one that its planes have."""
+    return max(<int64_t>0, read_from(pixels, chunk)) if pixels.trims else read_from(pixels, chunk)
+
+
 cdef void transform_row(const Grid* grid, const Chunk* chunk, const Pixels* pixels, int64_t index, char* planes,
                         char* buffer) noexcept nogil:
     """Transform a row of tiles: index = (image * depth positions + depth) * rows + row, of the box."""
     cdef int64_t size = grid.itemsize, tiles = chunk.count[3], first = 0, row = chunk.first[2] + index % chunk.count[2]
     cdef int64_t depth = depth_positions(pixels, chunk.count[1])
     cdef int64_t n = chunk.first[0] + index // chunk.count[2] // depth
-    cdef int64_t d = pixels.first[0] + chunk.first[1] * pixels.depth_step + index // chunk.count[2] % depth
+    cdef int64_t d = first_position(pixels, chunk) + index // chunk.count[2] % depth
     cdef int64_t start = tile_start(grid, 1, chunk.first[3]), extent = pixels.extent, tile, at
     cdef int64_t h = pixels.first[1] + pixels.step * tile_start(grid, 0, row)
     cdef int64_t w = pixels.first[2] + pixels.step * start
@@ -189,8 +199,8 @@ cdef void transform_row(const Grid* grid, const Chunk* chunk, const Pixels* pixe
         first += call.count
 
 
-cdef void list_places(const Chunk* chunk, const int64_t* apart, int64_t* lists) noexcept nogil:
-    """Where the tiles of the box lie, ``apart`` along images, depth, rows and columns: (kinds, tiles)."""
+cdef void list_places(const Chunk* chunk, int64_t first, const int64_t* apart, int64_t* lists) noexcept nogil:
+    """Where the tiles of the box lie, from ``first`` on ``apart`` along images, depth, rows and columns: (kinds, tiles)."""
     cdef int64_t n, d, h, w
     cdef int64_t* at
     cdef int kind
@@ -202,7 +212,7 @@ cdef void list_places(const Chunk* chunk, const int64_t* apart, int64_t* lists) 
             for d in range(chunk.count[1]):
                 for h in range(chunk.whole[0] if kind & 1 else chunk.count[2]):
                     for w in range(chunk.whole[1] if kind & 2 else chunk.count[3]):
-                        at[0] = n * apart[0] + d * apart[1] + h * apart[2] + w * apart[3]
+                        at[0] = first + n * apart[0] + d * apart[1] + h * apart[2] + w * apart[3]
                         at += 1
 
 
@@ -210,9 +220,10 @@ cdef void list_tiles(const Chunk* chunk, const Pixels* pixels, int64_t* lists) n
     """Where the first depth position of each tile lies in a plane of ``pixels``: (kinds, tiles)."""
     cdef int64_t[4] apart
     cdef int64_t position = chunk.count[2] * chunk.count[3] * pixels.channels
+    cdef int64_t first = (read_from(pixels, chunk) - first_position(pixels, chunk)) * position
     apart[0], apart[1] = depth_positions(pixels, chunk.count[1]) * position, pixels.depth_step * position
     apart[2], apart[3] = chunk.count[3] * pixels.channels, pixels.channels
-    list_places(chunk, apart, lists)
+    list_places(chunk, first, apart, lists)
 
 
 cdef void list_products(const Chunk* chunk, int64_t columns, int64_t* lists) noexcept nogil:
@@ -221,4 +232,4 @@ cdef void list_products(const Chunk* chunk, int64_t columns, int64_t* lists) noe
     apart[3], apart[2] = columns, chunk.count[3] * columns
     apart[1] = chunk.count[2] * apart[2]
     apart[0] = chunk.count[1] * apart[1]
-    list_places(chunk, apart, lists)
+    list_places(chunk, 0, apart, lists)

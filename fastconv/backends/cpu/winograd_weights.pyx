@@ -2,6 +2,9 @@
 
 A panel of many channels and depth taps takes megabytes. Where a task needs one only once it transforms and multiplies
 parts of one depth tap and PACKED_DEPTH channels, which stay in a second-level cache.
+
+Weights are packed a few channels at a time, all their taps side by side: (depth / PACKED, taps, PACKED, nr). Of more
+channels the taps would lie a multiple of 4 KB apart, and push one another out of the first-level cache.
 """
 
 from libc.stdint cimport int64_t
@@ -12,6 +15,10 @@ from fastconv.backends.cpu.panels cimport pack_chunk
 from fastconv.backends.cpu.runtime cimport parallel_for, workspace
 from fastconv.backends.cpu.tiles cimport Reader, ceil_div
 from fastconv.backends.cpu.winograd_tiles cimport apart
+
+
+cdef enum:
+    PACKED = 16
 
 
 cdef Part whole_block(const Plan* plan, char* u, int64_t panel) noexcept nogil:
@@ -46,31 +53,44 @@ cdef int64_t part_bytes(const Plan* plan) noexcept nogil:
     return plan.grid.weights * part_plane(plan) * plan.x.itemsize
 
 
+cdef inline int64_t packed_size(const Plan* plan, int64_t depth) noexcept nogil:
+    """Bytes of so many channels, packed."""
+    return plan.x.taps * depth * plan.x.kernel.nr * plan.x.itemsize
+
+
 cdef void pack_weights(const Plan* plan, int64_t panel, int64_t begin, int64_t depth, char* packed) noexcept nogil:
-    """Copy some channels of a panel, index group * panels + panel: (taps, depth, nr)."""
+    """Pack some channels of a panel, index group * panels + panel."""
     cdef const Correlation* problem = plan.problem
     cdef const Reader* x = &plan.x
-    cdef int64_t group = panel // plan.panels, nr = x.kernel.nr, first = panel % plan.panels * nr
+    cdef int64_t group = panel // plan.panels, nr = x.kernel.nr, first = panel % plan.panels * nr, done = 0, count
+    cdef const char* w = problem.w
     cdef fc_copy2d copy
+    w += (group * problem.w_group + first * problem.w_column + begin * problem.w_depth) * x.itemsize
     copy.columns = min(nr, problem.columns - first)
     copy.padded = nr
     copy.dj, copy.sj = 1, problem.w_column
-    pack_chunk(x, &copy, problem.w + (group * problem.w_group + first * problem.w_column + begin * problem.w_depth) *
-               x.itemsize, problem.w_depth, depth, packed)
+    while done < depth:
+        count = min(<int64_t> PACKED, depth - done)
+        pack_chunk(x, &copy, w + done * problem.w_depth * x.itemsize, problem.w_depth, count,
+                   packed + packed_size(plan, done))
+        done += count
 
 
-cdef inline void transform_tap(const Plan* plan, int64_t tap, int64_t depth, const char* packed, char* u,
-                               int64_t u_plane) noexcept nogil:
+cdef void transform_tap(const Plan* plan, int64_t tap, int64_t depth, const char* packed, char* u,
+                        int64_t u_plane) noexcept nogil:
     """Transform what was packed of a depth tap to ``u`` (weights; u_plane)."""
     cdef fc_winograd call
-    call.form, call.plane, call.count = plan.grid.form, u_plane, depth * plan.x.kernel.nr
-    call.column = call.count
-    call.row = plan.grid.kernel * call.column
+    cdef int64_t done = 0
+    call.form, call.plane = plan.grid.form, u_plane
     call.first_row = call.first_column = 0
     call.last_row = call.last_column = plan.grid.kernel
-    call.pixels = <char*> packed + tap * plan.grid.kernel * call.row * plan.x.itemsize
-    call.planes = u
-    plan.x.kernel.winograd_filter(&call)
+    while done < depth:
+        call.count = call.column = min(<int64_t> PACKED, depth - done) * plan.x.kernel.nr
+        call.row = plan.grid.kernel * call.column
+        call.pixels = <char*> packed + packed_size(plan, done) + tap * plan.grid.kernel * call.row * plan.x.itemsize
+        call.planes = u + done * plan.x.kernel.nr * plan.x.itemsize
+        plan.x.kernel.winograd_filter(&call)
+        done += PACKED
 
 
 cdef Part transform_part(const Plan* plan, int64_t tap, int64_t begin, int64_t depth, const char* packed,
@@ -83,14 +103,17 @@ cdef Part transform_part(const Plan* plan, int64_t tap, int64_t begin, int64_t d
     return part
 
 
-cdef void transform_panel(const Plan* plan, int64_t panel, int64_t begin, int64_t depth, char* u,
+cdef void transform_panel(const Plan* plan, int64_t panel, int64_t begin, int64_t end, char* u,
                           char* packed) noexcept nogil:
-    """Transform some channels of all depth taps to where they belong in a whole panel ``u``."""
-    cdef int64_t t
-    pack_weights(plan, panel, begin, depth, packed)
-    for t in range(plan.x.axis[0].taps):
-        transform_tap(plan, t, depth, packed, u + (t * plan.x.depth + begin) * plan.x.kernel.nr * plan.x.itemsize,
-                      plan.u_plane)
+    """Transform channels [begin, end) of all depth taps to where they belong in a whole panel ``u``."""
+    cdef int64_t depth, t
+    while begin < end:
+        depth = min(<int64_t> PACKED, end - begin)
+        pack_weights(plan, panel, begin, depth, packed)
+        for t in range(plan.x.axis[0].taps):
+            transform_tap(plan, t, depth, packed, u + (t * plan.x.depth + begin) * plan.x.kernel.nr * plan.x.itemsize,
+                          plan.u_plane)
+        begin += depth
 
 
 cdef void prepare_weights(void* context, int64_t index) noexcept nogil:
@@ -98,11 +121,11 @@ cdef void prepare_weights(void* context, int64_t index) noexcept nogil:
     cdef Plan* plan = <Plan*> context
     cdef int64_t parts = ceil_div(plan.x.depth, PACKED_DEPTH), begin = index % parts * PACKED_DEPTH
     cdef int64_t panel = index // parts
-    cdef char* packed = <char*> workspace(packing_bytes(plan))
+    cdef char* packed = <char*> workspace(packed_size(plan, PACKED))
     if packed == NULL:
         plan.failed = True
         return
-    transform_panel(plan, panel, begin, min(<int64_t> PACKED_DEPTH, plan.x.depth - begin),
+    transform_panel(plan, panel, begin, min(begin + PACKED_DEPTH, plan.x.depth),
                     plan.u + panel * panel_bytes(plan), packed)
 
 
