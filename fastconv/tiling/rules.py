@@ -271,6 +271,8 @@ def _crop_transposed(node: Node, of: Layouts, window: Window) -> Crop:
         made_at = [partial(winograd_rule.turned_edges, padding=padding) for padding in g.padding]
     elif made_at[0] is not anywhere and winograd_rule.adjoint(g):
         made_at, read_at = [anywhere] * 3, every(winograd_rule.form_of(g).m)
+    elif made_at[0] is not anywhere and winograd_rule.adjoint_by_planes(g):
+        made_at, read_at = [anywhere] * 3, winograd_rule.form_of(g).edges
     made, read, geometry = transpose_window(g, of[node.result], window, (made_at, read_at))
     crop = _same(node, of, made)
     return crop._replace(reads={**crop.reads, "dy": read}, arguments={"geometry": geometry})

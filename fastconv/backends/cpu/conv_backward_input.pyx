@@ -75,7 +75,8 @@ cdef bint ends_at_once(cnp.ndarray w, cnp.ndarray residual, tuple strides):
 
 
 def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, residual=None, gate=None, bint lanes=False,
-                        int winograd=-1, bint adjoint=False, bint pairs=False, bint spare=False):
+                        int winograd=-1, bint adjoint=False, bint planes=False, bint pairs=False,
+                        bint spare=False):
     """dy (N, OC, OD, OH, OW), w (OC, IC/G, KD, KH, KW), b (IC,) or None -> dx (N, IC, ID, IH, IW), channels-last.
 
     See ``Backend.conv_backward_input``.
@@ -88,7 +89,8 @@ def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, residual=Non
     else:
         dx = empty(geometry.input_shape, dy.dtype, "channels_last")
     gates = fuses and gate is not None and winograd < 0 and in_rows(gate) and (adds or residual is None)
-    solve(dx, dy, w, b, geometry, residual if adds else None, gate if gates else None, lanes, winograd, adjoint, pairs)
+    solve(dx, dy, w, b, geometry, residual if adds else None, gate if gates else None, lanes, winograd,
+          adjoint + planes, pairs)
     if residual is not None and not adds:
         run_map(table(dx).add, (dx, residual), 0, 0.0, dx)
     if gate is not None and not gates:
@@ -97,7 +99,7 @@ def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, residual=Non
 
 
 cdef int solve(cnp.ndarray dx, cnp.ndarray dy, cnp.ndarray w, b, geometry, residual, gate, bint lanes, int winograd,
-               bint adjoint, bint pairs) except -1:
+               int adjoint, bint pairs) except -1:
     cdef View yv = view(dy), wv = view(w), xv = view(dx), other
     cdef Correlation problem
     cdef int64_t taps = wv.size[2] + wv.size[3] + wv.size[4], used, phase, residue, first = 0, images = yv.size[0]

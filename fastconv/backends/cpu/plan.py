@@ -51,6 +51,8 @@ def _winograd(kernel: Callable) -> Callable:
             options["lanes"] = True
         if kernel is conv_backward_input and winograd_rule.adjoint(geometry.whole or geometry):
             options["adjoint"] = True
+        elif kernel is conv_backward_input and winograd_rule.adjoint_by_planes(geometry.whole or geometry):
+            options["adjoint"] = options["planes"] = True
         return kernel(*arguments, **options)
 
     return run

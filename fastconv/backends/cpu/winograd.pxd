@@ -9,12 +9,17 @@ from fastconv.backends.cpu.tiles cimport Reader
 from fastconv.backends.cpu.winograd_tiles cimport Chunk, Grid, Pixels
 
 
+cdef enum:
+    ADJOINT_OF_IMAGES = 1   # tiles all m apart, chunks of whole images
+    ADJOINT_OF_PLANES = 2   # the forward pass's tiles, chunks of whole planes
+
+
 cdef struct Plan:
     Correlation* problem
     Reader x                # the problem's, with kernel positions in ascending order for the adjoint
     Grid grid
     Pixels source
-    bint adjoint
+    int adjoint             # 0, or one of these ways
     int64_t first[2]        # where the first tile's output begins along rows and columns
     int64_t extent          # pixels of a whole tile's output along an axis,
     int64_t step            # and of a row of what is cut into tiles
@@ -52,4 +57,4 @@ cdef struct Stage:
 
 
 cdef object kept_transform(Correlation* problem, cnp.ndarray w, int form, object frozen)
-cdef int winograd_correlate(Correlation* problem, int form, bint adjoint, uint8_t* index, bint relu) except -1 nogil
+cdef int winograd_correlate(Correlation* problem, int form, int adjoint, uint8_t* index, bint relu) except -1 nogil

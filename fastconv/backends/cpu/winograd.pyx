@@ -10,13 +10,16 @@ kept. Nothing about an element's sum depends on chunks and tasks, so neither do 
 
 An input gradient is a convolution of the gradient with the turned kernel. Where that has more tiles than the forward
 pass had (no padding, small images), the *adjoint* of the forward pass has fewer: it takes disjoint m x m squares of the
-gradient and adds overlapping squares of the result, an image after the other.
+gradient and adds overlapping squares of the result, an image after the other by one thread, or, of larger images, a
+plane after the other of a task's columns. Larger ones have the forward pass's short tiles too; planes that these are
+not multiplied in are zero there.
 
 Memory: the transformed weights, and chunks, within 4 MB a thread.
 """
 
 cimport numpy as cnp
 from libc.stdint cimport int64_t, uint8_t
+from libc.string cimport memset
 
 from fastconv.backends.cpu._csrc cimport fc_conv_tile, fc_copy2d
 from fastconv.backends.cpu.conv_tiles cimport Correlation
@@ -89,6 +92,8 @@ cdef void multiply(Stage* stage, int64_t block, const Part* part, int64_t first,
         call.w = part.u + weight_plane(&plan.grid, plane) * part.u_plane * x.itemsize
         call.y = m + (plane * apart((last - first) * plan.wide) - first * plan.wide) * x.itemsize
         kind = plane_kind(&plan.grid, &stage.chunk, plane)
+        if kind and plan.adjoint and not call.accumulate:  # its squares read all planes
+            memset(call.y + first * plan.wide * x.itemsize, 0, (last - first) * plan.wide * x.itemsize)
         listed = stage.lists + kind * tiles
         tile = first
         while tile < last:  # runs of depth positions that share the same taps
@@ -144,13 +149,13 @@ cdef void run_chunk(void* context, int64_t index) noexcept nogil:
     set_stage(&stage, plan, index % plan.x.groups, index // plan.x.groups, memory)
     for i in range(rows_to_transform(&plan.source, &stage.chunk)):
         transform_row(&plan.grid, &stage.chunk, &plan.source, i, stage.v, memory + bytes)
-    if plan.adjoint:
-        clear(&stage)
     for i in range(plan.blocks):
         part = whole_block(plan, plan.u, stage.chunk.group * plan.panels + i * plan.at_once)
         multiply(&stage, i, &part, 0, stage.chunk.tiles, memory + bytes)
         if plan.far and plan.index == NULL and i == 0:
             read_outputs(&stage)
+        if plan.adjoint:
+            clear(&stage, i, 0, stage.chunk.tiles)
         if plan.index != NULL:
             pool_tiles(&stage, i, 0, stage.chunk.tiles, memory + bytes)
         else:
@@ -197,8 +202,10 @@ cdef void share_panel(void* context, int64_t index) noexcept nogil:
     """A block for some of the chunk's tiles: index = block * parts + part."""
     cdef Stage* stage = <Stage*> context
     cdef Plan* plan = stage.plan
-    cdef int64_t block = index // plan.parts, mr = plan.x.kernel.mr
-    cdef int64_t share = ceil_div(ceil_div(stage.chunk.tiles, plan.parts), mr) * mr
+    cdef int64_t block = index // plan.parts
+    cdef int64_t plane = stage.chunk.count[2] * stage.chunk.count[3]
+    cdef int64_t unit = plane if plan.adjoint else plan.x.kernel.mr  # squares of a plane overlap
+    cdef int64_t share = ceil_div(ceil_div(stage.chunk.tiles, plan.parts), unit) * unit
     cdef int64_t first = index % plan.parts * share, last = min(stage.chunk.tiles, first + share)
     cdef int64_t bytes = product_bytes(plan, share)
     cdef char* m
@@ -214,6 +221,8 @@ cdef void share_panel(void* context, int64_t index) noexcept nogil:
     else:
         part = whole_block(plan, plan.u, stage.chunk.group * plan.panels + block * plan.at_once)
         multiply(stage, block, &part, first, last, m)
+    if plan.adjoint:
+        clear(stage, block, first, last)
     if plan.index != NULL:
         pool_tiles(stage, block, first, last, m)
     else:
@@ -266,7 +275,7 @@ cdef object kept_transform(Correlation* problem, cnp.ndarray w, int form, object
     return panels
 
 
-cdef int winograd_correlate(Correlation* problem, int form, bint adjoint, uint8_t* index, bint relu) except -1 nogil:
+cdef int winograd_correlate(Correlation* problem, int form, int adjoint, uint8_t* index, bint relu) except -1 nogil:
     """Solve the problem, whose rows and columns suit ``form``. Raises MemoryError.
 
     With an ``index``, y is the maxima of 2 x 2 windows of one plane, after the ReLU with ``relu``; no tile is short.

@@ -96,21 +96,23 @@ cdef void pool_tiles(Stage* stage, int64_t block, int64_t first, int64_t last, c
         plan.grid.kernels.winograd_pool(&call)
 
 
-cdef void clear(Stage* stage) noexcept nogil:
-    """Set the images of a chunk to the bias, or zero: an adjoint's tiles are added to them."""
+cdef void clear(Stage* stage, int64_t block, int64_t first, int64_t last) noexcept nogil:
+    """Set a block of the planes of tiles [first, last) to the bias, or zero: an adjoint's tiles are added to them."""
     cdef Plan* plan = stage.plan
     cdef Correlation* problem = plan.problem
     cdef Chunk* chunk = &stage.chunk
-    cdef int64_t size = plan.x.itemsize, bytes = problem.columns * size, n, d, h, _w
+    cdef int64_t size = plan.x.itemsize, bytes = min(plan.wide, problem.columns - block * plan.wide) * size
+    cdef int64_t column = chunk.group * problem.columns + block * plan.wide, tiles = chunk.count[2] * chunk.count[3]
+    cdef int64_t plane, n, d, h, _w
     cdef char* row
-    for n in range(chunk.first[0], chunk.first[0] + chunk.count[0]):
-        for d in range(chunk.first[1], chunk.first[1] + chunk.count[1]):
-            for h in range(plan.x.axis[1].count):
-                row = problem.y + (n * problem.ys[0] + chunk.group * problem.columns + h * problem.ys[3] +
-                                   (plan.x.axis[0].dst_base + plan.x.axis[0].dst_step * d) * problem.ys[2]) * size
-                for _w in range(plan.x.axis[2].count):
-                    if plan.bias == NULL:
-                        memset(row, 0, bytes)
-                    else:
-                        memcpy(row, plan.bias + chunk.group * bytes, bytes)
-                    row += problem.ys[4] * size
+    for plane in range(first // tiles, last // tiles):
+        n, d = chunk.first[0] + plane // chunk.count[1], chunk.first[1] + plane % chunk.count[1]
+        for h in range(plan.x.axis[1].count):
+            row = problem.y + (n * problem.ys[0] + column + h * problem.ys[3] +
+                               (plan.x.axis[0].dst_base + plan.x.axis[0].dst_step * d) * problem.ys[2]) * size
+            for _w in range(plan.x.axis[2].count):
+                if plan.bias == NULL:
+                    memset(row, 0, bytes)
+                else:
+                    memcpy(row, plan.bias + column * size, bytes)
+                row += problem.ys[4] * size

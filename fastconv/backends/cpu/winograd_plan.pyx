@@ -10,7 +10,7 @@ from fastconv.backends.cpu.conv_tiles cimport Correlation
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport num_threads
 from fastconv.backends.cpu.tiles cimport FAR, Reader, TileAxis, ceil_div, dense
-from fastconv.backends.cpu.winograd cimport Plan
+from fastconv.backends.cpu.winograd cimport ADJOINT_OF_IMAGES, ADJOINT_OF_PLANES, Plan
 from fastconv.backends.cpu.winograd_tiles cimport (
     Grid, Pixels, apart, choose_box, count_chunks, even_images, find_far, set_form, set_tiles,
 )
@@ -41,9 +41,10 @@ cdef int64_t whole_weights(const Plan* plan) noexcept nogil:
 
 cdef bint in_parts(const Plan* plan, int64_t tiles) noexcept nogil:
     """Whether a task that transforms its own weights does so part after part: its products stay in a near cache, or
-    whole panels are too large."""
+    a whole panel is too large."""
     cdef int64_t products = product_bytes(plan, tiles)
-    return plan.x.axis[0].taps > 0 and (products <= PART_PRODUCTS or products + whole_weights(plan) > LARGE_CHUNK)
+    cdef bint large = plan.at_once == 1 and products + whole_weights(plan) > LARGE_CHUNK
+    return plan.x.axis[0].taps > 0 and (products <= PART_PRODUCTS or large)
 
 
 cdef int64_t packed_before(const Plan* plan) noexcept nogil:
@@ -64,9 +65,9 @@ cdef bint choose_own(Plan* plan, bint few) noexcept nogil:
     cdef int64_t wanted = TASKS_PER_THREAD * num_threads(), weights = plan.panels * panel_bytes(plan)
     cdef bint small = plan.adjoint or weights <= SMALL_WEIGHTS, kept = plan.problem.packed != NULL
     cdef int64_t bytes = SMALL_CHUNK if small else OWN_CHUNK
-    if few or not small and weights > (MOST_KEPT if kept else MOST_WEIGHTS):
+    if few or plan.adjoint == ADJOINT_OF_PLANES or not small and weights > (MOST_KEPT if kept else MOST_WEIGHTS):
         return False
-    choose_box(grid, &plan.source, plan.wide, bytes)
+    choose_box(grid, &plan.source, plan.wide, bytes, False)
     if plan.adjoint:  # whole images
         grid.box[2], grid.box[3] = grid.count[2], grid.count[3]
         while num_threads() > 1 and count_chunks(grid) * plan.x.groups < wanted and grid.box[0] > 1:
@@ -74,7 +75,7 @@ cdef bint choose_own(Plan* plan, bint few) noexcept nogil:
     else:
         while num_threads() > 1 and count_chunks(grid) * plan.x.groups < wanted and bytes > 32768:
             bytes //= 2
-            choose_box(grid, &plan.source, plan.wide, bytes)
+            choose_box(grid, &plan.source, plan.wide, bytes, False)
     if not small and grid.box[0] * grid.box[1] * grid.box[2] * grid.box[3] < LEAST_TILES:
         return False
     even_images(grid, num_threads())
@@ -113,7 +114,7 @@ cdef void set_source(Plan* plan, int64_t* weights) noexcept nogil:
             continue
         plan.first[i - 1] = axis.dst_base
         set_tiles(&plan.grid, i - 1, axis.src_size if plan.adjoint else
-                  ceil_div(axis.count - axis.dst_base, plan.step), plan.adjoint)
+                  ceil_div(axis.count - axis.dst_base, plan.step), plan.adjoint == ADJOINT_OF_IMAGES)
         if plan.adjoint:  # output 0 of the correlation reads source first[i]; kernel positions in ascending order
             plan.first[i - 1], source.first[i] = -(source.first[i] + plan.grid.kernel - 1), 0
             for t in range(axis.taps):
@@ -144,7 +145,7 @@ cdef bint choose_own_weights(Plan* plan, bint few) noexcept nogil:
         set_blocks(plan, 1)
 
 
-cdef void make_plan(Plan* plan, Correlation* problem, int form, bint adjoint, int64_t* reversed_taps) noexcept nogil:
+cdef void make_plan(Plan* plan, Correlation* problem, int form, int adjoint, int64_t* reversed_taps) noexcept nogil:
     """Describe the problem; ``reversed_taps`` as in set_source."""
     cdef Reader* x = &plan.x
     x[0] = problem.x
@@ -171,7 +172,7 @@ cdef void choose_tasks(Plan* plan) noexcept nogil:
     plan.own, plan.prepared, plan.parts = choose_own(plan, few), plan.problem.packed == NULL, 1
     if plan.own:
         return
-    choose_box(&plan.grid, &plan.source, 0, LARGE_CHUNK * min(MOST_THREADS, num_threads()))
+    choose_box(&plan.grid, &plan.source, 0, LARGE_CHUNK * min(MOST_THREADS, num_threads()), plan.adjoint)
     if plan.prepared and choose_own_weights(plan, few):
         plan.prepared = False
         return

@@ -17,6 +17,9 @@ TRANSFORM = {1: 20, 2: 8}  # by stride: multiplications that the transforms of a
 FEW_TILES = 4  # an image at stride 2, at most: only its input gradient gains for any batch
 GAIN = 0.8  # of the direct kernel's multiplications: at most so many, or it does not pay
 IMAGE_BYTES = 512 * 1024  # planes of an image, at most, for the adjoint, which adds its tiles image by image
+PLANES_BYTES = 3 * 1024 * 1024  # of the gradient of a plane of outputs, for the adjoint plane by plane
+FEWEST_COLUMNS = 256  # that count as channels there, so that a quarter of them, a task's, stay in a near cache
+LESS = 0.9  # of the convolution's work: at most so much, or the adjoint of a large image does not pay
 TILE_BYTES = 2 * 1024 * 1024  # planes of what one tile reads, at most
 FEWEST = 16  # channels a group, in and out, that are multiplied group by group
 ALONG_ROWS = -1  # in place of a form's code: F(4, 5), rows alone
@@ -147,7 +150,8 @@ def declines(verb: str, geometry: ConvGeometry, itemsize: int) -> str | None:
         return f"sums of {terms} terms round more than the bound allows"
     direct = _products(geometry) * ic * oc * k[0]
     turned = verb == "conv_backward_input" and adjoint(geometry)
-    sizes = geometry.output if verb != "conv_backward_input" or turned else _turned_outputs(geometry)
+    forward = verb != "conv_backward_input" or turned or adjoint_by_planes(geometry)
+    sizes = geometry.output if forward else _turned_outputs(geometry)
     if step > 1 and verb != "conv_backward_input" and _tiles(sizes, form.m) <= FEW_TILES:
         return f"at most {FEW_TILES} tiles at a stride"
     planes = _tiles(sizes, form.m) * form.planes
@@ -199,3 +203,20 @@ def adjoint(geometry: ConvGeometry) -> bool:
     tiles = _tiles(geometry.output, form.m)
     channels = (geometry.ic + geometry.oc) // geometry.groups * ((geometry.kernel[0] - 1) * geometry.dilation[0] + 1)
     return 5 * tiles <= 4 * _tiles(geometry.input, form.m) and tiles * form.planes * channels * 4 <= IMAGE_BYTES
+
+
+def adjoint_by_planes(geometry: ConvGeometry) -> bool:
+    """Whether the input gradient of a larger image is the adjoint, plane by plane and with the forward pass's tiles."""
+    form = form_of(geometry)
+    if in_squares(geometry) or form.stride > 1 or adjoint(geometry):
+        return False
+    ic, oc = geometry.ic // geometry.groups, geometry.oc // geometry.groups
+    reach = (geometry.kernel[0] - 1) * geometry.dilation[0] + 1
+    if _tiles(geometry.output, form.m) * form.planes * max(oc * reach, FEWEST_COLUMNS) * 4 > PLANES_BYTES:
+        return False
+
+    def work(sizes: tuple[int, ...]) -> int:
+        products = form.points(sizes[1]) * form.points(sizes[2]) * ic * oc * geometry.kernel[0]
+        return products + _tiles(sizes, form.m) * form.planes * TRANSFORM[1] * (ic + oc)
+
+    return work(geometry.output) <= LESS * work(geometry.input)

@@ -131,7 +131,8 @@ cdef inline bint tiles_lie_even(const Chunk* chunk, const Pixels* pixels) noexce
 cdef void set_form(Grid* grid, const fc_kernels* kernels, int itemsize, int form) noexcept nogil
 cdef void set_tiles(Grid* grid, int axis, int64_t size, bint even) noexcept nogil
 cdef int64_t chunk_bytes(const Grid* grid, const int64_t* count, const Pixels* pixels, int64_t columns) noexcept nogil
-cdef void choose_box(Grid* grid, const Pixels* pixels, int64_t columns, int64_t bytes) noexcept nogil
+cdef void choose_box(Grid* grid, const Pixels* pixels, int64_t columns, int64_t bytes,
+                     bint planes) noexcept nogil
 cdef void even_images(Grid* grid, int64_t threads) noexcept nogil
 cdef int64_t count_chunks(const Grid* grid) noexcept nogil
 cdef void locate_chunk(const Grid* grid, int64_t index, Chunk* chunk) noexcept nogil

@@ -47,17 +47,18 @@ cdef int64_t chunk_bytes(const Grid* grid, const int64_t* count, const Pixels* p
     return grid.planes * elements * grid.itemsize
 
 
-cdef void choose_box(Grid* grid, const Pixels* pixels, int64_t columns, int64_t bytes) noexcept nogil:
+cdef void choose_box(Grid* grid, const Pixels* pixels, int64_t columns, int64_t bytes,
+                     bint planes) noexcept nogil:
     """Choose the box: whole rows of tiles first, then planes and images, up to ``bytes``; one tile at least.
 
     Where depth taps share source planes, neighbours along the depth come first: each plane that a box adds around them
-    is transformed once more.
+    is transformed once more. With ``planes`` it has whole planes, whatever they take.
     """
     cdef int64_t part, most
     cdef int i, axis
     cdef int[4] order
     order[:] = [3, 2, 1, 0]
-    if pixels.depth_reach > 0:
+    if pixels.depth_reach > 0 and not planes:
         order[:] = [1, 3, 2, 0]
     for i in range(4):
         grid.box[i] = 1
@@ -67,7 +68,7 @@ cdef void choose_box(Grid* grid, const Pixels* pixels, int64_t columns, int64_t 
         if axis == 1 and i == 0:
             most = part = even_part(part, ENOUGH_DEPTH)
         grid.box[axis] = part
-        while part > 1 and chunk_bytes(grid, grid.box, pixels, columns) > bytes:
+        while part > 1 and not (planes and i < 2) and chunk_bytes(grid, grid.box, pixels, columns) > bytes:
             part = even_part(grid.count[axis], part - 1 - (part - 1) // 8)
             grid.box[axis] = part
         if part < most:
@@ -200,7 +201,10 @@ cdef void transform_row(const Grid* grid, const Chunk* chunk, const Pixels* pixe
 
 
 cdef void list_places(const Chunk* chunk, int64_t first, const int64_t* apart, int64_t* lists) noexcept nogil:
-    """Where the tiles of the box lie, from ``first`` on ``apart`` along images, depth, rows and columns: (kinds, tiles)."""
+    """Where the tiles of the box lie, from ``first`` on, ``apart`` along images, depth, rows and columns.
+
+    (kinds, tiles).
+    """
     cdef int64_t n, d, h, w
     cdef int64_t* at
     cdef int kind

@@ -253,10 +253,10 @@ cdef void set_pixels(Plan* plan) noexcept nogil:
 cdef void bounded_box(Plan* plan, int64_t bytes) noexcept nogil:
     """Choose chunks within ``bytes`` and CHUNK_TILES."""
     cdef const int64_t* box = plan.grid.box
-    choose_box(&plan.grid, &plan.source, plan.problem.columns, bytes)
+    choose_box(&plan.grid, &plan.source, plan.problem.columns, bytes, False)
     while box[0] * box[1] * box[2] * box[3] > CHUNK_TILES:
         bytes -= bytes // 8
-        choose_box(&plan.grid, &plan.source, plan.problem.columns, bytes)
+        choose_box(&plan.grid, &plan.source, plan.problem.columns, bytes, False)
 
 
 cdef void sum_parts(Plan* plan) noexcept nogil:

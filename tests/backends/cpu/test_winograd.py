@@ -58,6 +58,8 @@ def errors(geometry, arrays, layout=lambda a: a):
     if geometry.stride[1] == 1:
         dx = conv_backward_input(layout(dy), layout(w), None, geometry, winograd=form, adjoint=True)
         found["adjoint"] = relative_error(dx, dx64)
+        dx = conv_backward_input(layout(dy), layout(w), None, geometry, winograd=form, adjoint=True, planes=True)
+        found["adjoint by planes"] = relative_error(dx, dx64)
     return found
 
 
@@ -116,16 +118,40 @@ def test_arrays_that_are_first_read_in_the_order_of_memory(isa, x, w, options, l
         ((1, 272, 6, 18, 18), (70, 272, 3, 3, 3), {}),  # more products than stay in the cache beside a part
         ((1, 200, 4, 14, 14), (130, 200, 3, 3, 3), {"stride": (1, 2, 2)}),
         ((1, 480, 1, 27, 9), (130, 480, 1, 3, 3), {"stride": (1, 2, 2)}),
+        ((1, 200, 6, 9, 9), (130, 200, 3, 3, 3), {"padding": (0, 0, 0)}),  # ends along the depth see one tap, or two
+        ((1, 256, 12, 13, 13), (130, 256, 3, 3, 3), {"padding": (0, 1, 1)}),  # a panel too large for a task
     ],
 )
 def test_tasks_that_transform_their_own_weights(isa, x, w, options):
-    geometry = geometry_of(x, w, padding=(w[2] // 2, 1, 1), **options)
+    geometry = geometry_of(x, w, **{"padding": (w[2] // 2, 1, 1), **options})
     _, weights, dy, _ = arrays_for(geometry, np.random.default_rng(8), np.float32)
     exact = reference.conv_backward_input(dy.astype(np.float64), weights.astype(np.float64), None, geometry)
     results = []
     for threads in (1, 2, 3, 16):
         runtime.set_num_threads(threads)
         results.append(conv_backward_input(dy, weights, None, geometry, winograd=winograd_rule.form_of(geometry).code))
+    for again in results[1:]:
+        np.testing.assert_array_equal(results[0], again)
+    assert relative_error(results[0], exact) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "x, w, options",
+    [
+        ((1, 200, 6, 13, 13), (130, 200, 3, 3, 3), {}),
+        ((3, 70, 5, 30, 11), (72, 70, 3, 3, 3), {"padding": (1, 0, 0)}),  # more planes than a chunk holds
+        ((5, 132, 1, 13, 9), (132, 66, 1, 3, 3), {"groups": 2}),
+        ((2, 40, 3, 34, 37), (48, 40, 2, 5, 5), {"stride": (2, 1, 1)}),
+    ],
+)
+def test_the_adjoint_by_planes_with_any_number_of_threads(isa, x, w, options):
+    geometry = geometry_of(x, w, **options)
+    _, weights, dy, _ = arrays_for(geometry, np.random.default_rng(9), np.float32)
+    exact = reference.conv_backward_input(dy.astype(np.float64), weights.astype(np.float64), None, geometry)
+    form, results = winograd_rule.form_of(geometry).code, []
+    for threads in (1, 2, 3, 16):
+        runtime.set_num_threads(threads)
+        results.append(conv_backward_input(dy, weights, None, geometry, winograd=form, adjoint=True, planes=True))
     for again in results[1:]:
         np.testing.assert_array_equal(results[0], again)
     assert relative_error(results[0], exact) < 1e-5
@@ -316,6 +342,14 @@ def test_the_adjoint_is_taken_where_it_has_fewer_tiles():
     assert winograd_rule.adjoint(geometry_of((1, 32, 1, 12, 12), (64, 32, 1, 5, 5)))
     assert not winograd_rule.adjoint(geometry_of((1, 32, 1, 12, 12), (64, 32, 1, 5, 5), padding=(0, 2, 2)))
     assert not winograd_rule.adjoint(geometry_of((1, 512, 1, 16, 16), (512, 512, 1, 3, 3)))  # too large an image
+
+
+def test_the_adjoint_is_taken_by_planes_where_it_has_fewer_points():
+    large = (1, 256, 12, 13, 13), (256, 256, 3, 3, 3)
+    assert winograd_rule.adjoint_by_planes(geometry_of(*large))
+    assert not winograd_rule.adjoint_by_planes(geometry_of(*large, padding=(0, 1, 1)))
+    assert not winograd_rule.adjoint_by_planes(geometry_of((1, 32, 1, 12, 12), (64, 32, 1, 5, 5)))  # by images
+    assert not winograd_rule.adjoint_by_planes(geometry_of((1, 256, 12, 61, 61), (256, 256, 3, 3, 3)))  # too large
 
 
 def test_users_can_refuse_and_see_it():
