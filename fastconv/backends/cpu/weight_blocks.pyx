@@ -6,7 +6,7 @@ Wide: x has channels enough for vectors; lines are channels of dy. Both sides of
 channels side by side, those of x without padding or positions that no tap reads; a tap is then two lists of pixels,
 which leave out those that see only padding.
 Narrow: x has few channels, as in a first layer. Vectors run along dy's, and the lines of all taps, read from one
-padded tile, are broadcast.
+padded tile, are broadcast. Each tile of dy is read once: the next one is brought near meanwhile.
 """
 
 from libc.stdint cimport int64_t
@@ -22,6 +22,8 @@ from fastconv.backends.cpu.weight_tiles cimport Outer
 
 cdef enum:
     NEAR = 256  # bytes from pixel to pixel that need no copy
+    DISTANT = 16 * 1024 * 1024  # bytes of an array that comes from memory: the narrow way asks for what comes next,
+    WORTH_ASKING = 128          # runs of so many bytes at least
 
 
 # ---------------------------------------------------------------------------------------------------- wide
@@ -116,7 +118,7 @@ cdef void add_wide(const Plan* plan, const Block* block, char* memory) noexcept 
 
 cdef size_t narrow_lists(const Plan* plan) noexcept nogil:
     cdef const Reader* x = &plan.problem.x
-    return whole_lines((3 * tile_pixels(x) + x.taps * (plan.line_block + 1)) * sizeof(int64_t))
+    return whole_lines((5 * tile_pixels(x) + x.taps * (plan.line_block + 1)) * sizeof(int64_t))
 
 
 cdef size_t narrow_memory(const Plan* plan) noexcept nogil:
@@ -136,18 +138,22 @@ cdef bint side_by_side(const int64_t* row, int64_t rows) noexcept nogil:
 cdef void add_narrow(const Plan* plan, const Block* block, char* memory) noexcept nogil:
     cdef Outer* problem = plan.problem
     cdef const Reader* x = &problem.x
-    cdef int64_t size = x.itemsize, most = tile_pixels(x), n, k, t, p
+    cdef int64_t size = x.itemsize, most = tile_pixels(x), pixels = 0, following = 0, n, k, t, p
     cdef int64_t ldy = copied_row(x, plan.lane_block)
     cdef bint near = problem.ys[1] == 1 and 0 <= problem.ys[4] * size <= NEAR
-    cdef int64_t* xpixel = <int64_t*> memory
+    cdef bint asks = (problem.ys[1] == 1 and problem.ys[0] * x.n * size > DISTANT and
+                      block.lanes * size >= WORTH_ASKING)
+    cdef int64_t* packed = <int64_t*> memory
+    cdef int64_t* xpixel = packed + most
     cdef int64_t* pixel = xpixel + most
-    cdef int64_t* packed = pixel + most
-    cdef int64_t* row = packed + most
+    cdef int64_t* next_xpixel = pixel + most
+    cdef int64_t* next_pixel = next_xpixel + most
+    cdef int64_t* row = next_pixel + most
     cdef int64_t* each = row + x.taps * block.lines
     cdef char* xs = memory + narrow_lists(plan)
     cdef char* dys = xs + whole_lines(tile_bytes(x))
     cdef const char* dy = problem.dy + (block.group * problem.columns + block.lane) * problem.ys[1] * size
-    cdef Tile tile
+    cdef Tile tile, upcoming
     cdef fc_gather take
     cdef fc_outer_tile call
     list_taps(x, each)
@@ -156,17 +162,26 @@ cdef void add_narrow(const Plan* plan, const Block* block, char* memory) noexcep
             row[k * x.taps + t] = each[t] + k
     for p in range(most):
         packed[p] = p * ldy
-    take.dst, take.src, take.pixel, take.channels, take.ld = dys, dy, pixel, block.lanes, ldy
+    take.dst, take.src, take.channels, take.ld = dys, dy, block.lanes, ldy
     take.channel = problem.ys[1]
-    call.xpixel, call.ypixel = xpixel, pixel if near else packed
     call.row, call.rows, call.ld = row, x.taps * block.lines, block.ld if x.taps == 1 else block.tap
     if side_by_side(row, call.rows):
         call.row = NULL
     call.ahead[0].runs = call.ahead[1].runs = 0
+    call.ahead[1].data, call.ahead[1].length = dy, block.lanes
+    locate(x, block.first, &upcoming)
+    following = list_pixels(x, &upcoming, &upcoming, problem.ys, next_xpixel, next_pixel)
     for n in range(block.first, block.last):
-        locate(x, n, &tile)
+        tile, pixels, following = upcoming, following, 0
+        xpixel, next_xpixel = next_xpixel, xpixel
+        pixel, next_pixel = next_pixel, pixel
+        if n + 1 < block.last:
+            locate(x, n + 1, &upcoming)
+            following = list_pixels(x, &upcoming, &upcoming, problem.ys, next_xpixel, next_pixel)
         call.x = fetch(x, &tile, block.group, block.line // x.chunk, xs)
-        call.pixels = take.pixels = list_pixels(x, &tile, &tile, problem.ys, xpixel, pixel)
+        call.pixels = take.pixels = pixels
+        take.pixel, call.xpixel, call.ypixel = pixel, xpixel, pixel if near else packed
+        call.ahead[1].run, call.ahead[1].runs = next_pixel, following if asks else 0
         if not near:
             x.kernel.gather(&take)
         call.accumulate = n > block.first
