@@ -13,14 +13,14 @@ namespace fastconv {
 template <int count>
 using Constant = std::integral_constant<int, count>;
 
-// f(vectors, n, c): blocks of at most `most` vectors of channels from c on, n lanes of each; constants where they can
-// be. The last vector may do channels again that the one before it has done.
-template <class V, int most = 8, class F>
+// f(vectors, n, c): blocks of `vectors` vectors of channels from c on, n lanes of each; constants where they can be.
+// The last vector may do channels again that the one before it has done.
+template <class V, class F>
 static inline void each_block(int64_t channels, F f) {
     constexpr int64_t width = V::width;
     constexpr Constant<V::width> whole;
     int64_t c = 0;
-    for (; c + most * width <= channels; c += most * width) f(Constant<most>{}, whole, c);
+    for (; c + 8 * width <= channels; c += 8 * width) f(Constant<8>{}, whole, c);
     if (c + 4 * width <= channels) f(Constant<4>{}, whole, c), c += 4 * width;
     if (c + 2 * width <= channels) f(Constant<2>{}, whole, c), c += 2 * width;
     if (c + width <= channels) f(Constant<1>{}, whole, c), c += width;
@@ -33,11 +33,10 @@ static inline void each_block(int64_t channels, F f) {
 }
 
 // Where the targets end that see the same columns of the source as target w does. With a divisor each, none does.
-static inline int64_t run_end(const fc_pool_box* a, int64_t w) {
-    const fc_pool_axis& axis = a->axis[2];
+static inline int64_t run_end(const fc_pool_axis& axis, int64_t w, int64_t end) {
     int64_t last = w + 1;
     if (axis.divisor) return last;
-    while (last < a->columns && axis.first[last] == axis.first[w] && axis.count[last] == axis.count[w]) ++last;
+    while (last < end && axis.first[last] == axis.first[w] && axis.count[last] == axis.count[w]) ++last;
     return last;
 }
 
@@ -67,10 +66,10 @@ static inline void put_zeros(const fc_pool_box* a, typename V::T* target, int64_
     }
 }
 
-// f(h, w, end, target, source) for each run [w, end) of targets, where end is end_of(a, w); `target` is the first of
-// them, `source` the first source pixel that it sees. Targets that see nothing become 0.
-template <class V, class F, class End = decltype(run_end)>
-static inline void each_run(const fc_pool_box* a, F f, End end_of = run_end) {
+// f(h, w, end, target, source) for each run [w, end) of targets that see the same columns; `target` is the first of
+// them, `source` the first source pixel that they see. Targets that see nothing become 0.
+template <class V, class F>
+static inline void each_run(const fc_pool_box* a, F f) {
     using T = typename V::T;
     for (int64_t h = a->h_first; h < a->h_last; ++h) {
         const T* row = static_cast<const T*>(a->source) + a->axis[1].first[h] * a->source_step[1];
@@ -80,7 +79,7 @@ static inline void each_run(const fc_pool_box* a, F f, End end_of = run_end) {
             continue;
         }
         for (int64_t w = 0, end; w < a->columns; w = end) {
-            end = end_of(a, w);
+            end = run_end(a->axis[2], w, a->columns);
             if (a->axis[2].count[w] == 0) {
                 put_zeros<V>(a, out + w * a->target_step[1], end - w);
                 continue;
