@@ -155,18 +155,19 @@ cdef void set_batch(const Squares* squares, int64_t block, int64_t first, int64_
 cdef void sweep(const Squares* squares, const char* y, const Unit* unit) noexcept nogil:
     """Read a unit's pixels, those to be written among them, line of tiles by line of tiles."""
     cdef const Reader* x = squares.x
-    cdef int64_t tile = unit.first, end
-    cdef fc_square first, last
+    cdef const TileAxis* row = &x.axis[2]
+    cdef int64_t tile = unit.first, tiles, w
+    cdef fc_square first
     while tile < unit.last:
-        end = min(unit.last, (tile // squares.columns + 1) * squares.columns)
+        tiles, w = min(unit.last - tile, squares.columns - tile % squares.columns), tile % squares.columns * SIDE
         place(squares, tile, &first)
-        place(squares, end - 1, &last)
         read_pixels(x.data + (first.x + first.top * x.stride[3] + first.left * x.stride[4]) * x.itemsize, x.stride,
-                    first.bottom - first.top, (end - 1 - tile) * SIDE + last.right - first.left, source_lanes(squares),
-                    x.itemsize)
-        read_pixels(y + first.y * x.itemsize, squares.ys, first.rows, (end - 1 - tile) * SIDE + last.columns,
+                    first.bottom - first.top,
+                    min((tiles - 1) * SIDE + REACH, row.src_size - source_at(row, w)) - first.left,
+                    source_lanes(squares), x.itemsize)
+        read_pixels(y + first.y * x.itemsize, squares.ys, first.rows, min(tiles * SIDE, row.count - w),
                     result_lanes(squares), x.itemsize)
-        tile = end
+        tile += tiles
 
 
 cdef void each_batch(const Squares* squares, const char* y, const Unit* unit, batch_task task,

@@ -28,6 +28,7 @@ CASES = [
     ((0, 8, 1, 6, 6), (8, 2, 1, 3, 3), 4, {}),
     ((9, 16, 1, 33, 34), (16, 4, 1, 3, 3), 4, {"padding": (0, 1, 1)}),  # several pieces of several parts
     ((4, 44, 1, 47, 54), (44, 4, 1, 3, 3), 11, {"padding": (0, 1, 0)}),  # units of all blocks, read in order
+    ((4, 44, 1, 49, 52), (44, 4, 1, 3, 3), 11, {"padding": (0, 0, 8)}),  # of which some see padding alone
 ]
 
 

@@ -98,6 +98,7 @@ def test_all_directions_against_the_reference(isa, geometry, layout, threads):
         ((3, 24, 1, 67, 70), (26, 24, 1, 3, 3), {"padding": (0, 1, 0)}),
         ((1, 24, 4, 67, 70), (26, 24, 3, 3, 3), {"padding": (1, 0, 2), "stride": (2, 1, 1)}),
         ((3, 24, 1, 70, 67), (26, 24, 1, 5, 5), {"padding": (0, 2, 1)}),
+        ((3, 24, 1, 67, 68), (26, 24, 1, 3, 3), {"padding": (0, 9, 11)}),  # tiles that see padding alone
         ((4, 24, 1, 101, 67), (96, 24, 1, 3, 3), {"padding": (0, 1, 0), "stride": (1, 2, 2)}),
     ],
 )
