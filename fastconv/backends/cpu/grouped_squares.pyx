@@ -210,7 +210,7 @@ cdef void run_unit(void* context, int64_t index) noexcept nogil:
 
 
 cdef int64_t cut_units(Work* work) noexcept nogil:
-    """Choose the units, enough for all threads. Returns their number."""
+    """Choose the units, enough for all threads: half as many do where each has all blocks. Returns their number."""
     cdef int64_t blocks = work.plan.lanes.blocks.count, count = work.squares.count, pieces
     cdef int64_t tasks = UNITS_PER_THREAD * num_threads()
     work.blocks = unit_blocks(&work.squares, tasks // 2)

@@ -138,7 +138,7 @@ cdef bint side_by_side(const int64_t* row, int64_t rows) noexcept nogil:
 cdef void add_narrow(const Plan* plan, const Block* block, char* memory) noexcept nogil:
     cdef Outer* problem = plan.problem
     cdef const Reader* x = &problem.x
-    cdef int64_t size = x.itemsize, most = tile_pixels(x), pixels = 0, following = 0, n, k, t, p
+    cdef int64_t size = x.itemsize, most = tile_pixels(x), pixels, following, n, k, t, p
     cdef int64_t ldy = copied_row(x, plan.lane_block)
     cdef bint near = problem.ys[1] == 1 and 0 <= problem.ys[4] * size <= NEAR
     cdef bint asks = (problem.ys[1] == 1 and problem.ys[0] * x.n * size > DISTANT and
