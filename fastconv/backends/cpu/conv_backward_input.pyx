@@ -21,7 +21,7 @@ from fastconv.backends.cpu.grouped cimport grouped_correlate
 from fastconv.backends.cpu.grouped_squares cimport squares_correlate
 from fastconv.backends.cpu.narrow cimport is_narrow, narrow_correlate
 from fastconv.backends.cpu.tiles cimport TileAxis, set_pairs
-from fastconv.backends.cpu.winograd cimport winograd_correlate
+from fastconv.backends.cpu.winograd cimport ADJOINT_OF_IMAGES, ADJOINT_OF_PLANES, winograd_correlate
 
 from fastconv.backends.cpu.runtime import empty
 
@@ -75,8 +75,7 @@ cdef bint ends_at_once(cnp.ndarray w, cnp.ndarray residual, tuple strides):
 
 
 def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, residual=None, gate=None, bint lanes=False,
-                        int winograd=-1, bint adjoint=False, bint planes=False, bint pairs=False,
-                        bint spare=False):
+                        int winograd=-1, bint adjoint=False, bint planes=False, bint pairs=False, bint spare=False):
     """dy (N, OC, OD, OH, OW), w (OC, IC/G, KD, KH, KW), b (IC,) or None -> dx (N, IC, ID, IH, IW), channels-last.
 
     See ``Backend.conv_backward_input``.
@@ -90,7 +89,7 @@ def conv_backward_input(cnp.ndarray dy, cnp.ndarray w, b, geometry, residual=Non
         dx = empty(geometry.input_shape, dy.dtype, "channels_last")
     gates = fuses and gate is not None and winograd < 0 and in_rows(gate) and (adds or residual is None)
     solve(dx, dy, w, b, geometry, residual if adds else None, gate if gates else None, lanes, winograd,
-          adjoint + planes, pairs)
+          0 if not adjoint else ADJOINT_OF_PLANES if planes else ADJOINT_OF_IMAGES, pairs)
     if residual is not None and not adds:
         run_map(table(dx).add, (dx, residual), 0, 0.0, dx)
     if gate is not None and not gates:
