@@ -52,22 +52,31 @@ cdef inline object bare(object value):
     return value.data if is_tensor(value) else value
 
 
-def arrays_of(dict named, tuple optional):
-    """Return what Tensors hold, and anything else as it is; None if one that is not ``optional`` is None."""
+def usable_operands(dict named, tuple optional):
+    """Return ``[backend, array, ...]``, or None if they are not usable as they are; ``optional`` ones may be None."""
     cdef list arrays = []
     for name, value in named.items():
         value = bare(value)
         if value is None and name not in optional:
             return None
         arrays.append(value)
+    backend = backends.for_numpy()
+    if not backend.usable(arrays):
+        return None
+    arrays.insert(0, backend)
     return arrays
 
 
-def layer_operands(input, weight, bias):
-    """Return ``[backend, x, w, b]``, or None if they are not usable as they are; ``bias`` may be None."""
-    x, w, b = bare(input), bare(weight), bare(bias)
+def three_operands(first, second, third, bint optional):
+    """Return ``[backend, array, array, array]``, or None if they are not usable as they are.
+
+    The third may be None if it is ``optional``.
+    """
+    x, w, b = bare(first), bare(second), bare(third)
+    if x is None or w is None or (b is None and not optional):
+        return None
     backend = backends.for_numpy()
-    return [backend, x, w, b] if x is not None and w is not None and backend.usable((x, w, b)) else None
+    return [backend, x, w, b] if backend.usable((x, w, b)) else None
 
 
 def is_frozen(value):

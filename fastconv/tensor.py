@@ -44,10 +44,8 @@ def operands(op: str, optional: tuple[str, ...] = (), **named: Any) -> list[Any]
         DTypeError: an operand that is not float32 or float64, or dtypes that differ.
         DeviceError: operands on different devices.
     """
-    arrays, backend = _tape.arrays_of(named, optional), backends.for_numpy()
-    if arrays is not None and backend.usable(arrays):
-        return [backend, *arrays]
-    return _examined(op, optional, named)
+    found = _tape.usable_operands(named, optional)
+    return _examined(op, optional, named) if found is None else found
 
 
 def operand(op: str, name: str, value: Any) -> tuple[backends.Backend, Array]:
@@ -63,8 +61,14 @@ def operand(op: str, name: str, value: Any) -> tuple[backends.Backend, Array]:
 
 def layer_operands(op: str, input: Any, weight: Any, bias: Any) -> list[Any]:
     """Return what ``operands`` does for a layer's input, weight and optional bias, sooner."""
-    found = _tape.layer_operands(input, weight, bias)
+    found = _tape.three_operands(input, weight, bias, True)
     return _examined(op, ("bias",), {"input": input, "weight": weight, "bias": bias}) if found is None else found
+
+
+def gradient_operands(op: str, dy: Any, x: Any, weight: Any) -> list[Any]:
+    """Return what ``operands`` does for a layer's gradients, sooner."""
+    found = _tape.three_operands(dy, x, weight, False)
+    return _examined(op, (), {"dy": dy, "x": x, "weight": weight}) if found is None else found
 
 
 def _examined(op: str, optional: tuple[str, ...], named: dict[str, Any]) -> list[Any]:

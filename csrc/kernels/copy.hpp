@@ -6,6 +6,7 @@
 
 #include "fastconv/conv.h"
 #include "kernels/check.hpp"
+#include "kernels/partial.hpp"
 #include "simd/bytes.hpp"
 #include "simd/unroll.hpp"
 
@@ -13,14 +14,17 @@ namespace fastconv {
 
 // How far ahead rows are brought near, bytes: there are more of them than a processor follows by itself.
 constexpr int64_t kCopyAhead = 128;
+// Bytes of a source that stay in the caches.
+constexpr int64_t kCopyNear = 4 << 20;
+// Rows of a strip, the least that are worth one, and what lies between rows of a destination that still takes one, bytes.
+constexpr int64_t kCopyStrip = 512, kLeastStrip = 64, kMostApart = 2048;
 
-// The square of up to `width` rows and columns at (i, j) of a copy whose source rows lie side by side (si == 1): vectors
-// down the columns are read, transposed in registers and written along the rows.
+// The square of `rows` rows, at most `width`, and as many columns at (i, j) of a copy whose source rows lie side by side
+// (si == 1): vectors down the columns are read, transposed in registers and written along the rows.
 template <class V>
-static inline void copy_square(const fc_copy2d& a, int64_t i, int64_t j) {
+static inline void copy_square(const fc_copy2d& a, int64_t i, int64_t j, int64_t rows) {
     using T = typename V::T;
-    const int rows = static_cast<int>(a.rows - i < V::width ? a.rows - i : V::width);
-    const int columns = static_cast<int>(a.columns - j < V::width ? a.columns - j : V::width);
+    const int64_t columns = a.columns - j < V::width ? a.columns - j : V::width;
     const T* src = static_cast<const T*>(a.src) + i + j * a.sj;
     T* dst = static_cast<T*>(a.dst) + i * a.ld + j;
     typename V::Reg square[V::width];
@@ -38,6 +42,31 @@ static inline void copy_square(const fc_copy2d& a, int64_t i, int64_t j) {
         } else {
             V::store_n(dst + r * a.ld, square[r], columns);
         }
+    }
+}
+
+// In strips of many rows by a vector of columns, which reads each column as a stream; where few rows lie far apart, from
+// one square of a few rows to the next, which writes each row as one.
+template <class V>
+static void copy_squares(const fc_copy2d& a) {
+    using T = typename V::T;
+    constexpr int64_t size = sizeof(T);
+    const bool near = a.sj * a.columns * size <= kCopyNear;
+    const int64_t head = near ? lanes_to_alignment<V>(static_cast<const T*>(a.src), a.sj) : V::width;
+    if (a.rows >= kLeastStrip && a.ld * size < kMostApart) {
+        for (int64_t first = 0, end = head; first < a.rows; first = end, end += kCopyStrip) {
+            if (end > a.rows) end = a.rows;
+            for (int64_t j = 0; j < a.columns; j += V::width) {
+                for (int64_t i = first; i < end; i += V::width) {
+                    copy_square<V>(a, i, j, end - i < V::width ? end - i : V::width);
+                }
+            }
+        }
+        return;
+    }
+    for (int64_t i = 0, rows = head; i < a.rows; i += rows, rows = V::width) {
+        if (rows > a.rows - i) rows = a.rows - i;
+        for (int64_t j = 0; j < a.columns; j += V::width) copy_square<V>(a, i, j, rows);
     }
 }
 
@@ -61,9 +90,7 @@ void copy2d(const fc_copy2d* a) {
     } else if (a->sj == 1 && a->dj == 1) {
         for (int64_t i = 0; i < a->rows; ++i) std::memcpy(dst + i * a->ld, src + i * a->si, row_bytes);
     } else if (a->si == 1 && a->dj == 1 && V::width > 1) {
-        for (int64_t i = 0; i < a->rows; i += V::width) {
-            for (int64_t j = 0; j < a->columns; j += V::width) copy_square<V>(*a, i, j);
-        }
+        copy_squares<V>(*a);
     } else {
         // Blocks keep the source lines of one block in the first-level cache while they are read a column at a time.
         constexpr int64_t block = 16;

@@ -5,7 +5,7 @@
 
 #include "fastconv/conv.h"
 #include "kernels/check.hpp"
-#include "simd/prefetch.hpp"
+#include "kernels/partial.hpp"
 #include "simd/unroll.hpp"
 
 namespace fastconv {
@@ -14,7 +14,7 @@ namespace fastconv {
 template <class V, int M>
 static void dot_columns(const fc_few_rows& a, int64_t j) {
     using T = typename V::T;
-    constexpr int64_t ahead = 1024 / sizeof(T);
+    constexpr int64_t ahead = 2048 / sizeof(T);
     const int columns = static_cast<int>(a.columns - j < V::width ? a.columns - j : V::width);
     const T* x = static_cast<const T*>(a.x);
     const T* w = static_cast<const T*>(a.w) + j * a.ldw;
@@ -25,13 +25,14 @@ static void dot_columns(const fc_few_rows& a, int64_t j) {
                  : columns < V::width ? V::load_n(static_cast<const T*>(a.bias) + j, columns)
                                       : V::load(static_cast<const T*>(a.bias) + j);
     }
-    for (int64_t k = 0; k < a.depth; k += V::width) {
-        const int count = static_cast<int>(a.depth - k < V::width ? a.depth - k : V::width);
+    int64_t most = lanes_to_alignment<V>(w, a.ldw);
+    for (int64_t k = 0, count; k < a.depth; k += count, most = V::width) {
+        count = a.depth - k < most ? a.depth - k : most;
         typename V::Reg square[V::width];
         FC_UNROLL
         for (int c = 0; c < V::width; ++c) {
             const T* from = w + c * a.ldw + k;
-            if (c < columns) prefetch(from + ahead);
+            if (a.far && c < columns) FC_PREFETCH_OUTER(from + ahead);
             square[c] = c >= columns ? V::zero() : count == V::width ? V::load(from) : V::load_n(from, count);
         }
         V::transpose(square);
@@ -56,11 +57,9 @@ static void add_weights(const fc_few_rows& a, int64_t k) {
     const T* x = static_cast<const T*>(a.x) + k;
     const T* w = static_cast<const T*>(a.w) + k * a.ldw;
     T* y = static_cast<T*>(a.y);
-    constexpr int64_t ahead = 512 / sizeof(T);
     for (int64_t j = 0; j < a.columns; j += V::width) {
         const int columns = static_cast<int>(a.columns - j < V::width ? a.columns - j : V::width);
         const auto load = [columns](const T* p) { return columns < V::width ? V::load_n(p, columns) : V::load(p); };
-        const T* next = w + j + ahead + (j + ahead < a.columns ? 0 : K * a.ldw - a.columns);  // its end: the next rows
         typename V::Reg acc[M];
         FC_UNROLL
         for (int m = 0; m < M; ++m) {
@@ -68,7 +67,7 @@ static void add_weights(const fc_few_rows& a, int64_t k) {
         }
         FC_UNROLL
         for (int i = 0; i < K; ++i) {
-            prefetch(next + i * a.ldw);
+            if (a.far) FC_PREFETCH_OUTER(w + (K + i) * a.ldw + j);
             const typename V::Reg row = load(w + i * a.ldw + j);
             FC_UNROLL
             for (int m = 0; m < M; ++m) acc[m] = V::fma(V::set1(x[m * a.ldx + i]), row, acc[m]);

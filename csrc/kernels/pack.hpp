@@ -6,7 +6,7 @@
 #include "dispatch/blocks.hpp"
 #include "fastconv/conv.h"
 #include "kernels/check.hpp"
-#include "simd/prefetch.hpp"
+#include "kernels/partial.hpp"
 #include "simd/unroll.hpp"
 
 namespace fastconv {
@@ -28,18 +28,20 @@ template <class V>
 static void pack_columns(const fc_pack_panel& a, int j) {
     using T = typename V::T;
     constexpr int nr = Blocks<V>::nv * V::width;
+    constexpr int64_t ahead = 2048 / sizeof(T);
     const int columns = static_cast<int>(a.columns - j < V::width ? a.columns - j : V::width);
     const int64_t rows = a.taps * a.depth;
     const T* src = static_cast<const T*>(a.src) + j * a.column;
     T* dst = static_cast<T*>(a.dst) + j;
     PanelRow to{0, a.reversed ? (a.taps - 1) * a.depth : 0};
-    for (int64_t i = 0; i < rows; i += V::width) {
-        const int count = static_cast<int>(rows - i < V::width ? rows - i : V::width);
+    int64_t most = lanes_to_alignment<V>(src, a.column);
+    for (int64_t i = 0, count; i < rows; i += count, most = V::width) {
+        count = rows - i < most ? rows - i : most;
         typename V::Reg square[V::width];
         FC_UNROLL
         for (int c = 0; c < V::width; ++c) {
             const T* from = src + c * a.column + i;
-            if (c < columns) prefetch(from + 8 * V::width);
+            if (c < columns) FC_PREFETCH_OUTER(from + ahead);
             square[c] = c >= columns ? V::zero() : count == V::width ? V::load(from) : V::load_n(from, count);
         }
         V::transpose(square);

@@ -10,7 +10,6 @@
 #include "kernels/conv.hpp"
 #include "kernels/copy.hpp"
 #include "kernels/outer.hpp"
-#include "simd/prefetch.hpp"
 #include "simd/unroll.hpp"
 
 namespace fastconv {
@@ -114,6 +113,7 @@ void pair_rows(const fc_pair_rows* a) {
 template <class V>
 void pack_pairs(const fc_pack_pairs* a) {
     constexpr int w = V::width, nr = Blocks<V>::nv * w;
+    constexpr int64_t ahead = 2048 / sizeof(float);
     FC_CHECK(has_pairs<V> && a->depth >= 0 && a->columns > 0 && a->columns <= nr && a->dst && a->src);
     if constexpr (has_pairs<V>) {
         for (int first = 0; first < nr; first += w) {
@@ -125,7 +125,7 @@ void pack_pairs(const fc_pack_pairs* a) {
                 FC_UNROLL
                 for (int c = 0; c < w; ++c) {
                     const float* from = src + c * a->column + i;
-                    if (c < columns) prefetch(from + 16 * w);
+                    if (c < columns) FC_PREFETCH_OUTER(from + ahead);
                     square[c] = c >= columns ? V::zero() : load_pairs<V>(from, a->depth - i);
                 }
                 V::transpose(square);

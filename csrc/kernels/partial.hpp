@@ -26,6 +26,15 @@ static inline void store_some(void* array, int64_t i, typename V::Reg value, int
     }
 }
 
+// Of columns that lie ``stride`` elements apart: how many elements of each come before the first whole vector that lies
+// within one line of the caches, or a vector's where they do not lie alike. A square of vectors that cross lines needs
+// each line twice, and columns a power of two apart push each other out of the cache in between.
+template <class V>
+static inline int64_t lanes_to_alignment(const typename V::T* first, int64_t stride) {
+    if (stride % V::width) return V::width;
+    return V::width - static_cast<int64_t>(reinterpret_cast<std::uintptr_t>(first) / sizeof(typename V::T) % V::width);
+}
+
 // Where the first n bytes are b.
 template <class V>
 static inline typename V::Mask some_bytes_equal(const uint8_t* bytes, uint8_t b, int n) {

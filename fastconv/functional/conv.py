@@ -14,7 +14,7 @@ from ..arguments import flag
 from ..backends.base import Array, Backend
 from ..geometry import ConvGeometry, conv_geometry, conv_transpose_geometry
 from ..precision import compute_mode
-from ..tensor import layer_operands, operands, record
+from ..tensor import gradient_operands, layer_operands, record
 from ._common import RANKS, batched, check_gradient, check_needs, is_frozen, lowered, named, remembered, sizes_of
 
 _conv_geometry = remembered(conv_geometry, shapes=3)
@@ -95,7 +95,7 @@ def _conv_backward(rank: int) -> Callable:
         needs: Sequence[bool] = (True, True, True), exact: bool | None = None,
     ) -> tuple:  # fmt: skip
         check_needs(op, needs, 3)
-        backend, dy, x, w = operands(op, dy=dy, x=x, weight=weight)
+        backend, dy, x, w = gradient_operands(op, dy, x, weight)
         shape = batched(x.shape, rank)
         exact = resolve_exact(op, exact)
         options = stride, padding, dilation, groups, exact, compute_mode()
@@ -210,7 +210,7 @@ def _conv_transpose_backward(rank: int) -> Callable:
         dilation: Any = 1, needs: Sequence[bool] = (True, True, True), exact: bool | None = None,
     ) -> tuple:  # fmt: skip
         check_needs(op, needs, 3)
-        backend, dy, x, w = operands(op, dy=dy, x=x, weight=weight)
+        backend, dy, x, w = gradient_operands(op, dy, x, weight)
         geometry = _conv_transpose_geometry(
             op, rank, batched(x.shape, rank), w.shape, None, stride, padding, output_padding, groups, dilation,
             resolve_exact(op, exact), compute_mode(),

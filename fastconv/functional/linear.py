@@ -8,7 +8,7 @@ from typing import Any
 from ..backends.base import Array, Backend
 from ..geometry import check_linear
 from ..precision import compute_mode
-from ..tensor import layer_operands, operands, record
+from ..tensor import gradient_operands, layer_operands, record
 from ._common import check_gradient, check_needs, is_frozen
 
 
@@ -60,11 +60,12 @@ def linear_backward(dy: Any, x: Any, weight: Any, needs: Sequence[bool] = (True,
     """Return ``(dx, dw, db)`` of ``linear`` for the gradient ``dy`` (*, O) of its output; None where not needed."""
     op = "linear_backward"
     check_needs(op, needs, 3)
-    backend, dy, x, w = operands(op, dy=dy, x=x, weight=weight)
+    backend, dy, x, w = gradient_operands(op, dy, x, weight)
     x_shape, w_shape = x.shape, w.shape
-    check_linear(op, x_shape, w_shape, None)
-    check_gradient(op, (*x_shape[:-1], w_shape[0]), dy)
-    if len(x_shape) != 2:
+    matrices = len(x_shape) == len(w_shape) == 2
+    if not (matrices and x_shape[1] == w_shape[1] and dy.shape == (x_shape[0], w_shape[0])):
+        check_linear(op, x_shape, w_shape, None)
+        check_gradient(op, (*x_shape[:-1], w_shape[0]), dy)
         dy, x = _rows(backend, dy), _rows(backend, x)
     return _gradients(backend, dy, x, w, needs, x_shape, compute_mode())
 

@@ -30,7 +30,7 @@ Copy2d = struct(
 )  # fmt: skip
 FewRows = struct(
     "FewRows", x=POINTER, w=POINTER, bias=POINTER, y=POINTER, rows=SIZE, depth=SIZE, columns=SIZE, ldx=SIZE, ldw=SIZE,
-    ldy=SIZE, by_rows=FLAG,
+    ldy=SIZE, by_rows=FLAG, far=FLAG,
 )  # fmt: skip
 Narrow = struct(
     "Narrow", x=POINTER, tap=POINTER, w=POINTER, bias=POINTER, y=POINTER, pixels=SIZE, taps=SIZE, depth=SIZE,

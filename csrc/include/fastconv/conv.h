@@ -72,7 +72,8 @@ typedef struct fc_transpose {
 } fc_transpose;
 
 /* y[r * ldy + c] = bias[c] (or 0) + sum over k of x[r * ldx + k] * w[k, c] for 0 <= r < rows <= FC_FEW_ROWS,
- * 0 <= c < columns, where w[k, c] = w[k * ldw + c] with `by_rows`, else w[c * ldw + k]. The sum is that of conv_tile. */
+ * 0 <= c < columns, where w[k, c] = w[k * ldw + c] with `by_rows`, else w[c * ldw + k]. The sum is that of conv_tile.
+ * `far`: w comes from memory, so lines of it are asked for in advance. */
 enum { FC_FEW_ROWS = 4 };
 typedef struct fc_few_rows {
     const void* x;
@@ -80,7 +81,7 @@ typedef struct fc_few_rows {
     const void* bias; /* (columns,) or NULL */
     void* y;
     int64_t rows, depth, columns, ldx, ldw, ldy;
-    int32_t by_rows;
+    int32_t by_rows, far;
 } fc_few_rows;
 
 /* y[c * ldy + p] = start

@@ -113,7 +113,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         const void* bias
         void* y
         int64_t rows, depth, columns, ldx, ldw, ldy
-        int32_t by_rows
+        int32_t by_rows, far
 
     ctypedef struct fc_narrow:
         const void* x

@@ -8,7 +8,7 @@ from fastconv.backends.cpu.arrays cimport View, view
 from fastconv.backends.cpu.conv_tiles cimport Correlation, correlate, kept_weights, plain_ending
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport num_threads, parallel_for
-from fastconv.backends.cpu.tiles cimport Reader, ceil_div, set_pairs
+from fastconv.backends.cpu.tiles cimport FAR, Reader, ceil_div, set_pairs
 from fastconv.backends.cpu.weight_tiles cimport Outer, outer_products
 
 from fastconv.backends.cpu.runtime import empty
@@ -102,6 +102,7 @@ cdef bint runs_as_relay(const fc_few_rows* call, const fc_kernels* kernel, int64
     if threads == 1 or call.rows != 1 or call.bias != NULL or call.depth < 8 * threads or pieces < 2 * threads:
         return False
     relay.call, relay.kernel, relay.itemsize, relay.share = call[0], kernel, itemsize, ceil_div(call.depth, threads)
+    relay.call.far = False
     threads = ceil_div(call.depth, relay.share)
     for relay.wave in range(pieces + threads - 1):
         relay.first, last = max(<int64_t> 0, relay.wave - pieces + 1), min(relay.wave + 1, threads)
@@ -115,7 +116,7 @@ cdef bint few_rows(const Correlation* problem, const View* x, bint by_rows) noex
     The sums are those of `correlate`, so that a row's bits do not depend on the number of rows.
     """
     cdef FewRows few
-    cdef int64_t rows = x.size[0], depth = x.size[1], near = problem.w_column if by_rows else problem.w_depth
+    cdef int64_t tasks, rows = x.size[0], depth = x.size[1], near = problem.w_column if by_rows else problem.w_depth
     if rows == 0 or rows > FC_FEW_ROWS or depth == 0 or near != 1:
         return False
     if problem.bias != NULL and problem.bias_stride != 1 and problem.columns > 1:
@@ -127,12 +128,15 @@ cdef bint few_rows(const Correlation* problem, const View* x, bint by_rows) noex
     few.call.rows, few.call.depth, few.call.columns, few.call.by_rows = rows, depth, problem.columns, by_rows
     few.call.ldx, few.call.ldy = x.stride[0], problem.ys[4]
     few.call.ldw = problem.w_depth if by_rows else problem.w_column
+    few.call.far = depth * problem.columns * few.itemsize > FAR
     few.share = max(TASK_WEIGHTS // depth, LEAST_COLUMNS)
     if by_rows:
         if runs_as_relay(&few.call, few.kernel, few.itemsize):
             return True
-        few.share = max(few.share, LEAST_BY_ROWS,
-                        min(MOST_BY_ROWS, ceil_div(problem.columns, TASKS_PER_THREAD * num_threads() * 16) * 16))
+        # From memory, the longest streams that every thread can have.
+        tasks = num_threads() * (ceil_div(problem.columns, num_threads() * MOST_BY_ROWS) if few.call.far else
+                                 TASKS_PER_THREAD)
+        few.share = max(few.share, LEAST_BY_ROWS, min(MOST_BY_ROWS, ceil_div(problem.columns, tasks * 16) * 16))
     parallel_for(ceil_div(problem.columns, few.share), run_few_rows, &few)
     return True
 
@@ -223,7 +227,7 @@ cdef bint one_row(const View* dy, const View* x, const View* dw) noexcept nogil:
     one.itemsize, one.kernel = x.itemsize, kernels(x.itemsize)
     one.call.x, one.call.ldx, one.call.w, one.call.ldw = dy.data, dy.stride[1], x.data, 0
     one.call.y, one.call.ldy, one.call.bias = dw.data, dw.stride[0], NULL
-    one.call.depth, one.call.columns, one.call.by_rows = 1, x.size[1], True
+    one.call.depth, one.call.columns, one.call.by_rows, one.call.far = 1, x.size[1], True, False
     one.rows, one.share = dw.size[0], ceil_div(max(<int64_t> 1, TASK_WEIGHTS // x.size[1]), FC_FEW_ROWS) * FC_FEW_ROWS
     parallel_for(ceil_div(one.rows, one.share), run_one_row, &one)
     return True

@@ -14,7 +14,7 @@ import numpy as np
 from fastconv.backends.cpu._csrc cimport FC_FEW_ROWS, fc_conv_tile, fc_copy2d, fc_few_rows, fc_kernels
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport empty, num_threads, parallel_for, workspace
-from fastconv.backends.cpu.tiles cimport ceil_div
+from fastconv.backends.cpu.tiles cimport FAR, ceil_div
 
 cnp.import_array()
 
@@ -72,7 +72,7 @@ cdef void few_products(const Products* p, const Part* part, const char* a, const
     cdef fc_few_rows call
     call.x, call.ldx, call.bias = a, p.a.row, NULL
     call.rows, call.depth, call.columns = p.rows, p.depth, min(p.columns, part.last_panel * p.kernels.nr) - first
-    call.by_rows = p.b.column == 1
+    call.by_rows, call.far = p.b.column == 1, p.depth * p.columns * p.itemsize > FAR
     call.w, call.ldw = b + first * p.b.column * p.itemsize, p.b.row if call.by_rows else p.b.column
     call.y, call.ldy = y + first * p.itemsize, p.columns
     p.kernels.few_rows(&call)
