@@ -1,6 +1,7 @@
 // Strided two-dimensional copies, which pack weights and input tiles, and sums of partial results. Contracts in
 // include/fastconv/conv.h.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 
@@ -17,14 +18,13 @@ constexpr int64_t kCopyAhead = 128;
 // Bytes of a source that stay in the caches.
 constexpr int64_t kCopyNear = 4 << 20;
 // Rows of a strip, the least that are worth one, and what lies between rows of a destination that still takes one, bytes.
-constexpr int64_t kCopyStrip = 512, kLeastStrip = 64, kMostApart = 2048;
+constexpr int64_t kCopyStrip = 512, kLeastStrip = 128, kMostApart = 2048;
 
-// The square of `rows` rows, at most `width`, and as many columns at (i, j) of a copy whose source rows lie side by side
-// (si == 1): vectors down the columns are read, transposed in registers and written along the rows.
+// The square of rows and columns, at most `width` each, at (i, j) of a copy whose source rows lie side by side (si == 1):
+// vectors down the columns are read, transposed in registers and written along the rows.
 template <class V>
-static inline void copy_square(const fc_copy2d& a, int64_t i, int64_t j, int64_t rows) {
+static inline void copy_square(const fc_copy2d& a, int64_t i, int64_t j, int64_t rows, int64_t columns) {
     using T = typename V::T;
-    const int64_t columns = a.columns - j < V::width ? a.columns - j : V::width;
     const T* src = static_cast<const T*>(a.src) + i + j * a.sj;
     T* dst = static_cast<T*>(a.dst) + i * a.ld + j;
     typename V::Reg square[V::width];
@@ -50,23 +50,26 @@ static inline void copy_square(const fc_copy2d& a, int64_t i, int64_t j, int64_t
 template <class V>
 static void copy_squares(const fc_copy2d& a) {
     using T = typename V::T;
-    constexpr int64_t size = sizeof(T);
-    const bool near = a.sj * a.columns * size <= kCopyNear;
-    const int64_t head = near ? lanes_to_alignment<V>(static_cast<const T*>(a.src), a.sj) : V::width;
+    constexpr int64_t size = sizeof(T), width = V::width;
+    const bool near = a.columns >= width && a.sj * a.columns * size <= kCopyNear;
+    const int64_t head = near ? lanes_to_alignment<V>(static_cast<const T*>(a.src), a.sj) : width;
     if (a.rows >= kLeastStrip && a.ld * size < kMostApart) {
         for (int64_t first = 0, end = head; first < a.rows; first = end, end += kCopyStrip) {
             if (end > a.rows) end = a.rows;
-            for (int64_t j = 0; j < a.columns; j += V::width) {
-                for (int64_t i = first; i < end; i += V::width) {
-                    copy_square<V>(a, i, j, end - i < V::width ? end - i : V::width);
-                }
+            for (int64_t j = 0; j < a.columns; j += width) {
+                const int64_t columns = std::min(width, a.columns - j);
+                for (int64_t i = first; i < end; i += width) copy_square<V>(a, i, j, std::min(width, end - i), columns);
             }
         }
         return;
     }
-    for (int64_t i = 0, rows = head; i < a.rows; i += rows, rows = V::width) {
-        if (rows > a.rows - i) rows = a.rows - i;
-        for (int64_t j = 0; j < a.columns; j += V::width) copy_square<V>(a, i, j, rows);
+    const int64_t side = lanes_to_alignment<V>(static_cast<const T*>(a.dst), a.ld);
+    for (int64_t i = 0, rows = head; i < a.rows; i += rows, rows = width) {
+        rows = std::min(rows, a.rows - i);
+        for (int64_t j = 0, columns = side; j < a.columns; j += columns, columns = width) {
+            columns = std::min(columns, a.columns - j);
+            copy_square<V>(a, i, j, rows, columns);
+        }
     }
 }
 

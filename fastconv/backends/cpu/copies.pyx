@@ -24,6 +24,7 @@ cdef enum:
     SMALL = 4096        # elements that NumPy copies as fast
     PIECE = 16384       # elements a task
     LONG = 4096         # columns a task where they are many
+    TURNED = 64         # rows a task that is turned: all that it takes of a line of the source
 
 
 cdef struct Copy:
@@ -124,9 +125,10 @@ cpdef int copy_into(cnp.ndarray dst, cnp.ndarray src) except -1:
     c.dst, c.src = <char*> cnp.PyArray_DATA(dst), <const char*> cnp.PyArray_DATA(src)
     join_axes(&c, dst, src)
     with nogil:
+        c.columns = min(c.size[c.axes - 1], <int64_t> LONG)
         if c.at[c.axes - 1] != 1:
             choose_rows(&c)
-        c.columns = min(c.size[c.axes - 1], <int64_t> LONG)
+            c.columns = min(c.columns, PIECE // min(c.size[c.axes - 2], <int64_t> TURNED))
         c.rows = max(<int64_t> 1, min(c.size[c.axes - 2], PIECE // c.columns))
         c.down, c.across = ceil_div(c.size[c.axes - 2], c.rows), ceil_div(c.size[c.axes - 1], c.columns)
         c.pieces = count // (c.size[c.axes - 1] * c.size[c.axes - 2]) * c.down * c.across
