@@ -15,9 +15,9 @@ public:
     // What each of so many steps has to ask for, that they ask for all.
     int64_t share(int64_t steps) const { return steps > 0 ? (lines + steps - 1) / steps : 0; }
 
-    // Ask for the next `count` lines, where there are so many left.
+    // Ask for the next `count` lines, or what is left of them.
     FC_INLINE void step(int64_t count) {
-        if (lines < count) return;
+        if (lines < count) count = lines;
         lines -= count;
         for (; count > 0; --count, at += 64) FC_PREFETCH_OUTER(at);
     }
@@ -25,6 +25,21 @@ public:
 private:
     const char* at;
     int64_t lines;
+};
+
+// The source and the gradient of a weight gradient's next call: an equal share of both for each of so many steps.
+class AheadPair {
+public:
+    template <class Call>
+    AheadPair(const Call& a, int64_t steps) : x(a.next_x, a.next_x_bytes), dy(a.next_dy, a.next_dy_bytes) {
+        x_share = x.share(steps);
+        dy_share = dy.share(steps);
+    }
+    FC_INLINE void step() { x.step(x_share), dy.step(dy_share); }
+
+private:
+    Ahead x, dy;
+    int64_t x_share, dy_share;
 };
 
 }  // namespace fastconv

@@ -236,8 +236,7 @@ void depthwise(const fc_depthwise* a) {
 // Here the gradients of the outputs slide; the sums of the nine taps stay.
 template <class V, int M, int Step, bool Whole>
 static void depthwise_outer_runs(const fc_depthwise_outer& a, const typename V::T* from_x, const typename V::T* from_dy,
-                                 typename V::T* dw, int64_t lanes, int64_t first, int64_t end, Ahead& next_x,
-                                 Ahead& next_dy) {
+                                 typename V::T* dw, int64_t lanes, int64_t first, int64_t end, AheadPair& next) {
     using T = typename V::T;
     using Reg = typename V::Reg;
     constexpr int last = slots<Step> - 1;
@@ -257,9 +256,8 @@ static void depthwise_outer_runs(const fc_depthwise_outer& a, const typename V::
             for (int m = 0; m < M; ++m) gradient[s][m] = V::zero();
         }
         each_line<Step>(a.lines, [&](int64_t i, auto rows) FC_INLINE_LAMBDA {
-            next_x.step(M * Step);
+            next.step();
             if (rows & 1) {
-                next_dy.step(M);
                 FC_UNROLL
                 for (int m = 0; m < M; ++m) gradient[last][m] = lanes_load<V, Whole>(dy + m * a.ypixel, lanes);
                 dy += a.yrow;
@@ -292,16 +290,17 @@ static void depthwise_outer_runs(const fc_depthwise_outer& a, const typename V::
 template <class V, int Step>
 static void depthwise_outer_step(const fc_depthwise_outer& a) {
     using T = typename V::T;
-    Ahead next_x(a.next_x, a.next_x_bytes), next_dy(a.next_dy, a.next_dy_bytes);
+    constexpr int most = widest_run<V>;
+    AheadPair next(a, a.blocks * ((a.pixels + most - 1) / most) * ((a.lines - 1) * Step + 3));
     for (int64_t b = 0; b < a.blocks; ++b) {
         const T *x = static_cast<const T*>(a.x) + b * V::width, *dy = static_cast<const T*>(a.dy) + b * V::width;
         T* dw = static_cast<T*>(a.dw) + b * a.wblock;
         const int64_t lanes = b == a.blocks - 1 ? a.last : V::width;
-        cut_row<V, Step>(a.pixels, a.low, a.high, [=, &a, &next_x, &next_dy](auto run, int64_t first, int64_t end) {
+        cut_row<V, Step>(a.pixels, a.low, a.high, [=, &a, &next](auto run, int64_t first, int64_t end) {
             constexpr int M = decltype(run)::value;
             fills<V>(lanes)
-                ? depthwise_outer_runs<V, M, Step, true>(a, x, dy, dw, lanes, first, end, next_x, next_dy)
-                : depthwise_outer_runs<V, M, Step, false>(a, x, dy, dw, lanes, first, end, next_x, next_dy);
+                ? depthwise_outer_runs<V, M, Step, true>(a, x, dy, dw, lanes, first, end, next)
+                : depthwise_outer_runs<V, M, Step, false>(a, x, dy, dw, lanes, first, end, next);
         });
     }
 }

@@ -26,20 +26,6 @@ struct OuterLine {
     const T* dy;
 };
 
-// What is brought near for the next call: an equal share for each channel in of each block.
-class GroupedAhead {
-public:
-    explicit GroupedAhead(const fc_grouped_outer& a) : x(a.next_x, a.next_x_bytes), dy(a.next_dy, a.next_dy_bytes) {
-        x_share = x.share(a.blocks.count * a.blocks.depth);
-        dy_share = dy.share(a.blocks.count * a.blocks.depth);
-    }
-    FC_INLINE void step() { x.step(x_share), dy.step(dy_share); }
-
-private:
-    Ahead x, dy;
-    int64_t x_share, dy_share;
-};
-
 // The lanes of K channels in at a source pixel, which is read once; x: its vector, or of Lanes::same the first channel.
 template <class V, class L, int K>
 static FC_INLINE void outer_values(const typename V::T* x, const OuterBlock<typename V::T>& at,
@@ -181,7 +167,7 @@ static void outer_taps(const fc_grouped_outer& a, OuterBlock<typename V::T> at) 
 
 // All kernel rows and channels in of one block. With registers enough, two channels in share what is read.
 template <class V, bool Whole, Lanes From>
-static void outer_channels(const fc_grouped_outer& a, OuterBlock<typename V::T> at, GroupedAhead& next) {
+static void outer_channels(const fc_grouped_outer& a, OuterBlock<typename V::T> at, AheadPair& next) {
     using L = BlockLanes<V, Whole, From>;
     constexpr bool pairs = Whole && From != Lanes::own && Blocks<V>::mr * Blocks<V>::nv >= 16;
     constexpr int R = 3;
@@ -215,7 +201,7 @@ void grouped_outer(const fc_grouped_outer* a) {
     FC_CHECK(from == Lanes::same ? blocks.ylanes == V::width : blocks.xlanes <= V::width);
     OuterBlock<T> at{static_cast<const T*>(a->x), static_cast<const T*>(a->dy), static_cast<T*>(a->dw), 0, 0,
                      blocks.xlanes, blocks.ylanes, 0};
-    GroupedAhead next(*a);
+    AheadPair next(*a, blocks.count * blocks.depth);
     for (int64_t b = 0; b < blocks.count; ++b) {
         if (b == blocks.count - 1) at.xlanes = blocks.last_xlanes, at.ylanes = blocks.last_ylanes;
         const bool whole = at.xlanes == V::width && at.ylanes == V::width;

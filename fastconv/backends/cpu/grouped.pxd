@@ -39,6 +39,7 @@ cdef void set_chunks(Lanes* lanes, Reader* x, int64_t chunk_blocks) noexcept nog
 cdef void finish_lanes(Reader* x) noexcept nogil
 cdef void set_large(Lanes* lanes, const Reader* x) noexcept nogil
 cdef bint streams(const Lanes* lanes, const Correlation* problem) noexcept nogil
+cdef bint next_known(const Lanes* lanes, const Reader* x) noexcept nogil
 cdef const char* next_rows(const Lanes* lanes, const Reader* x, const Tile* tile, int64_t n, int64_t d,
                            int64_t* size) noexcept nogil
 cdef int64_t line_start(const Correlation* problem, const Tile* tile, int64_t n, int64_t d, int64_t h) noexcept nogil

@@ -110,13 +110,19 @@ cdef bint streams(const Lanes* lanes, const Correlation* problem) noexcept nogil
     return lanes.large and line == 64 and odd == 0
 
 
+cdef bint next_known(const Lanes* lanes, const Reader* x) noexcept nogil:
+    """Whether the source comes from memory, and its rows follow each other there."""
+    return (lanes.far and x.direct and x.chunks == 1 and x.stride[4] == x.depth
+            and x.stride[3] == x.axis[2].src_size * x.stride[4])
+
+
 cdef const char* next_rows(const Lanes* lanes, const Reader* x, const Tile* tile, int64_t n, int64_t d,
                            int64_t* size) noexcept nogil:
     """Where the source goes on behind the rows of a tile, and for how many bytes of as many rows; 0 if unknown."""
     cdef const TileAxis* ax = &x.axis[0]
     cdef int64_t row = ax[2].src_size * x.stride[4], plane = ax[0].src_base + ax[0].src_step * d, at
     size[0] = 0
-    if not lanes.far or not x.direct or x.chunks > 1 or x.stride[4] != x.depth or x.stride[3] != row:
+    if not next_known(lanes, x):
         return NULL
     plane += ax[0].shift[ax[0].taps - 1] if ax[0].taps else 0
     at = min(ax[1].src_size, source_at(&ax[1], tile.first[2]) + span(&ax[1], tile.count[2]))

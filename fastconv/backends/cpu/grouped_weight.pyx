@@ -12,13 +12,13 @@ from libc.string cimport memset
 from fastconv.backends.cpu._csrc cimport fc_accumulate, fc_copy2d, fc_depthwise_outer, fc_grouped_outer
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.grouped cimport (
-    PLANE, Lanes, fill_lanes, finish_lanes, in_place, inside, lanes_of, next_rows, set_chunks, set_lanes, set_large,
-    share_of_chunk, source_plane, source_row,
+    PLANE, Lanes, fill_lanes, finish_lanes, in_place, inside, lanes_of, next_known, next_rows, set_chunks, set_lanes,
+    set_large, share_of_chunk, source_plane, source_row,
 )
 from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport (
-    BUNDLE_BYTES, Reader, Tile, TileAxis, ceil_div, choose_tile, count_tiles, fetch, locate, set_steps,
-    source_at, tile_bytes, tile_pixels,
+    BUNDLE_BYTES, LINE, Reader, Tile, TileAxis, ceil_div, choose_tile, count_tiles, fetch, locate, set_steps,
+    source_at, span, tile_bytes, tile_pixels,
 )
 
 cdef int64_t CHUNK_CHANNELS = 64            # of arrays that are copied
@@ -43,7 +43,23 @@ cdef struct Plan:
     char* partial           # (splits, blocks, rows, depth, taps of a row, width)
     bint apart              # blocks are copied, each to a tile of its own,
     Reader block            # as this reader's groups
+    bint in_order           # tiles are read in the order of memory before their products
     bint failed
+
+
+cdef struct Seen:
+    # How far a task has read its arrays, or asked for them, in the order of memory.
+    const char* x
+    const char* dy
+
+
+cdef inline void read_on(const char** seen, const char* first, const char* last) noexcept nogil:
+    """Read a byte of each cache line from ``first`` to ``last`` that was not seen."""
+    cdef const char* at = max(first, seen[0])
+    cdef volatile char _byte
+    while at < last:
+        _byte = at[0]
+        at += LINE
 
 
 cdef bint copies_gradient(const Outer* problem, const Lanes* lanes) noexcept nogil:
@@ -94,6 +110,8 @@ cdef void run_split(void* context, int64_t index) noexcept nogil:
     cdef Tile tile
     cdef fc_grouped_outer call
     cdef fc_copy2d copy
+    cdef Seen seen
+    seen.x = seen.dy = NULL
     share_of_chunk(lanes, x, chunk, &call.blocks)
     channels = (call.blocks.count - 1) * call.blocks.ylanes + call.blocks.last_ylanes
     row = <int64_t*> workspace(list_bytes + source + (tile_pixels(x) * channels * size if copies else 0))
@@ -131,7 +149,7 @@ cdef void run_split(void* context, int64_t index) noexcept nogil:
             look_ahead(lanes, &problem.x, &tile, problem.ys[3], &call)
             run_blocks(x, &tile, first, &call, <char*> row + list_bytes)
         elif lanes.slides == 3:
-            slide_tile(lanes, x, &tile, &call, 0 if copies else problem.ys[3])
+            slide_tile(lanes, x, &tile, &call, 0 if copies else problem.ys[3], &seen if plan.in_order else NULL)
         else:
             look_ahead(lanes, x, &tile, 0 if copies else problem.ys[3], &call)
             x.kernel.grouped_outer(&call)
@@ -154,9 +172,30 @@ cdef void run_blocks(const Reader* x, const Tile* tile, int64_t first, const fc_
         x.kernel.grouped_outer(&call)
 
 
+cdef void sweep(const Lanes* lanes, const Reader* x, const Tile* tile, int64_t d, fc_depthwise_outer* call,
+                Seen* seen) noexcept nogil:
+    """Read the rows of a plane that a tile will need, but for those that the products of the one before asked for.
+
+    With a step of 2 a product has twice the bytes, and half of what follows is as much as it pays to ask for beside it.
+    """
+    cdef const TileAxis* ax = &x.axis[0]
+    cdef int64_t first = source_at(&ax[1], tile.first[2]), last = first + span(&ax[1], tile.count[2])
+    cdef int64_t row = x.stride[3] * x.itemsize
+    cdef const char* behind = <const char*> call.next_x
+    if ax.taps > 0 and inside(ax, d, ax.taps - 1):
+        read_on(&seen.x, behind - (min(last, ax[1].src_size) - max(first, 0)) * row, behind)
+    read_on(&seen.dy, <const char*> call.dy, <const char*> call.next_dy)
+    call.next_x_bytes //= call.step
+    call.next_dy_bytes //= call.step
+    seen.x, seen.dy = behind + call.next_x_bytes, <const char*> call.next_dy + call.next_dy_bytes
+
+
 cdef void slide_tile(const Lanes* lanes, const Reader* x, const Tile* tile, const fc_grouped_outer* row,
-                     int64_t next_row) noexcept nogil:
-    """All lines of an image's plane at once; ``row`` says where each starts, ``next_row`` how dy goes on, if not 0."""
+                     int64_t next_row, Seen* seen) noexcept nogil:
+    """All lines of an image's plane at once; ``row`` says where each starts, ``next_row`` how dy goes on, if not 0.
+
+    With ``seen`` they are read in the order of memory first.
+    """
     cdef const TileAxis* ax = &x.axis[0]
     cdef const int64_t* yrow = row.yrow
     cdef int64_t n, d, kd
@@ -174,6 +213,8 @@ cdef void slide_tile(const Lanes* lanes, const Reader* x, const Tile* tile, cons
             call.next_x = next_rows(lanes, x, tile, n, d, &call.next_x_bytes)
             call.next_dy = <const char*> call.dy + tile.count[2] * next_row * x.itemsize
             call.next_dy_bytes = tile.count[2] * next_row * x.itemsize if call.next_x_bytes else 0
+            if seen != NULL:
+                sweep(lanes, x, tile, d, &call, seen)
             yrow += tile.count[2]
             for kd in range(ax[0].taps):
                 if inside(&ax[0], d, kd):
@@ -281,6 +322,8 @@ cdef int grouped_products(Outer* problem) except -1 nogil:
         set_chunks(lanes, x, ceil_div(lanes.chunk_blocks * plan.splits * x.chunks, tasks))
     set_apart(&plan)
     finish_lanes(x)
+    plan.in_order = (lanes.slides == 3 and next_known(lanes, x) and problem.ys[1] == 1 and problem.ys[4] == x.depth
+                     and problem.ys[3] == x.axis[2].tile * x.depth)
     bytes = plan.splits * plan.size * x.itemsize
     plan.partial = <char*> allocate(bytes)
     lanes.lane = <int32_t*> malloc((table + 1) * sizeof(int32_t))
