@@ -126,7 +126,9 @@ static void conv_block(const fc_conv_tile& a, int64_t p, const int64_t* next, bo
     if (gate && !a.later) {
         each([&](int m, int j) FC_INLINE_LAMBDA { acc[m][j] = masked<V>(acc[m][j], load(gate + gpixel[m], j)); });
     }
-    if (part) {
+    if (whole && a.warm == FC_PAST) {
+        each([&](int m, int j) FC_INLINE_LAMBDA { V::stream(y + ypixel[m] + j * V::width, acc[m][j]); });
+    } else if (part) {
         each([&](int m, int j) FC_INLINE_LAMBDA {
             T* to = y + ypixel[m] + j * V::width;
             j == NV - 1 ? V::store_n(to, acc[m][j], last) : V::store(to, acc[m][j]);
@@ -184,10 +186,12 @@ static void conv_columns(const fc_conv_tile& a) {
 
 template <class V>
 void conv_tile(const fc_conv_tile* a) {
+    if (a->warm == FC_PAST && a->pixels == 0) return V::fence();
     FC_CHECK(a->pixels >= 0 && a->taps >= 0 && (a->taps == 0 || a->depth >= 0));
     FC_CHECK(a->columns > 0 && a->columns <= most_vectors<V> * V::width);
     FC_CHECK(a->y && a->pixel && a->ypixel && (a->taps == 0 || (a->x && a->w && a->tap && a->wtap)));
     FC_CHECK((!a->residual || a->rpixel) && (!a->gate || a->gpixel));
+    FC_CHECK(a->warm != FC_PAST || (!a->accumulate && a->columns % V::width == 0));
     conv_columns<V, most_vectors<V>>(*a);
 }
 

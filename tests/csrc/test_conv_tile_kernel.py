@@ -141,6 +141,32 @@ def test_conv_tile_brings_near_what_comes_next(isa, dtype, rng, depth):
                 np.testing.assert_array_equal(result, results[0])
 
 
+@pytest.mark.parametrize("depth", [1, 47])
+def test_conv_tile_stores_past_the_caches(isa, dtype, rng, depth):
+    width, _, nr = _lab.block_sizes(ISAS[isa], DTYPES[dtype])
+    none, wide = np.zeros(1, np.int64), _lab.widest(ISAS[isa], DTYPES[dtype])
+    for pixels in pixels_of(isa, dtype):
+        for columns in range(width, wide + 1, width):
+            x = rng.standard_normal((pixels, depth)).astype(dtype)
+            w = panels(rng.standard_normal((depth, columns)).astype(dtype), nr)
+            gate = rng.standard_normal((pixels, columns)).astype(dtype)
+            at = rng.permutation(pixels).astype(np.int64) * columns
+            results = []
+            for warm in (1, 2):
+                memory = np.full(pixels * columns + 256, np.nan, dtype)
+                first = 64 + -(memory.ctypes.data // memory.itemsize) % 64  # a vector of any width begins there
+                y = memory[first : first + pixels * columns]
+                common = {"x": x, "pixel": np.arange(pixels) * depth, "tap": none, "w": w, "wtap": none, "y": y,
+                          "ypixel": at, "gate": gate, "gpixel": at, "taps": 1, "depth": depth, "columns": columns,
+                          "panel": depth * nr, "warm": warm}  # fmt: skip
+                for count in (pixels, 0):
+                    call("conv_tile", isa, dtype, pixels=count, listed=count, **common)
+                assert np.isnan(memory[:first]).all()
+                assert np.isnan(memory[first + y.size :]).all()
+                results.append(y)
+            np.testing.assert_array_equal(*results)
+
+
 def test_conv_tile_without_taps_stores_the_bias(isa, dtype, rng):
     columns, pixels = _lab.widest(ISAS[isa], DTYPES[dtype]), max(pixels_of(isa, dtype))
     b = rng.standard_normal(columns).astype(dtype)

@@ -10,9 +10,12 @@
  * Then, on its way to y, residual[rpixel[p] + c] is added and, with `relu`, what is below 0 becomes 0 (NaN stays NaN);
  * where gate[gpixel[p] + c], the output of a ReLU whose gradient y is, is not above 0 (nor NaN), y is 0.
  * `pixel` may list more than `pixels`: while one register tile is at work, the first taps of the next one among `listed`
- * pixels are brought near; 0 where they are near already. With `warm` y is near as well, and is not asked for ahead.
+ * pixels are brought near; 0 where they are near already. With `warm` y is near as well, and is not asked for ahead. Where
+ * that is FC_PAST whole register tiles go past the caches: the vectors of y are aligned and whole, y is not read, and a
+ * last call, of no pixels, puts these stores before those that follow.
  * With `source` it is source[spixel[p]] and on that comes near during the register tile of pixel p, for p < listed. With
  * `later` residual and gate are brought near alone. */
+enum { FC_PAST = 2 };
 typedef struct fc_conv_tile {
     const void* x;
     const int64_t* pixel; /* (pixels,) where each output pixel's window starts in x */

@@ -105,7 +105,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         const void* src
         int64_t rows, columns, padded, ld, dj, si, sj
 
-    enum: FC_FEW_ROWS, FC_NARROW
+    enum: FC_FEW_ROWS, FC_NARROW, FC_PAST
 
     ctypedef struct fc_few_rows:
         const void* x

@@ -4,7 +4,12 @@ cimport numpy as cnp
 from libc.stdint cimport int64_t
 
 from fastconv.backends.cpu._csrc cimport fc_normalise
-from fastconv.backends.cpu.tiles cimport Reader, Tile
+from fastconv.backends.cpu.tiles cimport LINE, Reader, Tile, begin_lines
+
+
+cdef enum:
+    SHORT_SUM = 64                  # products that take less time than memory does for their result, which is
+    PAST_BYTES = 32 * 1024 * 1024   # stored past the caches, if it is larger
 
 
 cdef struct Ending:
@@ -52,6 +57,7 @@ cdef struct Plan:
     bint few            # one tile of few pixels and one tap
     bint fused          # one tile, weights not kept: each task packs its panels, which need not leave the cache
     bint parts          # a tile's pixels are fixed: they are a part of moments or of an ending's sums
+    bint past           # y is stored past the caches
     bint failed         # a thread found no memory for its workspace
 
 
@@ -80,6 +86,17 @@ cdef inline void plain_ending(Correlation* problem) noexcept nogil:
     problem.residual = problem.gate = NULL
     problem.relu = False
     problem.mean = NULL
+
+
+cdef inline bint goes_past(const Correlation* problem) noexcept nogil:
+    """Whether y is stored past the caches. No bit depends on it."""
+    cdef const Reader* x = &problem.x
+    cdef int64_t bytes = problem.columns * x.itemsize, pixels = x.n * x.axis[0].count * x.axis[1].count
+    if x.taps * x.depth >= SHORT_SUM or x.chunks > 1 or problem.mean != NULL or problem.ending != NULL:
+        return False
+    if bytes % LINE or pixels * x.axis[2].count * x.groups * bytes <= PAST_BYTES or x.kernel.width == 1:
+        return False
+    return problem.residual != problem.y and begin_lines(problem.y, problem.ys, x.itemsize)
 
 
 cdef object kept_weights(Correlation* problem, cnp.ndarray w, object kind, object frozen)

@@ -9,7 +9,7 @@ workspace: the packed weights. Tiles depend on shape and threads, the order of e
 cimport numpy as cnp
 from libc.stdint cimport int64_t
 
-from fastconv.backends.cpu._csrc cimport fc_conv_tile, fc_copy2d, fc_moments
+from fastconv.backends.cpu._csrc cimport FC_PAST, fc_conv_tile, fc_copy2d, fc_moments
 from fastconv.backends.cpu.conv_norm cimport (
     add_sums, aim_at_sums, end_part, lay_near, near_bytes, near_pixels, normalise_part, sums_bytes
 )
@@ -162,7 +162,8 @@ cdef void run_box(Plan* plan, Task* task, const Tile* box, const Taps* taps, fc_
     call.panel = (panel_bytes(plan) if plan.fused else panel(plan, 0, 1, 0)) // x.itemsize
     ahead = x.direct and x.taps == 1
     part = plan.near if plan.near > 0 else plan.part if plan.part > 0 else pixels
-    call.relu, call.warm, call.residual, call.gate = ends and problem.relu, False, NULL, NULL
+    call.relu, call.residual, call.gate = ends and problem.relu, NULL, NULL
+    call.warm = FC_PAST if plan.past else 0
     call.later, call.source = False, NULL
     while first < pixels:
         call.pixels = min(part, pixels - first)
@@ -268,6 +269,9 @@ cdef void run_tile(void* context, int64_t index) noexcept nogil:
                 pack_panel(plan, task.group, task.block + k, task.chunk, task.panels + k * size, task.panels + panels)
             run_boxes(plan, &task, &call)
             task.block += step
+    if plan.past:
+        call.pixels = 0
+        x.kernel.conv_tile(&call)
 
 
 cdef void make_plan(Plan* plan, Correlation* problem, bint keeps) noexcept nogil:
@@ -303,6 +307,7 @@ cdef void make_plan(Plan* plan, Correlation* problem, bint keeps) noexcept nogil
     plan.fused = count_tiles(x) == 1 and not keeps
     plan.part = PART if plan.blocks * panel_bytes(plan) <= PANELS_BYTES else 0
     plan.near = near_pixels(plan)
+    plan.past = goes_past(problem)
 
 
 cdef inline int64_t packed_bytes(const Plan* plan) noexcept nogil:

@@ -13,8 +13,8 @@ from fastconv.backends.cpu._csrc cimport fc_copy2d, fc_depthwise, fc_grouped_row
 from fastconv.backends.cpu.dispatch cimport kernels
 from fastconv.backends.cpu.runtime cimport allocate, num_threads, parallel_for, release, workspace
 from fastconv.backends.cpu.tiles cimport (
-    FAR, TileAxis, ceil_div, choose_chunk, choose_tile, count_tiles, fetch, halve_tile, locate, set_steps, source_at,
-    span, tile_bytes,
+    FAR, LINE, TileAxis, begin_lines, ceil_div, choose_chunk, choose_tile, count_tiles, fetch, halve_tile, locate,
+    set_steps, source_at, span, tile_bytes,
 )
 from fastconv.backends.cpu.weight_cache cimport Panels, kept_panels, new_panels
 
@@ -104,10 +104,8 @@ cdef void set_large(Lanes* lanes, const Reader* x) noexcept nogil:
 
 cdef bint streams(const Lanes* lanes, const Correlation* problem) noexcept nogil:
     """Whether the destination is stored past the caches: a vector is one of their lines."""
-    cdef int64_t line = problem.x.kernel.width * problem.x.itemsize, i, odd = <size_t> problem.y % line
-    for i in range(5):
-        odd |= problem.ys[i] * problem.x.itemsize % line if i != 1 else 0
-    return lanes.large and line == 64 and odd == 0
+    cdef const Reader* x = &problem.x
+    return lanes.large and x.kernel.width * x.itemsize == LINE and begin_lines(problem.y, problem.ys, x.itemsize)
 
 
 cdef bint next_known(const Lanes* lanes, const Reader* x) noexcept nogil:

@@ -82,6 +82,15 @@ cdef inline bint dense(const int64_t* stride, int64_t channels) noexcept nogil:
     return stride[1] == 1 and 0 < stride[4] <= 2 * channels
 
 
+cdef inline bint begin_lines(const char* data, const int64_t* stride, int itemsize) noexcept nogil:
+    """Whether the channels of each pixel of an array begin where a cache line does."""
+    cdef int64_t odd = <size_t> data % LINE
+    cdef int i
+    for i in range(5):
+        odd |= stride[i] * itemsize % LINE if i != 1 else 0
+    return odd == 0
+
+
 cdef inline void read_pixels(const char* first, const int64_t* stride, int64_t rows, int64_t columns, int64_t channels,
                              int itemsize) noexcept nogil:
     """Read a byte of each cache line of some dense rows: processors follow reads in the order of memory far ahead."""
