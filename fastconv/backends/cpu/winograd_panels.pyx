@@ -21,7 +21,7 @@ from fastconv.backends.cpu.winograd_tiles cimport (
 )
 
 cdef int64_t PANEL_BYTES = 600 * 1024   # of a panel's planes
-cdef int64_t PANEL_COLUMNS = 64         # channels of x
+cdef int64_t PANEL_LANES = 64
 cdef int64_t TASKS_PER_THREAD = 2
 
 
@@ -29,17 +29,19 @@ cdef struct Side:
     # An array in panels of `width` channels: (panels, planes, plane), the last panel as narrow as its channels.
     const Pixels* pixels
     int64_t width, panels
+    int64_t step            # from channel to channel in dw
     char* planes
 
 
 cdef struct Plan:
     const Outer* problem
     const Grid* grid
-    Side x, dy
+    Side lines, lanes       # dy and x; the other way round where dy's channels fill more lanes of vectors
+    bint turned
     Chunk chunk
     int64_t taps            # of a panel: kernel * kernel
     bint first, last        # chunk
-    char* sums              # (row panels, column panels, depth taps, rows, taps, columns), or NULL
+    char* sums              # (line panels, lane panels, depth taps, lines, taps, lanes), or NULL
     bint failed
 
 
@@ -51,30 +53,40 @@ cdef void set_side(Side* side, const Pixels* pixels, int64_t width, int64_t unit
     side.panels = ceil_div(pixels.channels, side.width)
 
 
+cdef bint lanes_of_dy(int64_t depth, int64_t columns, int64_t width) noexcept nogil:
+    """Whether vectors run along dy's channels, for those of x fill fewer lanes. No bit depends on it."""
+    return ceil_div(depth, width) * columns * 10 > ceil_div(columns, width) * depth * 11
+
+
 cdef void choose_panels(Plan* plan, const Pixels* source, const Pixels* gradient) noexcept nogil:
     cdef const Grid* grid = plan.grid
-    cdef int64_t mr = grid.kernels.mr, nr = grid.kernels.nr, columns = PANEL_COLUMNS
-    cdef int64_t rows = PANEL_BYTES // (grid.weights * columns * grid.itemsize) // mr * mr
+    cdef int64_t mr = grid.kernels.mr, nr = grid.kernels.nr, lanes = PANEL_LANES
+    cdef int64_t lines = PANEL_BYTES // (grid.weights * lanes * grid.itemsize) // mr * mr
+    cdef bint turned = lanes_of_dy(source.channels, gradient.channels, grid.kernels.width)
+    plan.turned = turned
+    plan.lines.step, plan.lanes.step = plan.problem.dw_column, plan.problem.dw_depth
+    if turned:
+        plan.lines.step, plan.lanes.step = plan.lanes.step, plan.lines.step
     while True:
-        set_side(&plan.dy, gradient, rows, mr)
-        set_side(&plan.x, source, columns, nr)
+        set_side(&plan.lines, source if turned else gradient, lines, mr)
+        set_side(&plan.lanes, gradient if turned else source, lanes, nr)
         if count_panels(plan) >= TASKS_PER_THREAD * num_threads():
             return
-        if rows > 2 * mr:
-            rows //= 2
-        elif columns > nr:
-            columns //= 2
+        if lanes > nr and (turned or lines <= 2 * mr):  # those of dy first
+            lanes //= 2
+        elif lines > 2 * mr:
+            lines //= 2
         else:
             return
 
 
 cdef inline int64_t count_panels(const Plan* plan) noexcept nogil:
-    return plan.dy.panels * plan.x.panels * plan.problem.x.axis[0].taps
+    return plan.lines.panels * plan.lanes.panels * plan.problem.x.axis[0].taps
 
 
 cdef inline int64_t sum_size(const Plan* plan) noexcept nogil:
     """Elements of a panel, transformed back."""
-    return plan.dy.width * plan.taps * plan.x.width
+    return plan.lines.width * plan.taps * plan.lanes.width
 
 
 cdef inline Pixels panel_of(const Side* side, int64_t panel, int64_t group, int64_t itemsize) noexcept nogil:
@@ -99,21 +111,21 @@ cdef inline int64_t panel_size(const Side* side, const Grid* grid, const int64_t
 
 
 cdef void transform_task(void* context, int64_t index) noexcept nogil:
-    """A row of tiles of one panel: index = row * panels + panel, of x, and beyond those, of dy."""
+    """A row of tiles of one panel: index = row * panels + panel, of the lanes, and beyond those, of the lines."""
     cdef Plan* plan = <Plan*> context
     cdef const Grid* grid = plan.grid
-    cdef const Side* side = &plan.x
-    cdef int64_t tasks = rows_to_transform(plan.x.pixels, &plan.chunk) * plan.x.panels, panel
+    cdef const Side* side = &plan.lanes
+    cdef int64_t tasks = rows_to_transform(plan.lanes.pixels, &plan.chunk) * plan.lanes.panels, panel
     cdef Chunk chunk = plan.chunk
     cdef Pixels pixels
-    cdef int64_t bytes = max(buffer_bytes(grid, plan.x.pixels), buffer_bytes(grid, plan.dy.pixels))
+    cdef int64_t bytes = max(buffer_bytes(grid, plan.lines.pixels), buffer_bytes(grid, plan.lanes.pixels))
     cdef char* buffer = <char*> workspace(64 + bytes)
     if buffer == NULL:
         plan.failed = True
         return
     if index >= tasks:
         index -= tasks
-        side = &plan.dy
+        side = &plan.lines
     panel = index % side.panels
     pixels = panel_of(side, panel, chunk.group, grid.itemsize)
     chunk.group = 0
@@ -121,29 +133,31 @@ cdef void transform_task(void* context, int64_t index) noexcept nogil:
                   side.planes + panel * panel_size(side, grid, chunk.count) * grid.itemsize, buffer)
 
 
-cdef void multiply(const Plan* plan, int64_t row, int64_t column, int64_t tap, char* u, int64_t* lists) noexcept nogil:
-    """The products of a panel in all planes: u (weights; rows, columns)."""
+cdef void multiply(const Plan* plan, int64_t line, int64_t lane, int64_t tap, char* u, int64_t* lists) noexcept nogil:
+    """The products of a panel in all planes: u (weights; lines, lanes)."""
     cdef const Grid* grid = plan.grid
     cdef const Chunk* chunk = &plan.chunk
     cdef const int64_t* shift = plan.problem.x.axis[0].shift
-    cdef Pixels x = panel_of(&plan.x, column, 0, 0), dy = panel_of(&plan.dy, row, 0, 0)
-    cdef int64_t size = grid.itemsize, i
-    cdef int64_t x_plane = plane_size(&x, chunk.count), dy_plane = plane_size(&dy, chunk.count)
-    cdef bint even = tiles_lie_even(chunk, &dy) and tiles_lie_even(chunk, &x)
+    cdef Pixels lines = panel_of(&plan.lines, line, 0, 0), lanes = panel_of(&plan.lanes, lane, 0, 0)
+    cdef int64_t size = grid.itemsize, moved = (shift[tap] - shift[0]) * chunk.count[2] * chunk.count[3] * size, i
+    cdef int64_t line_plane = plane_size(&lines, chunk.count), lane_plane = plane_size(&lanes, chunk.count)
+    cdef bint even = tiles_lie_even(chunk, &lines) and tiles_lie_even(chunk, &lanes)
     cdef int kind, following = plane_kind(grid, chunk, 0)
     cdef fc_outer_tile call
     call.row = NULL
-    call.xstep, call.ystep = dy.channels, x.channels
-    list_tiles(chunk, &dy, lists)
-    list_tiles(chunk, &x, lists + KINDS * chunk.tiles)
-    call.ahead[0].length, call.ahead[1].length = dy.channels, x.channels
-    call.rows, call.columns, call.ld = dy.channels, x.channels, plan.x.width
-    call.x, call.dy = plan.dy.planes, plan.x.planes
-    call.x = <char*> call.x + row * panel_size(&plan.dy, grid, chunk.count) * size
-    call.dy = <char*> call.dy + (column * panel_size(&plan.x, grid, chunk.count) +
-                                 (shift[tap] - shift[0]) * chunk.count[2] * chunk.count[3] * x.channels) * size
+    call.xstep, call.ystep = lines.channels, lanes.channels
+    list_tiles(chunk, &lines, lists)
+    list_tiles(chunk, &lanes, lists + KINDS * chunk.tiles)
+    call.ahead[0].length, call.ahead[1].length = lines.channels, lanes.channels
+    call.rows, call.columns, call.ld = lines.channels, lanes.channels, plan.lanes.width
+    call.x = plan.lines.planes + line * panel_size(&plan.lines, grid, chunk.count) * size
+    call.dy = plan.lanes.planes + lane * panel_size(&plan.lanes, grid, chunk.count) * size
+    if plan.turned:
+        call.x = <char*> call.x + moved * lines.channels
+    else:
+        call.dy = <char*> call.dy + moved * lanes.channels
     for i in range(grid.planes):
-        call.dw = u + weight_plane(grid, i) * apart(plan.dy.width * plan.x.width) * size
+        call.dw = u + weight_plane(grid, i) * apart(plan.lines.width * plan.lanes.width) * size
         call.accumulate = shares_weights(grid, i)
         kind, call.ahead[0].runs = following, 0
         if i + 1 < grid.planes:
@@ -157,33 +171,33 @@ cdef void multiply(const Plan* plan, int64_t row, int64_t column, int64_t tap, c
             call.xpixel = lists + kind * chunk.tiles
             call.ypixel = call.xpixel + KINDS * chunk.tiles
         call.pixels = tiles_before(chunk, kind, chunk.tiles)
-        call.ahead[0].data = <char*> call.x + dy_plane * size
-        call.ahead[1].data = <char*> call.dy + x_plane * size
+        call.ahead[0].data = <char*> call.x + line_plane * size
+        call.ahead[1].data = <char*> call.dy + lane_plane * size
         grid.kernels.outer_tile(&call)
-        call.x, call.dy = <char*> call.x + dy_plane * size, <char*> call.dy + x_plane * size
+        call.x, call.dy = <char*> call.x + line_plane * size, <char*> call.dy + lane_plane * size
 
 
-cdef void finish(const Plan* plan, int64_t index, int64_t row, int64_t column, int64_t tap, char* u,
+cdef void finish(const Plan* plan, int64_t index, int64_t line, int64_t lane, int64_t tap, char* u,
                  char* buffer) noexcept nogil:
     """Transform a panel back, add what the chunks before have given, and keep the sums, or store them as dw."""
     cdef const Grid* grid = plan.grid
     cdef const Outer* problem = plan.problem
-    cdef int64_t size = grid.itemsize, first = row * plan.dy.width, i
+    cdef int64_t size = grid.itemsize, first = line * plan.lines.width, i
     cdef char* sums
     cdef fc_winograd call
     cdef fc_accumulate add
     cdef fc_copy2d copy
-    call.form, call.plane, call.bias = grid.form, apart(plan.dy.width * plan.x.width), NULL
-    call.count = call.column = min(plan.x.width, problem.x.depth - column * plan.x.width)
+    call.form, call.plane, call.bias = grid.form, apart(plan.lines.width * plan.lanes.width), NULL
+    call.count = call.column = min(plan.lanes.width, plan.lanes.pixels.channels - lane * plan.lanes.width)
     call.row = grid.kernel * call.count
     call.first_row = call.first_column = 0
     call.last_row = call.last_column = grid.kernel
     add.count = plan.taps * call.count
-    copy.rows, copy.columns, copy.padded, copy.ld = call.count, plan.taps, plan.taps, problem.dw_depth
+    copy.rows, copy.columns, copy.padded, copy.ld = call.count, plan.taps, plan.taps, plan.lanes.step
     copy.dj, copy.si, copy.sj = 1, 1, call.count
-    for i in range(min(plan.dy.width, problem.columns - first)):
-        sums = plan.sums + (index * sum_size(plan) + i * plan.taps * plan.x.width) * size
-        call.planes = u + i * plan.x.width * size
+    for i in range(min(plan.lines.width, plan.lines.pixels.channels - first)):
+        sums = plan.sums + (index * sum_size(plan) + i * plan.taps * plan.lanes.width) * size
+        call.planes = u + i * plan.lanes.width * size
         call.pixels = sums if plan.first and not plan.last else buffer
         grid.kernels.winograd_filter_gradient(&call)
         if not plan.first:
@@ -191,24 +205,24 @@ cdef void finish(const Plan* plan, int64_t index, int64_t row, int64_t column, i
             grid.kernels.accumulate(&add)
         if plan.last:
             copy.src = buffer
-            copy.dst = problem.dw + (plan.chunk.group * problem.dw_group + (first + i) * problem.dw_column +
-                                     column * plan.x.width * problem.dw_depth + problem.x.axis[0].weight[tap]) * size
+            copy.dst = problem.dw + (plan.chunk.group * problem.dw_group + (first + i) * plan.lines.step +
+                                     lane * plan.lanes.width * plan.lanes.step + problem.x.axis[0].weight[tap]) * size
             grid.kernels.copy2d(&copy)
 
 
 cdef void panel_task(void* context, int64_t index) noexcept nogil:
-    """index = (row panel * column panels + column panel) * depth taps + tap."""
+    """index = (line panel * lane panels + lane panel) * depth taps + tap."""
     cdef Plan* plan = <Plan*> context
     cdef int64_t taps = plan.problem.x.axis[0].taps, size = plan.grid.itemsize
-    cdef int64_t row = index // taps // plan.x.panels, column = index // taps % plan.x.panels
-    cdef int64_t planes = plan.grid.weights * apart(plan.dy.width * plan.x.width) * size
-    cdef int64_t buffer = apart(plan.taps * plan.x.width) * size
+    cdef int64_t line = index // taps // plan.lanes.panels, lane = index // taps % plan.lanes.panels
+    cdef int64_t planes = plan.grid.weights * apart(plan.lines.width * plan.lanes.width) * size
+    cdef int64_t buffer = apart(plan.taps * plan.lanes.width) * size
     cdef char* memory = <char*> workspace(planes + buffer + 2 * KINDS * plan.chunk.tiles * sizeof(int64_t))
     if memory == NULL:
         plan.failed = True
         return
-    multiply(plan, row, column, index % taps, memory, <int64_t*> (memory + planes + buffer))
-    finish(plan, index, row, column, index % taps, memory, memory + planes)
+    multiply(plan, line, lane, index % taps, memory, <int64_t*> (memory + planes + buffer))
+    finish(plan, index, line, lane, index % taps, memory, memory + planes)
 
 
 cdef bint run_panels(const Outer* problem, const Grid* grid, const Pixels* source,
@@ -218,20 +232,20 @@ cdef bint run_panels(const Outer* problem, const Grid* grid, const Pixels* sourc
     cdef int64_t chunks = count_chunks(grid), group, chunk, bytes
     plan.problem, plan.grid, plan.taps, plan.failed = problem, grid, grid.kernel * grid.kernel, False
     choose_panels(&plan, source, gradient)
-    bytes = (side_size(&plan.x, grid, grid.box) + side_size(&plan.dy, grid, grid.box)) * grid.itemsize
+    bytes = (side_size(&plan.lanes, grid, grid.box) + side_size(&plan.lines, grid, grid.box)) * grid.itemsize
     if chunks > 1:
         bytes += count_panels(&plan) * sum_size(&plan) * grid.itemsize
-    plan.x.planes = <char*> allocate(bytes)
-    if plan.x.planes == NULL:
+    plan.lanes.planes = <char*> allocate(bytes)
+    if plan.lanes.planes == NULL:
         return False
-    plan.dy.planes = plan.x.planes + side_size(&plan.x, grid, grid.box) * grid.itemsize
-    plan.sums = plan.dy.planes + side_size(&plan.dy, grid, grid.box) * grid.itemsize
+    plan.lines.planes = plan.lanes.planes + side_size(&plan.lanes, grid, grid.box) * grid.itemsize
+    plan.sums = plan.lines.planes + side_size(&plan.lines, grid, grid.box) * grid.itemsize
     for group in range(problem.x.groups):
         for chunk in range(chunks):
             locate_chunk(grid, chunk, &plan.chunk)
             plan.chunk.group, plan.first, plan.last = group, chunk == 0, chunk + 1 == chunks
-            parallel_for(rows_to_transform(source, &plan.chunk) * plan.x.panels +
-                         rows_to_transform(gradient, &plan.chunk) * plan.dy.panels, transform_task, &plan)
+            parallel_for(rows_to_transform(plan.lanes.pixels, &plan.chunk) * plan.lanes.panels +
+                         rows_to_transform(plan.lines.pixels, &plan.chunk) * plan.lines.panels, transform_task, &plan)
             parallel_for(count_panels(&plan), panel_task, &plan)
-    release(plan.x.planes, bytes)
+    release(plan.lanes.planes, bytes)
     return not plan.failed
