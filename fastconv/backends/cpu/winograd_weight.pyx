@@ -40,8 +40,7 @@ cdef struct Plan:
     Grid grid
     Pixels source
     Pixels gradient
-    int64_t rows            # (depth taps, depth)
-    int64_t u_plane         # elements of a plane of the transformed weight gradient: (rows, columns)
+    int64_t u_plane         # elements of a plane of the transformed weight gradient: (depth taps, depth, columns)
     int64_t parts           # sums
     char* u                 # (parts, groups, weights; u_plane)
     bint failed
@@ -54,7 +53,7 @@ cdef struct Stage:
     char* v                 # planes of the source,
     char* m                 # and of the gradient
     char* u
-    int64_t* lists          # of each kind, tiles in a source plane and in a gradient plane; rows
+    int64_t* lists          # of each kind, tiles in a source plane and in a gradient plane
     bint first              # nothing has been summed before this chunk
 
 
@@ -65,7 +64,7 @@ cdef inline int64_t part_size(const Plan* plan) noexcept nogil:
 
 cdef inline int64_t list_bytes(const Plan* plan) noexcept nogil:
     cdef int64_t tiles = plan.grid.box[0] * plan.grid.box[1] * plan.grid.box[2] * plan.grid.box[3]
-    return ceil_div((2 * KINDS * tiles + plan.rows) * sizeof(int64_t), 64) * 64
+    return ceil_div(2 * KINDS * tiles * sizeof(int64_t), 64) * 64
 
 
 cdef inline int64_t stage_bytes(const Plan* plan) noexcept nogil:
@@ -77,11 +76,8 @@ cdef inline int64_t packing_bytes(const Plan* plan) noexcept nogil:
 
 
 cdef void set_stage(Stage* stage, Plan* plan, int64_t group, int64_t index, char* memory) noexcept nogil:
-    """Lay out a chunk in ``memory``, and list where its tiles and rows lie in the planes."""
-    cdef const TileAxis* axis = &plan.problem.x.axis[0]
+    """Lay out a chunk in ``memory``, and list where its tiles lie in the planes."""
     cdef Chunk* chunk = &stage.chunk
-    cdef int64_t depth = plan.problem.x.depth, t, k
-    cdef int64_t* row
     locate_chunk(&plan.grid, index, chunk)
     chunk.group = group
     stage.plan, stage.lists = plan, <int64_t*> memory
@@ -89,10 +85,6 @@ cdef void set_stage(Stage* stage, Plan* plan, int64_t group, int64_t index, char
     stage.m = stage.v + plan.grid.planes * plane_size(&plan.source, chunk.count) * plan.problem.x.itemsize
     list_tiles(chunk, &plan.source, stage.lists)
     list_tiles(chunk, &plan.gradient, stage.lists + KINDS * chunk.tiles)
-    row = stage.lists + 2 * KINDS * chunk.tiles
-    for t in range(axis.taps):
-        for k in range(depth):
-            row[t * depth + k] = (axis.shift[t] - axis.shift[0]) * chunk.count[2] * chunk.count[3] * depth + k
 
 
 cdef inline int64_t count_rows(const Stage* stage) noexcept nogil:
@@ -112,29 +104,31 @@ cdef void transform(Stage* stage, int64_t index, char* buffer) noexcept nogil:
 
 
 cdef void multiply(Stage* stage, int64_t plane) noexcept nogil:
-    """Add the product of a plane. Where it does not want a tile, the gradient's number is 0."""
+    """Add the products of a plane, depth tap by tap. Where it does not want a tile, the gradient's number is 0."""
     cdef Plan* plan = stage.plan
     cdef const Chunk* chunk = &stage.chunk
-    cdef int64_t size = plan.grid.itemsize
+    cdef const TileAxis* axis = &plan.problem.x.axis[0]
+    cdef int64_t size = plan.grid.itemsize, depth = plan.problem.x.depth, t
     cdef int kind = plane_kind(&plan.grid, chunk, plane)
+    cdef char* v = stage.v + plane * plane_size(&plan.source, chunk.count) * size
+    cdef char* u = stage.u + weight_plane(&plan.grid, plane) * plan.u_plane * size
     cdef fc_outer_tile call
     call.xpixel = stage.lists + kind * chunk.tiles
     call.ypixel = call.xpixel + KINDS * chunk.tiles
     call.row = NULL
-    if plan.problem.x.axis[0].taps > 1:
-        call.row = stage.lists + 2 * KINDS * chunk.tiles
-    elif kind == 0 and tiles_lie_even(chunk, &plan.source) and tiles_lie_even(chunk, &plan.gradient):
+    if kind == 0 and tiles_lie_even(chunk, &plan.source) and tiles_lie_even(chunk, &plan.gradient):
         call.xpixel = NULL
         call.ypixel = NULL
         call.xstep, call.ystep = plan.source.channels, plan.gradient.channels
-    call.rows, call.pixels = plan.rows, tiles_before(chunk, kind, chunk.tiles)
+    call.rows, call.pixels = depth, tiles_before(chunk, kind, chunk.tiles)
     call.accumulate = not stage.first or shares_weights(&plan.grid, plane)
     call.columns = call.ld = plan.problem.columns
     call.ahead[0].runs = call.ahead[1].runs = 0
-    call.x = stage.v + plane * plane_size(&plan.source, chunk.count) * size
     call.dy = stage.m + plane * plane_size(&plan.gradient, chunk.count) * size
-    call.dw = stage.u + weight_plane(&plan.grid, plane) * plan.u_plane * size
-    plan.grid.kernels.outer_tile(&call)
+    for t in range(axis.taps):
+        call.x = v + (axis.shift[t] - axis.shift[0]) * chunk.count[2] * chunk.count[3] * depth * size
+        call.dw = u + t * depth * plan.problem.columns * size
+        plan.grid.kernels.outer_tile(&call)
 
 
 cdef void run_part(void* context, int64_t index) noexcept nogil:
@@ -259,6 +253,16 @@ cdef void bounded_box(Plan* plan, int64_t bytes) noexcept nogil:
         choose_box(&plan.grid, &plan.source, plan.problem.columns, bytes, False)
 
 
+cdef int64_t even_parts(int64_t chunks, int64_t most) noexcept nogil:
+    """As many parts, from LEAST_PARTS to ``most``, as give the least rounds of chunks; of such the fewest."""
+    cdef int64_t least = ceil_div(chunks, most) * most, chosen = most, parts, rounds
+    for parts in range(most - 1, LEAST_PARTS - 1, -1):
+        rounds = ceil_div(chunks, parts) * parts
+        if rounds <= least:
+            least, chosen = rounds, parts
+    return chosen
+
+
 cdef void sum_parts(Plan* plan) noexcept nogil:
     """Sum up in parts, and transform back."""
     cdef int64_t bytes = plan.parts * part_size(plan) * plan.grid.itemsize
@@ -284,8 +288,7 @@ cdef int winograd_products(Outer* problem, int form) except -1 nogil:
     plan.problem, plan.failed = problem, False
     set_form(&plan.grid, kernels(x.itemsize), x.itemsize, form)
     set_pixels(&plan)
-    plan.rows = x.axis[0].taps * x.depth
-    plan.u_plane = apart(plan.rows * problem.columns)
+    plan.u_plane = apart(x.axis[0].taps * x.depth * problem.columns)
     bounded_box(&plan, SMALL_CHUNK)
     bytes = part_size(&plan) * x.itemsize
     plan.parts = min(MOST_PARTS, PARTIAL_BYTES // bytes)
@@ -294,6 +297,7 @@ cdef int winograd_products(Outer* problem, int form) except -1 nogil:
     if count_chunks(&plan.grid) == 0:
         memset(problem.dw, 0, x.groups * problem.dw_group * x.itemsize)
     elif plan.parts > 1 and not few:
+        plan.parts = even_parts(count_chunks(&plan.grid), plan.parts)
         sum_parts(&plan)
     else:
         bounded_box(&plan, LARGE_CHUNK + min(INSTEAD, bytes // 2))

@@ -158,7 +158,7 @@ def test_the_adjoint_by_planes_with_any_number_of_threads(isa, x, w, options):
     assert relative_error(results[0], exact) < 1e-5
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("threads", [1, 3, 16])
 @pytest.mark.parametrize(
     "x, w, groups, stride",
     [
@@ -168,6 +168,8 @@ def test_the_adjoint_by_planes_with_any_number_of_threads(isa, x, w, options):
         ((2, 66, 1, 50, 50), (70, 66, 1, 5, 5), 1, 1),
         ((3, 70, 1, 92, 94), (165, 70, 1, 3, 3), 1, 2),
         ((1, 132, 4, 46, 61), (130, 66, 3, 3, 3), 2, 2),
+        ((2, 24, 5, 18, 21), (66, 24, 3, 3, 3), 1, 1),  # vectors along the gradient's channels
+        ((1, 34, 4, 46, 61), (128, 17, 3, 3, 3), 2, 2),
     ],
 )
 def test_weight_gradients_in_panels(isa, x, w, groups, stride, threads):
@@ -218,6 +220,8 @@ def test_rounding_stays_below_the_bound(x, w, stride):
         ((5, 24, 1, 19, 23), (40, 24, 1, 3, 3), {"padding": (0, 1, 1)}),
         ((3, 192, 1, 14, 14), (192, 192, 1, 3, 3), {"padding": (0, 1, 1)}),
         ((3, 16, 6, 18, 16), (16, 16, 3, 3, 3), {"padding": 1}),
+        ((5, 16, 16, 14, 14), (48, 16, 3, 3, 3), {"padding": 1}),  # more chunks of a weight gradient than parts
+        ((2, 24, 6, 19, 16), (64, 24, 3, 3, 3), {"padding": 1}),
         ((2, 96, 1, 66, 66), (104, 96, 1, 3, 3), {"padding": (0, 1, 1)}),  # several chunks of a large weight gradient
         ((2, 66, 4, 34, 34), (66, 66, 3, 3, 3), {"padding": 1}),
         ((2, 192, 1, 30, 30), (208, 96, 1, 3, 3), {"padding": (0, 1, 1), "groups": 2}),
