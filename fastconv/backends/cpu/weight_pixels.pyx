@@ -17,6 +17,8 @@ from fastconv.backends.cpu.weight_tiles cimport Block, Outer, Plan, even_block
 
 cdef enum:
     PIXELS = 160            # at most, of a tile. Fewer load and store sums too often; more leave the second-level cache
+    NARROW_LINES = 16       # at most, take less time than memory does, and their tiles
+    NARROW_PIXELS = 32      # so many pixels
     NEAREST = 1024          # bytes from pixel to pixel up to which lines stay where they are
     FEW_LINES = 64          # read the lanes too seldom to pay for copies of them
     ANYWHERE = 1 << 30
@@ -51,7 +53,7 @@ cdef bint sees_no_padding(const Plan* plan) noexcept nogil:
 cdef void choose_pixels(Plan* plan) noexcept nogil:
     cdef const Reader* x = &plan.problem.x
     plan.pixels = x.n * x.axis[0].count * x.axis[1].count * x.axis[2].count
-    plan.tile = even_part(plan.pixels, PIXELS)
+    plan.tile = even_part(plan.pixels, NARROW_PIXELS if plan.lines <= NARROW_LINES else PIXELS)
     plan.tiles = ceil_div(plan.pixels, plan.tile)
 
 

@@ -75,6 +75,7 @@ cdef void choose_blocks(Plan* plan) noexcept nogil:
             lines //= 2
         elif plan.splits == 0:
             parts = ceil_div(tasks, x.groups * plan.line_blocks * plan.lane_blocks)
+            parts += parts % 2 if plan.single and parts > 1 else 0  # two threads get as many
             parts = min(parts, PARTIAL_BYTES // weights)
             plan.splits = max(<int64_t>1, min(parts, plan.tiles // fewest))  # adding parts up should cost little
         elif plan.splits * x.groups * plan.line_blocks * plan.lane_blocks < tasks and block > SMALL_BLOCK:
