@@ -62,9 +62,10 @@ template <class V>
 struct Halves {
     int64_t half = 0;     // places of a half
     int64_t columns = 0;  // taps of a row that fit beside them; 0: no such halves
-    alignas(64) typename V::T lane[V::width] = {};  // of each place; 0 for FC_NO_GRADIENT
+    alignas(64) typename V::T lane[V::width];  // of each place; below 0 for FC_NO_GRADIENT
 
     explicit Halves(const fc_masked_outer& a) : half(a.places / 2) {
+        for (int q = 0; q < V::width; ++q) lane[q] = -1;
         if (a.places % 2 || a.places >= V::width) return;
         int64_t span = 0;
         for (int64_t q = 0; q < half; ++q) {
@@ -78,52 +79,68 @@ struct Halves {
     }
 };
 
-// As masked_block, by permutations.
+// As masked_block, by permutations. Gradients and lanes of some windows are found before these windows' products, which
+// wait for them else: a processor looks no further ahead than one window.
 template <class V, int R, int K>
 static void lookup_block(const fc_masked_outer& a, const Halves<V>& halves, int64_t r0, int64_t k0, int64_t c, int n) {
     using T = typename V::T;
     using Reg = typename V::Reg;
-    Reg acc[R][K];
-    const T* low[R];
-    constexpr int half = V::width / 2;
-    const int64_t high = a.place[halves.half] - a.place[0];
+    constexpr int half = V::width / 2, most = 16;
+    const int64_t *window = a.window, *at = a.at, *index_at = a.index_at, windows = a.windows;
+    const int64_t high = a.place[halves.half] - a.place[0], reach = half - halves.columns + K;
+    const T *x = static_cast<const T*>(a.x) + k0 + a.place[0], *dy = static_cast<const T*>(a.dy) + c;
+    const uint8_t* index = a.index + c;
+    alignas(64) T gradient[most][V::width], lane[most][V::width];
+    T copy[R][2 * half];
+    const T* source[most];
+    Reg acc[R][K], total = V::zero();
+    const Reg lanes = V::load(halves.lane), last_lane = V::set1(T(V::width - 1));
     int64_t last = 0;  // where the last window that reads whole vectors ends
-    for (int64_t p = 0; p < a.windows; ++p) last = a.window[p] > last ? a.window[p] : last;
-    last -= half - (half - halves.columns + K);
+    for (int64_t p = 0; p < windows; ++p) last = window[p] > last ? window[p] : last;
+    last -= half - reach;
     FC_UNROLL
     for (int r = 0; r < R; ++r) {
-        low[r] = static_cast<const T*>(a.x) + a.row[r0 + r] + k0 + a.place[0];
         FC_UNROLL
         for (int k = 0; k < K; ++k) acc[r][k] = V::zero();
     }
-    const Reg lane = V::load(halves.lane), places = V::set1(static_cast<T>(a.places));
-    for (int64_t p = 0; p < a.windows; ++p) {
-        const Reg where = V::load_bytes(a.index + a.index_at[p] + c, n);
-        const Reg dy = V::select(V::greater(places, where), load_some<V>(a.dy, a.at[p] + c, n), V::zero());
-        const Reg first = V::permute(lane, V::lanes(V::min(where, V::set1(T(V::width - 1)))));
-        typename V::Index at[K];
+    for (int64_t p = 0; p < windows;) {
+        const bool whole = window[p] <= last;
+        int64_t row[R], count = 0;
         FC_UNROLL
-        for (int k = 0; k < K; ++k) at[k] = V::lanes(V::add(first, V::set1(static_cast<T>(k))));
-        const T* x[R];
-        FC_UNROLL
-        for (int r = 0; r < R; ++r) x[r] = low[r] + a.window[p];
-        T copy[R][2 * half];
-        int64_t step = high;
-        if (a.window[p] > last) {  // nothing beyond what the windows read is read
-            step = half;
+        for (int r = 0; r < R; ++r) row[r] = whole ? a.row[r0 + r] : r * 2 * half;
+        if (!whole) {  // nothing beyond what the windows read is read
             for (int r = 0; r < R; ++r) {
-                for (int i = 0; i < half - halves.columns + K; ++i) {
-                    copy[r][i] = x[r][i];
-                    copy[r][half + i] = x[r][high + i];
+                const T* from = x + window[p] + a.row[r0 + r];
+                for (int64_t i = 0; i < reach; ++i) {
+                    copy[r][i] = from[i];
+                    copy[r][half + i] = from[high + i];
                 }
-                x[r] = copy[r];
             }
         }
-        FC_UNROLL
-        for (int r = 0; r < R; ++r) {
-            const Reg both = V::load_halves(x[r], x[r] + step);
+        const int64_t step = whole ? high : half;
+        do {
+            const Reg where = V::load_bytes(index + index_at[p], n);
+            const Reg here = V::permute(lanes, V::lanes(V::min(where, last_lane)));
+            const Reg dz = V::select(V::greater(V::zero(), here), V::zero(), load_some<V>(dy, at[p], n));
+            total = V::add(total, dz);
+            V::store(gradient[count], dz);
+            V::store(lane[count], V::max(here, V::zero()));
+            source[count++] = whole ? x + window[p] : copy[0];
+            ++p;
+        } while (whole && count < most && p < windows && window[p] <= last);
+        for (int64_t i = 0; i < count; ++i) {
+            const Reg dz = V::load(gradient[i]), first = V::load(lane[i]);
+            typename V::Index lookup[K];
             FC_UNROLL
-            for (int k = 0; k < K; ++k) acc[r][k] = V::fma(V::permute(both, at[k]), dy, acc[r][k]);
+            for (int k = 0; k < K; ++k) lookup[k] = V::lanes(k ? V::add(first, V::set1(static_cast<T>(k))) : first);
+            FC_UNROLL
+            for (int r = 0; r < R; ++r) {
+                const T* low = source[i] + row[r];
+                FC_OPAQUE(low);
+                const Reg both = V::load_halves(low, low + step);
+                FC_UNROLL
+                for (int k = 0; k < K; ++k) acc[r][k] = V::fma(V::permute(both, lookup[k]), dz, acc[r][k]);
+            }
         }
     }
     FC_UNROLL
@@ -134,6 +151,7 @@ static void lookup_block(const fc_masked_outer& a, const Halves<V>& halves, int6
             store_some<V>(a.dw, to, a.accumulate ? V::add(load_some<V>(a.dw, to, n), acc[r][k]) : acc[r][k], n);
         }
     }
+    if (r0 == 0 && k0 == 0) store_some<V>(a.db, c, a.accumulate ? V::add(load_some<V>(a.db, c, n), total) : total, n);
 }
 
 template <class V, int R, int K>
@@ -162,6 +180,18 @@ static void masked_columns(const fc_masked_outer& a, const Halves<V>* halves, in
 }
 
 template <class V>
+static void masked_total(const fc_masked_outer& a, int64_t c, int n) {
+    typename V::Reg total = V::zero();
+    const typename V::Reg places = V::set1(static_cast<typename V::T>(a.places));
+    for (int64_t p = 0; p < a.windows; ++p) {
+        const typename V::Reg dy = load_some<V>(a.dy, a.at[p] + c, n);
+        const typename V::Reg where = V::load_bytes(a.index + a.index_at[p] + c, n);
+        total = V::add(total, V::select(V::greater(places, where), dy, V::zero()));
+    }
+    store_some<V>(a.db, c, a.accumulate ? V::add(load_some<V>(a.db, c, n), total) : total, n);
+}
+
+template <class V>
 void masked_outer(const fc_masked_outer* a) {
     FC_CHECK(a->windows >= 0 && a->places > 0 && a->rows > 0 && a->width > 0 && a->ld >= a->channels);
     constexpr int64_t columns = MaskedBlocks<V>::columns, least = 3;  // fewer taps do not pay for the permutations
@@ -175,14 +205,7 @@ void masked_outer(const fc_masked_outer* a) {
             const int64_t some = a->width - k < step ? a->width - k : step;
             masked_columns<V, columns>(*a, lookup ? &halves : nullptr, k, some, c, n);
         }
-        typename V::Reg total = V::zero();
-        const typename V::Reg places = V::set1(static_cast<typename V::T>(a->places));
-        for (int64_t p = 0; p < a->windows; ++p) {
-            const typename V::Reg dy = load_some<V>(a->dy, a->at[p] + c, n);
-            const typename V::Reg where = V::load_bytes(a->index + a->index_at[p] + c, n);
-            total = V::add(total, V::select(V::greater(places, where), dy, V::zero()));
-        }
-        store_some<V>(a->db, c, a->accumulate ? V::add(load_some<V>(a->db, c, n), total) : total, n);
+        if (!lookup) masked_total<V>(*a, c, n);
     }
 }
 

@@ -82,10 +82,12 @@ struct VecF32 {
     static Mask both(Mask a, Mask b) { return _mm256_and_ps(a, b); }
     static Reg select(Mask m, Reg a, Reg b) { return _mm256_blendv_ps(b, a, m); }
     static Reg load_bytes(const uint8_t* p, int n) {
-        uint8_t lanes[width] = {};
-        std::memcpy(lanes, p, static_cast<size_t>(n));
-        const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(lanes));
-        return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
+        if (n < width) {
+            uint8_t lanes[width] = {};
+            std::memcpy(lanes, p, static_cast<size_t>(n));
+            return load_bytes(lanes, width);
+        }
+        return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
     }
     static void store_bytes(uint8_t* p, Reg a, int n) {
         const __m256i whole = _mm256_cvtps_epi32(a);

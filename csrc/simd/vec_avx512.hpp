@@ -35,9 +35,8 @@ struct VecF32 {
     static void store(T* p, Reg a) { _mm512_storeu_ps(p, a); }
     static Reg load_n(const T* p, int n) { return _mm512_maskz_loadu_ps(first(n), p); }
     static void store_n(T* p, Reg a, int n) { _mm512_mask_storeu_ps(p, first(n), a); }
-    static Reg load_halves(const T* low, const T* high) {
-        const __m512d halves = _mm512_castpd256_pd512(_mm256_castps_pd(_mm256_loadu_ps(low)));
-        return _mm512_castpd_ps(_mm512_insertf64x4(halves, _mm256_castps_pd(_mm256_loadu_ps(high)), 1));
+    static Reg load_halves(const T* low, const T* high) {  // an insertion would take a pipe that permutes
+        return _mm512_mask_loadu_ps(_mm512_castps256_ps512(_mm256_loadu_ps(low)), 0xff00, high - width / 2);
     }
     static void stream(T* p, Reg a) { _mm512_stream_ps(p, a); }
     static void fence() { _mm_sfence(); }
@@ -91,10 +90,12 @@ struct VecF32 {
     static Mask both(Mask a, Mask b) { return static_cast<Mask>(a & b); }
     static Reg select(Mask m, Reg a, Reg b) { return _mm512_mask_blend_ps(m, b, a); }
     static Reg load_bytes(const uint8_t* p, int n) {
-        uint8_t lanes[width] = {};
-        if (n < width) std::memcpy(lanes, p, static_cast<size_t>(n));
-        const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(n < width ? lanes : p));
-        return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
+        if (n < width) {
+            uint8_t lanes[width] = {};
+            std::memcpy(lanes, p, static_cast<size_t>(n));
+            return load_bytes(lanes, width);
+        }
+        return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
     }
     static void store_bytes(uint8_t* p, Reg a, int n) {
         const Mask lanes = n < width ? first(n) : static_cast<Mask>(0xffff);
@@ -171,7 +172,7 @@ struct VecF64 {
     static Reg load_n(const T* p, int n) { return _mm512_maskz_loadu_pd(first(n), p); }
     static void store_n(T* p, Reg a, int n) { _mm512_mask_storeu_pd(p, first(n), a); }
     static Reg load_halves(const T* low, const T* high) {
-        return _mm512_insertf64x4(_mm512_castpd256_pd512(_mm256_loadu_pd(low)), _mm256_loadu_pd(high), 1);
+        return _mm512_mask_loadu_pd(_mm512_castpd256_pd512(_mm256_loadu_pd(low)), 0xf0, high - width / 2);
     }
     static void stream(T* p, Reg a) { _mm512_stream_pd(p, a); }
     static void fence() { _mm_sfence(); }
