@@ -19,14 +19,16 @@ from fastconv.errors import GraphError, mismatch
 
 cdef type _Tensor = None
 cdef object _grad_enabled = None
+cdef object _examine = None
 cdef object _next_order = count(0, -1).__next__
 cdef list _ALL = [(True,) * length for length in range(8)]  # the needs of inputs that all want a gradient
 
 
-def serve(type tensor, grad_enabled):
-    """Name the class of Tensors, and the ContextVar that says whether operations on them are recorded."""
-    global _Tensor, _grad_enabled
-    _Tensor, _grad_enabled = tensor, grad_enabled
+def serve(type tensor, grad_enabled, examine):
+    """Name the class of Tensors, the ContextVar that says whether operations on them are recorded, and what brings
+    operands into form that are not usable as they are, or refuses them."""
+    global _Tensor, _grad_enabled, _examine
+    _Tensor, _grad_enabled, _examine = tensor, grad_enabled, examine
 
 
 @cython.final
@@ -67,16 +69,25 @@ def usable_operands(dict named, tuple optional):
     return arrays
 
 
-def three_operands(first, second, third, bint optional):
-    """Return ``[backend, array, array, array]``, or None if they are not usable as they are.
-
-    The third may be None if it is ``optional``.
-    """
-    x, w, b = bare(first), bare(second), bare(third)
-    if x is None or w is None or (b is None and not optional):
+cdef list usable_three(x, w, b):
+    """Return ``[backend, x, w, b]``, or None if they are not usable as they are; ``b`` may be None."""
+    if x is None or w is None:
         return None
     backend = backends.for_numpy()
     return [backend, x, w, b] if backend.usable((x, w, b)) else None
+
+
+def layer_operands(str op, input, weight, bias):
+    """Return what ``operands`` does for a layer's input, weight and optional bias, sooner."""
+    cdef list found = usable_three(bare(input), bare(weight), bare(bias))
+    return _examine(op, ("bias",), {"input": input, "weight": weight, "bias": bias}) if found is None else found
+
+
+def gradient_operands(str op, dy, x, weight):
+    """Return what ``operands`` does for a layer's gradients, sooner."""
+    third = bare(weight)
+    cdef list found = None if third is None else usable_three(bare(dy), bare(x), third)
+    return _examine(op, (), {"dy": dy, "x": x, "weight": weight}) if found is None else found
 
 
 def is_frozen(value):

@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from . import _tape, backends
-from ._tape import is_frozen as is_frozen  # known by this module's name, as are those that follow
+from ._tape import gradient_operands as gradient_operands  # known by this module's name, as are those that follow
+from ._tape import is_frozen as is_frozen
+from ._tape import layer_operands as layer_operands
 from ._tape import record as record
 from ._tape import walk
 from .backends.base import Array
@@ -57,18 +59,6 @@ def operand(op: str, name: str, value: Any) -> tuple[backends.Backend, Array]:
         return backend, value
     backend, value = _examined(op, (), {name: value})
     return backend, value
-
-
-def layer_operands(op: str, input: Any, weight: Any, bias: Any) -> list[Any]:
-    """Return what ``operands`` does for a layer's input, weight and optional bias, sooner."""
-    found = _tape.three_operands(input, weight, bias, True)
-    return _examined(op, ("bias",), {"input": input, "weight": weight, "bias": bias}) if found is None else found
-
-
-def gradient_operands(op: str, dy: Any, x: Any, weight: Any) -> list[Any]:
-    """Return what ``operands`` does for a layer's gradients, sooner."""
-    found = _tape.three_operands(dy, x, weight, False)
-    return _examined(op, (), {"dy": dy, "x": x, "weight": weight}) if found is None else found
 
 
 def _examined(op: str, optional: tuple[str, ...], named: dict[str, Any]) -> list[Any]:
@@ -266,7 +256,7 @@ def _added(grad: Any, gradient: Array) -> Array:
     return backend.add(grad, gradient)
 
 
-_tape.serve(Tensor, grad_enabled)
+_tape.serve(Tensor, grad_enabled, _examined)
 
 
 def _stay(node: _tape.Node) -> Any:

@@ -59,7 +59,8 @@ def _linear(input: Any, weight: Any, bias: Any, relu: bool) -> Any:
 def linear_backward(dy: Any, x: Any, weight: Any, needs: Sequence[bool] = (True, True, True)) -> tuple:
     """Return ``(dx, dw, db)`` of ``linear`` for the gradient ``dy`` (*, O) of its output; None where not needed."""
     op = "linear_backward"
-    check_needs(op, needs, 3)
+    if type(needs) not in (tuple, list) or len(needs) != 3:  # the call would be a tenth of the smallest layers
+        check_needs(op, needs, 3)
     backend, dy, x, w = gradient_operands(op, dy, x, weight)
     x_shape, w_shape = x.shape, w.shape
     matrices = len(x_shape) == len(w_shape) == 2
