@@ -75,7 +75,7 @@ private:
     using Clock = std::chrono::steady_clock;
     using Microseconds = std::chrono::microseconds;
     static constexpr int kPauses = 64;  // 1 to 3 us from one look at the clock to the next
-    static constexpr Microseconds kLong{100}, kBrief{5}, kLate{1000}, kCrowded{100000};
+    static constexpr Microseconds kLong{300}, kBrief{5}, kLate{1000}, kCrowded{100000};
     int pauses_ = 0;
     Clock::time_point began_, glance_, crowded_until_{};
 };
