@@ -29,7 +29,7 @@ from fastconv import config, functional, models, optim
 
 from . import isa, jax_lenet, machine
 from .jax_lenet import Jax
-from .paired import Paired, paired, spread
+from .paired import Paired, paired, spread, steps_within
 
 SGD = {"lr": 0.01, "momentum": 0.9}
 BOUND = 1e-3  # relative norm error, float32 against float32,
@@ -167,8 +167,10 @@ def verify_rounded(ours: Fastconv, theirs: tuple, layout: tuple[bool, bool]) -> 
     return found
 
 
-def compare(batch: int, rounds: int, steps: int, compute: str, jax: bool = False) -> tuple[Paired, dict[str, float]]:
-    """Verify and time all sides at one batch size."""
+def compare(
+    batch: int, rounds: int, turn: float, compute: str, jax: bool = False
+) -> tuple[Paired, dict[str, int], dict[str, float]]:
+    """Verify and time all sides at one batch size; return the times, each side's steps a turn and our errors."""
     x, labels = batch_of(batch)
     fastconv.manual_seed(0)
     weights = {name: np.array(value) for name, value in models.create("tutorial").state_dict().items()}
@@ -190,7 +192,8 @@ def compare(batch: int, rounds: int, steps: int, compute: str, jax: bool = False
         sides[JAX] = Jax(x, labels, weights, **SGD)
         verify(Fastconv(x, labels, weights, exact=True), Jax(x, labels, weights, **SGD), BOUND)
     callables: dict[str, Callable[[], Any]] = {name: side.step for name, side in sides.items()}
-    return paired(callables, rounds, steps), errors
+    steps = steps_within(turn, callables)
+    return paired(callables, rounds, steps), steps, errors
 
 
 def main() -> None:
@@ -198,7 +201,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[64], help="batch sizes")
     parser.add_argument("--threads", type=int, default=fastconv.get_num_threads())
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=10, help="timed steps a turn")
+    parser.add_argument("--turn", type=float, default=0.2, help="seconds of timed steps a turn, the same for each side")
     parser.add_argument("--jax", action="store_true", help="compare with JAX too, where it is installed")
     isa.add_isa_option(parser)
     parser.add_argument("--compute", choices=config.COMPUTE, default="float32", help="numbers that are multiplied")
@@ -213,11 +216,11 @@ def main() -> None:
     print("| batch | threads | fastconv, ms | images/s | PyTorch, ms | its best | times as fast (min, median, max) |")
     print("|---|---|---|---|---|---|---|")
     for batch in options.batch:
-        result, errors = compare(batch, options.rounds, options.steps, options.compute, options.jax)
+        result, steps, errors = compare(batch, options.rounds, options.turn, options.compute, options.jax)
         best = result.fastest(*(name for name in result.samples if name.startswith("torch")))
         ratio = spread(result.ratios("fastconv", best))
         record = {
-            "batch": batch, "threads": options.threads, "steps_a_turn": options.steps, "best_peer": best,
+            "batch": batch, "threads": options.threads, "steps_a_turn": steps, "best_peer": best,
             "times_as_fast": ratio, "summary": result.summary(), "relative_errors": errors, "seconds": result.samples,
         }  # fmt: skip
         if options.jax:
