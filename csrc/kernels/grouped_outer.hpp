@@ -8,6 +8,7 @@
 #include "kernels/ahead.hpp"
 #include "kernels/check.hpp"
 #include "kernels/grouped_row.hpp"
+#include "kernels/grouped_turned.hpp"
 #include "simd/unroll.hpp"
 
 namespace fastconv {
@@ -198,6 +199,10 @@ void grouped_outer(const fc_grouped_outer* a) {
     const Lanes from = lanes_of<V>(blocks);
     FC_CHECK(a->lines >= 0 && a->rows >= 0 && a->taps >= 0 && a->pixels >= 0 && a->low <= a->high && a->dw);
     FC_CHECK(blocks.count > 0 && blocks.depth > 0 && blocks.ylanes <= V::width);
+    if constexpr (V::width >= 4) {
+        if (a->turned) return turned_outer<V>(*a);
+    }
+    FC_CHECK(!a->turned);
     FC_CHECK(from == Lanes::same ? blocks.ylanes == V::width : blocks.xlanes <= V::width);
     OuterBlock<T> at{static_cast<const T*>(a->x), static_cast<const T*>(a->dy), static_cast<T*>(a->dw), 0, 0,
                      blocks.xlanes, blocks.ylanes, 0};

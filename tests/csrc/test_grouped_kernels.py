@@ -34,7 +34,7 @@ GroupedRow = struct(
 GroupedOuter = struct(
     x=POINTER, row=POINTER, dy=POINTER, yrow=POINTER, dw=POINTER, next_x=POINTER, next_dy=POINTER, next_x_bytes=SIZE,
     next_dy_bytes=SIZE, lines=SIZE, rows=SIZE, taps=SIZE, pixels=SIZE, step=SIZE, spread=SIZE, low=SIZE, high=SIZE,
-    xpixel=SIZE, ypixel=SIZE, wblock=SIZE, blocks=Blocks,
+    xpixel=SIZE, ypixel=SIZE, wblock=SIZE, blocks=Blocks, turned=ctypes.c_int32,
 )  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def dtype(request):
 
 def groupings(width):
     """Channels in and out of a group, and groups: whole vectors, short ones and a short last block."""
-    sizes = sorted({1, 2, 3, width // 2, width} & set(range(1, width + 1)))
+    sizes = sorted({1, 2, 3, 4, width // 2, 3 * width // 4, width} & set(range(1, width + 1)))
     unlike = [(a, b) for a, b in [(1, 2), (2, 1), (3, width)] if max(a, b) <= width]
     for channels_in, channels_out in [(n, n) for n in sizes] + unlike:
         block = width // max(channels_in, channels_out)
@@ -149,18 +149,23 @@ def test_grouped_outer(isa, dtype, taps, step, spread, rows):
             gradient = dy.astype(np.float64).reshape(2, pixels, groups, channels_out)
             start = rng.standard_normal((groups, channels_out, channels_in, rows, taps)).astype(dtype)
             expected = start + np.einsum("irptgk,ipgo->gokrt", windows, gradient)
-            memory, dw = guarded(packed(start, width, block), dtype)
             row = np.where(source >= 0, source * q.x[0].size, NOWHERE)
             yrow = np.arange(2) * dy[0].size
-            call("grouped_outer", isa, dtype, GroupedOuter(
-                q.x.ctypes.data, row.ctypes.data, dy.ctypes.data, yrow.ctypes.data, dw.ctypes.data, NEXT, NEXT,
-                1000 * pixels, 100, 2, rows, taps, pixels, step, spread, q.low, q.high, q.x.shape[2], dy.shape[2],
-                dw[0].size, q.blocks,
-            ))  # fmt: skip
-            lanes = packed(np.ones_like(start), width, block) > 0  # the rest is nobody's
-            wanted = packed(expected, width, block)
-            np.testing.assert_allclose(dw[lanes], wanted[lanes], rtol=0, atol=256 * np.finfo(dtype).eps)
-            assert edges_untouched(memory)
+            for turned in (0, 1) if channels_in == channels_out and channels_in % 4 == 0 and taps == 3 else (0,):
+                # turned: the lanes are channels in
+                start_lanes, wanted, used = (
+                    packed(w.swapaxes(1, 2) if turned else w, width, block)
+                    for w in (start, expected, np.ones_like(start))
+                )
+                memory, dw = guarded(start_lanes, dtype)
+                call("grouped_outer", isa, dtype, GroupedOuter(
+                    q.x.ctypes.data, row.ctypes.data, dy.ctypes.data, yrow.ctypes.data, dw.ctypes.data, NEXT, NEXT,
+                    1000 * pixels, 100, 2, rows, taps, pixels, step, spread, q.low, q.high, q.x.shape[2], dy.shape[2],
+                    dw[0].size, q.blocks, turned,
+                ))  # fmt: skip
+                lanes = used > 0  # the rest is nobody's
+                np.testing.assert_allclose(dw[lanes], wanted[lanes], rtol=0, atol=256 * np.finfo(dtype).eps)
+                assert edges_untouched(memory)
 
 
 def test_structs_are_those_of_the_headers():

@@ -43,7 +43,9 @@ typedef struct fc_grouped_row {
  * times dy[yrow[i] + p * ypixel + b * ylanes + l]
  * for each block b and kernel row r; a row that is INT64_MIN counts as zero. The sum starts from 0 and is added last:
  * a sum over very many pixels is a sum of sums, which rounds less than one long chain. What `next_x` and `next_dy`
- * say is brought near as above. */
+ * say is brought near as above.
+ * `turned`, where groups have as many channels in as out, a multiple of 4, rows three taps and W is at least 4: lane l
+ * is a channel in, and k one out; x's lane is l and dy's lane[k][l]. */
 typedef struct fc_grouped_outer {
     const void* x;
     const int64_t* row;  /* (lines, rows) */
@@ -54,6 +56,7 @@ typedef struct fc_grouped_outer {
     int64_t next_x_bytes, next_dy_bytes, lines, rows, taps, pixels, step, spread, low, high;
     int64_t xpixel, ypixel, wblock;
     fc_blocks blocks;
+    int32_t turned;
 } fc_grouped_outer;
 
 /* Depthwise convolution with K kernel rows of K taps side by side, 3 (depthwise) or, as `taps` says, 5 or 7

@@ -64,6 +64,7 @@ cdef extern from "fastconv/kernels.h" nogil:
         const void* next_dy
         int64_t next_x_bytes, next_dy_bytes, lines, rows, taps, pixels, step, spread, low, high, xpixel, ypixel, wblock
         fc_blocks blocks
+        int32_t turned
 
     ctypedef struct fc_square:
         int64_t x, y, top, bottom, left, right, rows, columns

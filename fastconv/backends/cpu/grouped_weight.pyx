@@ -27,6 +27,8 @@ cdef int64_t SLIDE_PIXELS = 512             # where lines are read together,
 cdef int64_t SLIDE_BYTES = 192 * 1024       # of both arrays where they are large: what is read ahead has room beside it
 cdef int64_t SLIDE_LINES = 4                # but no fewer, for each tile reads two of its neighbour's
 cdef int64_t DEEP_PIXELS = 64               # where they are read once for each channel in of a group
+cdef int64_t TURNED_PIXELS = 112            # where their lanes are channels in: the array is read less often
+cdef int64_t TURNED_DEPTH = 4               # channels in and out of a group: a multiple of it
 cdef int64_t TILE_SOURCES = 4096            # source pixels
 cdef int64_t APART_DEPTH = 4                # channels in of a group, and
 cdef int64_t APART_BYTES = 2048             # from pixel to pixel, where blocks are copied apart,
@@ -43,6 +45,7 @@ cdef struct Plan:
     char* partial           # (splits, blocks, rows, depth, taps of a row, width)
     bint apart              # blocks are copied, each to a tile of its own,
     Reader block            # as this reader's groups
+    bint turned             # the lanes of a partial sum are channels in, its depth counts those out
     bint in_order           # tiles are read in the order of memory before their products
     bint failed
 
@@ -70,11 +73,14 @@ cdef bint copies_gradient(const Outer* problem, const Lanes* lanes) noexcept nog
 cdef void look_ahead(const Lanes* lanes, const Reader* x, const Tile* tile, int64_t next_row,
                      fc_grouped_outer* call) noexcept nogil:
     """Ask for the source and the gradient behind a tile of one plane; ``next_row``: how dy goes on, if not 0."""
+    cdef int64_t end = tile.first[2] + tile.count[2], count = x.axis[1].count
+    cdef int64_t lines = min(x.axis[1].tile, count - end if end < count else count)  # of the next tile
     call.next_x_bytes, call.next_dy_bytes = 0, 0
     if tile.count[0] == 1 and tile.count[1] == 1:
         call.next_x = next_rows(lanes, x, tile, tile.first[0], tile.first[1], &call.next_x_bytes)
         call.next_dy = <const char*> call.dy + (call.yrow[0] + tile.count[2] * next_row) * x.itemsize
-        call.next_dy_bytes = tile.count[2] * next_row * x.itemsize if call.next_x_bytes else 0
+        call.next_dy_bytes = lines * next_row * x.itemsize if call.next_x_bytes else 0
+        call.next_x_bytes = call.next_x_bytes // tile.count[2] * lines
 
 
 cdef int64_t list_rows(const Reader* x, const Tile* tile, const int64_t* ys, int64_t* row,
@@ -120,7 +126,7 @@ cdef void run_split(void* context, int64_t index) noexcept nogil:
         return
     yrow = row + most * lanes.rows
     call.row, call.yrow = row, yrow
-    call.rows, call.wblock = lanes.rows, lanes.wblock
+    call.rows, call.wblock, call.turned = lanes.rows, lanes.wblock, plan.turned
     call.dw = plan.partial + (split * plan.size + first * lanes.wblock) * size
     memset(call.dw, 0, call.blocks.count * lanes.wblock * size)
     call.taps, call.step = ax[2].taps, ax[2].src_step
@@ -223,6 +229,23 @@ cdef void slide_tile(const Lanes* lanes, const Reader* x, const Tile* tile, cons
                     x.kernel.depthwise_outer(&call)
 
 
+cdef void store_turned(Outer* problem, const Lanes* lanes, int64_t index, const char* block) noexcept nogil:
+    """Store a block (rows, columns, taps of a row, width) as dw."""
+    cdef Reader* x = &problem.x
+    cdef int64_t size = x.itemsize, depth = lanes.blocks.depth, taps = x.axis[2].taps, r, k, group
+    cdef int64_t first = index * lanes.block_groups
+    cdef fc_copy2d copy
+    copy.rows, copy.ld, copy.dj = depth, problem.dw_depth, 1
+    copy.columns = copy.padded = taps
+    copy.si, copy.sj = 1, lanes.width
+    for group in range(first, min(first + lanes.block_groups, lanes.groups)):
+        for r in range(lanes.rows):
+            for k in range(depth):
+                copy.src = block + ((r * depth + k) * taps * lanes.width + (group - first) * depth) * size
+                copy.dst = problem.dw + ((group * depth + k) * problem.dw_column + r * taps) * size
+                x.kernel.copy2d(&copy)
+
+
 cdef void store_block(Outer* problem, const Lanes* lanes, int64_t index, const char* block) noexcept nogil:
     """Store a block (rows, depth, taps of a row, width) as dw."""
     cdef Reader* x = &problem.x
@@ -256,7 +279,10 @@ cdef void finish_block(void* context, int64_t index) noexcept nogil:
             x.kernel.accumulate(&add)
             split += 2 * step
         step *= 2
-    store_block(plan.problem, lanes, index, block)
+    if plan.turned:
+        store_turned(plan.problem, lanes, index, block)
+    else:
+        store_block(plan.problem, lanes, index, block)
 
 
 cdef int64_t slide_pixels(const Lanes* lanes, const Reader* x) noexcept nogil:
@@ -266,6 +292,15 @@ cdef int64_t slide_pixels(const Lanes* lanes, const Reader* x) noexcept nogil:
     if not lanes.large:
         return SLIDE_PIXELS
     return min(SLIDE_PIXELS, max(SLIDE_LINES * ax[2].count, SLIDE_BYTES // pixel))
+
+
+cdef bint turns(const Outer* problem, const Lanes* lanes, int64_t width) noexcept nogil:
+    """Whether lanes are channels in. Several groups a vector at a step of 1 have enough of 32 registers either way."""
+    cdef const Reader* x = &problem.x
+    if (problem.columns != lanes.blocks.depth or lanes.blocks.depth % TURNED_DEPTH or width < TURNED_DEPTH
+            or x.axis[2].taps != 3):
+        return False
+    return x.axis[2].src_step > 1 or lanes.blocks.depth == width or width * x.itemsize < LINE
 
 
 cdef void set_apart(Plan* plan) noexcept nogil:
@@ -278,7 +313,7 @@ cdef void set_apart(Plan* plan) noexcept nogil:
     cdef Reader* block = &plan.block
     plan.apart = (in_place(x) and max(x.stride[4], -x.stride[4]) * x.itemsize >= APART_BYTES
                   and lanes.blocks.depth >= APART_DEPTH and lanes.groups % lanes.block_groups == 0
-                  and not copies_gradient(plan.problem, lanes))
+                  and not plan.turned and not copies_gradient(plan.problem, lanes))
     if not plan.apart:
         return
     block[0] = x[0]
@@ -305,8 +340,10 @@ cdef int grouped_products(Outer* problem) except -1 nogil:
     copies = copies_gradient(problem, lanes)
     x.chunk = min(CHUNK_CHANNELS, x.depth)  # the same tiles whether arrays are copied or not
     deep = lanes.blocks.depth > 1
+    plan.turned = turns(problem, lanes, plan.width)
     set_large(lanes, x)
-    choose_tile(x, slide_pixels(lanes, x) if lanes.slides == 3 else DEEP_PIXELS if deep else TILE_PIXELS,
+    choose_tile(x, slide_pixels(lanes, x) if lanes.slides == 3 else
+                TURNED_PIXELS if plan.turned else DEEP_PIXELS if deep else TILE_PIXELS,
                 TILE_SOURCES * x.itemsize * x.chunk)
     while (lanes.slides == 3 or deep) and x.n_tile > 1 and count_tiles(x) < 2 * TASKS:
         x.n_tile = ceil_div(x.n_tile, 2)    # images are walked one by one anyway, and parts of them read long runs
