@@ -28,6 +28,7 @@ cdef int64_t SLIDE_BYTES = 192 * 1024       # of both arrays where they are larg
 cdef int64_t SLIDE_LINES = 4                # but no fewer, for each tile reads two of its neighbour's
 cdef int64_t DEEP_PIXELS = 64               # where they are read once for each channel in of a group
 cdef int64_t TURNED_PIXELS = 112            # where their lanes are channels in: the array is read less often
+cdef int64_t TURNED_BYTES = 320 * 1024      # of both arrays where they are large, but no less than a row
 cdef int64_t TURNED_DEPTH = 4               # channels in and out of a group: a multiple of it
 cdef int64_t TILE_SOURCES = 4096            # source pixels
 cdef int64_t APART_DEPTH = 4                # channels in of a group, and
@@ -285,13 +286,19 @@ cdef void finish_block(void* context, int64_t index) noexcept nogil:
         store_block(plan.problem, lanes, index, block)
 
 
-cdef int64_t slide_pixels(const Lanes* lanes, const Reader* x) noexcept nogil:
-    """How many pixels a tile has whose lines are read together."""
+cdef int64_t most_pixels(const Plan* plan) noexcept nogil:
+    """How many pixels a tile has at most."""
+    cdef const Lanes* lanes = &plan.lanes
+    cdef const Reader* x = &plan.problem.x
     cdef const TileAxis* ax = &x.axis[0]
-    cdef int64_t pixel = lanes.groups * (1 + ax[1].src_step * ax[2].src_step) * x.itemsize
-    if not lanes.large:
+    cdef int64_t pixel = lanes.groups * lanes.blocks.depth * (1 + ax[1].src_step * ax[2].src_step) * x.itemsize
+    if lanes.slides == 3:
+        if lanes.large:
+            return min(SLIDE_PIXELS, max(SLIDE_LINES * ax[2].count, SLIDE_BYTES // pixel))
         return SLIDE_PIXELS
-    return min(SLIDE_PIXELS, max(SLIDE_LINES * ax[2].count, SLIDE_BYTES // pixel))
+    if plan.turned:
+        return min(TURNED_PIXELS, max(ax[2].count, TURNED_BYTES // pixel)) if lanes.large else TURNED_PIXELS
+    return DEEP_PIXELS if lanes.blocks.depth > 1 else TILE_PIXELS
 
 
 cdef bint turns(const Outer* problem, const Lanes* lanes, int64_t width) noexcept nogil:
@@ -342,9 +349,7 @@ cdef int grouped_products(Outer* problem) except -1 nogil:
     deep = lanes.blocks.depth > 1
     plan.turned = turns(problem, lanes, plan.width)
     set_large(lanes, x)
-    choose_tile(x, slide_pixels(lanes, x) if lanes.slides == 3 else
-                TURNED_PIXELS if plan.turned else DEEP_PIXELS if deep else TILE_PIXELS,
-                TILE_SOURCES * x.itemsize * x.chunk)
+    choose_tile(x, most_pixels(&plan), TILE_SOURCES * x.itemsize * x.chunk)
     while (lanes.slides == 3 or deep) and x.n_tile > 1 and count_tiles(x) < 2 * TASKS:
         x.n_tile = ceil_div(x.n_tile, 2)    # images are walked one by one anyway, and parts of them read long runs
     if in_place(x) and not copies:
