@@ -230,8 +230,12 @@ def sliding_windows(draw):
     return sizes, lists, tables
 
 
+# Few, and so many that windows of many taps are read row by row: whole vectors or not, and more than wait at once.
+SOME_CHANNELS = st.one_of(st.integers(1, 150), st.sampled_from([160, 256, 272, 280, 288, 1040]))
+
+
 @by_isa
-@given(windows=sliding_windows(), channels=st.integers(1, 150), dtype=st.sampled_from([np.float32, np.float64]))
+@given(windows=sliding_windows(), channels=SOME_CHANNELS, dtype=st.sampled_from([np.float32, np.float64]))
 def test_average_pooling_of_sliding_windows(isa, windows, channels, dtype):
     sizes, lists, tables = windows
     x = values("x", (*sizes, channels), dtype)
@@ -256,14 +260,15 @@ def test_average_pooling_of_sliding_windows(isa, windows, channels, dtype):
 
 @by_dtype
 @by_isa
-def test_storing_past_the_caches_changes_nothing(isa, dtype):
-    channels = 144
+@pytest.mark.parametrize("windows", [(START, COUNT), WHOLE], ids=["short", "long"])
+@pytest.mark.parametrize("channels", [144, 1088])
+def test_storing_past_the_caches_changes_nothing(isa, dtype, windows, channels):
     x = values("x", (*IN, channels), dtype)
-    y, _, place = winners(x, (START, COUNT))
+    y, _, place = winners(x, windows)
     for kernel, lists, shape, source, beside in [
-        ("max_pool", forward_axes((START, COUNT)), y.shape, x, {}),
-        ("avg_pool", forward_axes((START, COUNT), divisors=True), y.shape, x, {}),
-        ("max_pool_backward", backward_axes((START, COUNT)), x.shape, y, {"index": place, "index_beside": y}),
+        ("max_pool", forward_axes(windows), y.shape, x, {}),
+        ("avg_pool", forward_axes(windows, divisors=True), y.shape, x, {}),
+        ("max_pool_backward", backward_axes(windows), x.shape, y, {"index": place, "index_beside": y}),
     ]:
         plain = np.empty(shape, dtype)
         memory = np.zeros(plain.nbytes + 64, np.uint8)
@@ -272,3 +277,20 @@ def test_storing_past_the_caches_changes_nothing(isa, dtype):
         run(kernel, isa, dtype, lists, plain, source, **beside)
         run(kernel, isa, dtype, lists, past, source, stream=1, **beside)
         np.testing.assert_array_equal(past, plain)
+
+
+@by_dtype
+@by_isa
+@pytest.mark.parametrize("size", [(1, 7, 7), (2, 3, 5), (1, 1, 17), (3, 4, 2)], ids=str)
+def test_averages_of_whole_volumes_have_the_bits_of_a_channel_alone(isa, dtype, size):
+    lists = [{"first": np.zeros(1, int), "count": np.array([n]), "divisor": np.array([n]), "step": 1} for n in size]
+    for channels in (64, 128, 136, 144, 272, 280, 512, 1024, 1040, 2064):
+        x = values("x", (*size, channels), dtype)
+        y, outer = guarded((1, 1, 1, channels), dtype)
+        run("avg_pool", isa, dtype, lists, y, x)
+        close(y, x.mean((0, 1, 2), dtype=np.float64, keepdims=True), dtype)
+        assert untouched(outer)
+        for c in (0, channels // 2, channels - 1):
+            alone = np.empty((1, 1, 1, 1), dtype)
+            run("avg_pool", isa, dtype, lists, alone, np.ascontiguousarray(x[..., c : c + 1]))
+            assert alone[0, 0, 0, 0] == y[0, 0, 0, c]
