@@ -21,66 +21,76 @@ static int64_t wide_columns(const fc_outer_tile& a) {
     return 0;
 }
 
-// Brings what is ahead near, cache line by cache line, an equal share in every register tile, some lines at a time: memory
-// arrives while there is arithmetic to do, and never so much at once that a core waits for it.
+// Asks for what is ahead, cache line by cache line, an equal share in every register tile: one or two lines for each of
+// its first pixels, so that memory arrives while there is arithmetic to do, and never so much at once that a core waits.
 template <class V>
 class OuterAhead {
   public:
-    explicit OuterAhead(const fc_outer_tile& a)
-        : side_{{static_cast<const char*>(a.ahead[0].data), a.ahead[0].run, bytes(a.ahead[0].length)},
-                {static_cast<const char*>(a.ahead[1].data), a.ahead[1].run, bytes(a.ahead[1].length)}},
-          strip_(a.pixels),
-          first_(a.ahead[0].runs),
-          second_(a.ahead[1].runs) {
-        FC_CHECK(first_ == 0 || (first_ > 0 && side_[0].data && side_[0].run));
-        FC_CHECK(second_ == 0 || (second_ > 0 && side_[1].data && side_[1].run));
+    explicit OuterAhead(const fc_outer_tile& a) : side_{side(a.ahead[0]), side(a.ahead[1])} {
         constexpr int64_t mr = Blocks<V>::mr, nr = Blocks<V>::nv * V::width, wide = Blocks<V>::wide;
-        const int64_t lines = first_ * ((side_[0].bytes + line - 1) / line) + second_ * ((side_[1].bytes + line - 1) / line);
+        const int64_t lines = side_[0].runs * lines_of(side_[0]) + side_[1].runs * lines_of(side_[1]);
         if (lines == 0 || a.pixels == 0) return;
         const int64_t columns = wide_columns<V>(a);
         int64_t tiles = ((a.rows + mr - 1) / mr) * ((a.columns - columns + nr - 1) / nr);
         if constexpr (wide > 0) tiles += ((a.rows + wide - 1) / wide) * (columns / (2 * nr));
-        const int64_t share = (lines + tiles - 1) / tiles, strips = (share + at_once - 1) / at_once;
-        share_ = (share + strips - 1) / strips;
-        strip_ = (a.pixels + strips - 1) / strips;
+        share_ = (lines + tiles - 1) / tiles;
+        each_ = share_ <= a.pixels ? 1 : 2;
     }
 
-    // How many pixels are summed from one `bring` to the next.
-    int64_t strip() const { return strip_; }
+    // A register tile begins.
+    FC_INLINE void begin() { due_ = share_; }
 
-    FC_INLINE void bring() {
-        for (int64_t due = share_; due > 0;) {
-            if (lines_ == 0 && !next_run()) return;
-            const int64_t now = due < lines_ ? due : lines_;
-            due -= now;
-            lines_ -= now;
-            for (const char* end = at_ + now * line; at_ < end; at_ += line) FC_PREFETCH_OUTER(at_);
-        }
+    // For how many pixels, at most `most`, lines are due that lie in sequence: `step()` bytes from `at` on for each.
+    FC_INLINE int64_t next(int64_t most, const char*& at) {
+        if (due_ <= 0 || (lines_ <= 0 && !next_run())) return 0;
+        const int64_t lines = due_ < lines_ ? due_ : lines_, pixels = each_ == 1 ? lines : (lines + 1) / 2;
+        const int64_t now = pixels < most ? pixels : most;
+        due_ -= now * each_;
+        lines_ -= now * each_;
+        at = at_;
+        at_ += now * step();
+        return now;
     }
+
+    int64_t step() const { return each_ * line; }
+
+    // From the first to the last line of a pixel, which may be the same: to ask twice costs less than to branch.
+    int64_t last() const { return step() - line; }
 
   private:
     struct Side {
         const char* data;
-        const int64_t* run;  // the next one
-        int64_t bytes;       // of each
+        const int64_t* run;   // the next one
+        int64_t runs, bytes;  // that are left; of each
     };
 
-    bool next_run() {
-        if (first_ + second_ == 0) return false;
-        Side& side = side_[first_ == 0];
-        --(first_ > 0 ? first_ : second_);
+    // Runs that lie in sequence are one.
+    static Side side(const fc_ahead& ahead) {
+        FC_CHECK(ahead.runs == 0 || (ahead.runs > 0 && ahead.data && ahead.run));
+        int64_t same = 1;
+        while (same < ahead.runs && ahead.run[same] - ahead.run[same - 1] == ahead.length) ++same;
+        const bool one = same == ahead.runs;
+        return {static_cast<const char*>(ahead.data), ahead.run, one ? 1 : ahead.runs,
+                bytes(one ? ahead.runs * ahead.length : ahead.length)};
+    }
+
+    FC_INLINE bool next_run() {
+        Side& side = side_[side_[0].runs == 0];
+        if (side.runs == 0) return false;
+        --side.runs;
         at_ = side.data + bytes(*side.run++);
-        lines_ = (side.bytes + line - 1) / line;
+        lines_ = lines_of(side);
         return true;
     }
 
-    static constexpr int64_t line = 64, at_once = 8;
+    static constexpr int64_t line = 64;
     static int64_t bytes(int64_t elements) { return elements * static_cast<int64_t>(sizeof(typename V::T)); }
+    static int64_t lines_of(const Side& side) { return (side.bytes + line - 1) / line; }
 
     Side side_[2];
-    int64_t strip_, first_, second_;  // runs that are left
+    int64_t share_ = 0, each_ = 1;  // lines of a register tile, of a pixel
+    int64_t due_ = 0, lines_ = 0;   // that are left of this tile, of this run
     const char* at_ = nullptr;
-    int64_t share_ = 0, lines_ = 0;  // that are left of this run
 };
 
 // How pixels and rows are found. Listed: by lists. Near: rows lie side by side, which takes one pointer for all of them in
@@ -118,19 +128,27 @@ static void outer_block(const fc_outer_tile& a, OuterAhead<V>& ahead, int64_t r,
         }
     };
     const T* dy = static_cast<const T*>(a.dy) + c;
-    for (int64_t p = 0; p < a.pixels;) {
-        const int64_t end = p + ahead.strip() < a.pixels ? p + ahead.strip() : a.pixels;
-        ahead.bring();
-        for (; p < end; ++p) {
-            if constexpr (Way == Outer::Even) {
-                add(dy, 0);
-                x[0] += a.xstep;
-                dy += a.ystep;
-            } else {
-                add(dy + a.ypixel[p], a.xpixel[p]);
-            }
+    auto next = [&](int64_t p) FC_INLINE_LAMBDA {
+        if constexpr (Way == Outer::Even) {
+            add(dy, 0);
+            x[0] += a.xstep;
+            dy += a.ystep;
+        } else {
+            add(dy + a.ypixel[p], a.xpixel[p]);
+        }
+    };
+    const char* at = nullptr;
+    const int64_t step = ahead.step(), further = ahead.last();
+    int64_t p = 0;
+    ahead.begin();
+    while (const int64_t pixels = ahead.next(a.pixels - p, at)) {
+        for (const int64_t end = p + pixels; p < end; ++p, at += step) {
+            FC_PREFETCH_OUTER(at);
+            FC_PREFETCH_OUTER(at + further);
+            next(p);
         }
     }
+    for (; p < a.pixels; ++p) next(p);
     if (a.accumulate) {
         FC_UNROLL
         for (int m = 0; m < M; ++m) {

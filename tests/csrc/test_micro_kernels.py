@@ -122,6 +122,30 @@ def test_outer_tile(isa, dtype, rng, accumulate, way):
                 assert edges_untouched(memory)
 
 
+def test_outer_tile_may_ask_for_anything_ahead(isa, dtype, rng):
+    """Runs in sequence or apart, of few lines or of more than there are pixels, change no bit."""
+    rows, columns, pixels = 13, 70, 9
+    x, dy = rng.standard_normal((pixels, rows)).astype(dtype), rng.standard_normal((pixels, columns)).astype(dtype)
+    memory = np.zeros(1 << 16, dtype)
+
+    def product(*sides):
+        dw, ahead = np.zeros((rows, columns), dtype), (Ahead * 2)()
+        for i, (run, length) in enumerate(sides):
+            ahead[i] = Ahead(memory.ctypes.data, run.ctypes.data, run.size, length)
+        call(
+            "outer_tile", isa, dtype, x=x, dy=dy, dw=dw, pixels=pixels, rows=rows, columns=columns, ld=columns,
+            xstep=rows, ystep=columns, ahead=ahead, accumulate=0,
+        )  # fmt: skip
+        return dw
+
+    alone, none = product(), (np.arange(0), 16)
+    sides = [none, *((np.arange(runs) * (length + apart), length)
+                     for runs in (1, 2, 7, 50) for length in (1, 16, 17, 600) for apart in (0, 3))]  # fmt: skip
+    for i, side in enumerate(sides):
+        np.testing.assert_array_equal(product(side, none), alone)
+        np.testing.assert_array_equal(product(side, sides[-i]), alone)
+
+
 @pytest.mark.parametrize("accumulate", [0, 1])
 def test_every_way_of_outer_tile_has_the_same_bits(isa, dtype, rng, accumulate):
     width, mr, nr = _lab.block_sizes(ISAS[isa], DTYPES[dtype])
