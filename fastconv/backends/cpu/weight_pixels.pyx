@@ -1,11 +1,12 @@
 """What one task of a weight gradient adds up where there is a single tap that sees no padding: a product of matrices.
 
-A tile is a run of pixels, counted over all images. Both sides of it are copied in panels, some channels of each pixel
-side by side: pixels a multiple of 4 KB apart would push one another out of the first-level cache, and panels need no
-lists. What fits one panel is read where it lies, if its pixels lie at equal distances; so are the lines of several
-panels, which are read seldom, if these distances are small, and lanes that few lines read. While a tile is added, the
-next one is brought near: the processor foresees no such pattern. What is normalised is always copied, and normalised
-there.
+A tile is a run of pixels, counted over all images. Its sides are read where they lie if their pixels lie at equal
+distances and a register tile takes some cache lines of each: the second-level cache then delivers them ahead of the
+products. Else they are copied in panels, some channels of each pixel side by side: pixels a multiple of 4 KB apart
+would push one another out of the first-level cache, and panels need no lists. Not copied either are what fits one
+panel, the lines of several, which are read seldom, if their pixels lie near, and lanes that few lines read. While a
+tile is added, the next one is brought near, at a task's end the first one of the next task: the processor foresees no
+such pattern. What is normalised is always copied, and normalised there.
 """
 
 from libc.stdint cimport int64_t
@@ -18,15 +19,18 @@ from fastconv.backends.cpu.weight_tiles cimport Block, Outer, Plan, even_block
 cdef enum:
     PIXELS = 160            # at most, of a tile. Fewer load and store sums too often; more leave the second-level cache
     NARROW_LINES = 16       # at most, take less time than memory does, and their tiles
-    NARROW_PIXELS = 32      # so many pixels
+    NARROW_PIXELS = 64      # so many pixels
     NEAREST = 1024          # bytes from pixel to pixel up to which lines stay where they are
     FEW_LINES = 64          # read the lanes too seldom to pay for copies of them
     ANYWHERE = 1 << 30
+    ENOUGH = 256            # bytes of a pixel in a register tile
 
 
 cdef struct Side:
     # The channels of a block on one side, and where a tile's pixels lie: in this tile, and in the next.
     const char* data
+    const char* ahead               # the channels of the next tile, which are others where that is the next task's
+    int64_t ahead_channels
     const fc_normalise* norm        # what copies of the block's channels are normalised with, or NULL
     int64_t norm_first              # number of the first channel there
     int64_t channel                 # elements from channel to channel
@@ -163,8 +167,8 @@ cdef void multiply(const Plan* plan, const Block* block, const Side* lines, cons
     call.xstep, call.ystep, call.pixels = lines.step, lanes.step, pixels
     call.ld, call.accumulate = block.ld, accumulate
     call.ahead[0].runs = call.ahead[1].runs = 0
-    call.ahead[0].data, call.ahead[1].data = lines.data, lanes.data
-    call.ahead[0].length, call.ahead[1].length = lines.channels, lanes.channels
+    call.ahead[0].data, call.ahead[1].data = lines.ahead, lanes.ahead
+    call.ahead[0].length, call.ahead[1].length = lines.ahead_channels, lanes.ahead_channels
     while lane < lanes.channels:
         line = 0
         while line < lines.channels:
@@ -184,11 +188,25 @@ cdef void multiply(const Plan* plan, const Block* block, const Side* lines, cons
         lane += lanes.width
 
 
-cdef void add_pixels(const Plan* plan, const Block* block, char* memory) noexcept nogil:
+cdef void look_ahead(const Plan* plan, const Block* block, Side* lines, Side* lanes) noexcept nogil:
+    """Let both sides' next tile be one of a block."""
+    cdef const Outer* problem = plan.problem
+    cdef const Reader* x = &problem.x
+    cdef int64_t first_x = block.lane if plan.wide else block.line, first_dy = block.line if plan.wide else block.lane
+    cdef Side* xs = lanes if plan.wide else lines
+    cdef Side* dys = lines if plan.wide else lanes
+    xs.ahead = x.data + (block.group * x.depth + first_x) * xs.channel * x.itemsize
+    dys.ahead = problem.dy + (block.group * problem.columns + first_dy) * dys.channel * x.itemsize
+    lines.ahead_channels, lanes.ahead_channels = block.lines, block.lanes
+
+
+cdef void add_pixels(const Plan* plan, const Block* block, const Block* after, char* memory) noexcept nogil:
+    """Add a task's products. ``after`` is the task that this thread takes next, if it has a tile, or NULL."""
     cdef Outer* problem = plan.problem
     cdef const Reader* x = &problem.x
     cdef int64_t most = plan.tile, size = x.itemsize, pixels, following, n, apart
     cdef int64_t* list = <int64_t*> memory
+    cdef bint stays = x.kernel.wide * size >= ENOUGH
     cdef Side xs
     cdef Side dys
     cdef Side* lines = &dys if plan.wide else &xs
@@ -197,20 +215,24 @@ cdef void add_pixels(const Plan* plan, const Block* block, char* memory) noexcep
     dys.norm = NULL
     xs.norm_first = block.lane if plan.wide else block.line
     xs.channel, dys.channel = x.stride[1], problem.ys[1]
-    xs.data = x.data + (block.group * x.depth + (block.lane if plan.wide else block.line)) * xs.channel * size
-    dys.data = problem.dy
-    dys.data += (block.group * problem.columns + (block.line if plan.wide else block.lane)) * dys.channel * size
+    look_ahead(plan, block, lines, lanes)
+    lines.data, lanes.data = lines.ahead, lanes.ahead
     lines.channels, lines.width = block.lines, line_width(plan, block.lines)
     lanes.channels, lanes.width = block.lanes, lane_width(plan, block.lanes)
     lines.pixel, lines.next, lanes.pixel, lanes.next = list, list + most, list + 2 * most, list + 3 * most
     lines.panels = memory + whole_lines(4 * most * sizeof(int64_t))
     lanes.panels = lines.panels + panels_size(plan, lines.channels, lines.width) * size
     # Of vectors of one lane GCC makes wider ones that read on behind the array's end.
-    apart = ANYWHERE if lines.channels <= FEW_LINES and x.kernel.width > 1 else 0
+    apart = ANYWHERE if stays or (lines.channels <= FEW_LINES and x.kernel.width > 1) else 0
     pixels = list_tile(plan, block.first, lines.pixel, lanes.pixel)
     for n in range(block.first, block.last):
-        following = 0 if n + 1 == block.last else list_tile(plan, n + 1, lines.next, lanes.next)
-        set_panels(plan, lines, pixels, NEAREST)
+        following = 0
+        if n + 1 < block.last:
+            following = list_tile(plan, n + 1, lines.next, lanes.next)
+        elif after != NULL:
+            following = list_tile(plan, after.first, lines.next, lanes.next)
+            look_ahead(plan, after, lines, lanes)
+        set_panels(plan, lines, pixels, ANYWHERE if stays else NEAREST)
         set_panels(plan, lanes, pixels, apart)
         multiply(plan, block, lines, lanes, pixels, following, n > block.first)
         lines.pixel, lines.next = lines.next, lines.pixel

@@ -114,28 +114,41 @@ cdef size_t task_memory(const Plan* plan) noexcept nogil:
     return wide_memory(plan) if plan.wide else narrow_memory(plan)
 
 
+cdef inline int64_t count_tasks(const Plan* plan) noexcept nogil:
+    return plan.splits * plan.problem.x.groups * plan.line_blocks * plan.lane_blocks
+
+
+cdef void set_task(const Plan* plan, int64_t index, Block* block) noexcept nogil:
+    """What a task adds: index = ((split * groups + group) * line_blocks + line block) * lane_blocks + lane block."""
+    block.lane = index % plan.lane_blocks * plan.lane_block
+    index //= plan.lane_blocks
+    block.line = index % plan.line_blocks * plan.line_block
+    index //= plan.line_blocks
+    block.group, block.split = index % plan.problem.x.groups, index // plan.problem.x.groups
+    block.lines = min(plan.line_block, plan.lines - block.line)
+    block.lanes = min(plan.lane_block, plan.lanes - block.lane)
+    block.first = plan.tiles * block.split // plan.splits
+    block.last = plan.tiles * (block.split + 1) // plan.splits
+
+
 cdef void run_block(void* context, int64_t index) noexcept nogil:
-    """One task: index = ((split * groups + group) * line_blocks + line block) * lane_blocks + lane block."""
+    """One task; a thread mostly takes that of the next index after it."""
     cdef Plan* plan = <Plan*> context
     cdef Reader* x = &plan.problem.x
     cdef size_t bytes = task_memory(plan)
     cdef bint own = plan.splits == 1 and not plan.in_place
     cdef size_t sums = plan.line_block * x.taps * plan.lane_block * x.itemsize if own else 0
     cdef char* memory = <char*> workspace(sums + bytes)
-    cdef Block block
+    cdef Block block, after
+    cdef bint more = False
     cdef int64_t line, tap
     if memory == NULL:
         plan.failed = True
         return
-    block.lane = index % plan.lane_blocks * plan.lane_block
-    index //= plan.lane_blocks
-    block.line = index % plan.line_blocks * plan.line_block
-    index //= plan.line_blocks
-    block.group, block.split = index % x.groups, index // x.groups
-    block.lines = min(plan.line_block, plan.lines - block.line)
-    block.lanes = min(plan.lane_block, plan.lanes - block.lane)
-    block.first = plan.tiles * block.split // plan.splits
-    block.last = plan.tiles * (block.split + 1) // plan.splits
+    set_task(plan, index, &block)
+    if index + 1 < count_tasks(plan):
+        set_task(plan, index + 1, &after)
+        more = after.first < after.last
     if own:
         block.sums, block.tap, block.ld = memory, plan.lane_block, x.taps * plan.lane_block
     else:
@@ -149,7 +162,7 @@ cdef void run_block(void* context, int64_t index) noexcept nogil:
     elif plan.problem.pairs:
         add_pairs(plan, &block, memory + sums)
     elif plan.single:
-        add_pixels(plan, &block, memory + sums)
+        add_pixels(plan, &block, &after if more else NULL, memory + sums)
     elif plan.wide:
         add_wide(plan, &block, memory + sums)
     else:
@@ -218,7 +231,7 @@ cdef int outer_products(Outer* problem) except -1 nogil:
         plan.partial = <char*> allocate(bytes)
         plan.failed = plan.partial == NULL
     if not plan.failed:
-        parallel_for(plan.splits * x.groups * plan.line_blocks * plan.lane_blocks, run_block, &plan)
+        parallel_for(count_tasks(&plan), run_block, &plan)
         if plan.splits > 1:
             parallel_for(ceil_div(x.groups * plan.lines, lines_to_finish(&plan)), finish_lines, &plan)
     if plan.partial != NULL:
