@@ -72,11 +72,11 @@ static inline bool overlap_little(const fc_pool_box* a) {
 template <class V>
 static constexpr bool kFillsLine = V::width * sizeof(typename V::T) >= 64;
 
-// Whether to ask for each line of what is ahead twice at once. Of pixels of half a KB and more, lines asked for once
-// come later or not at all. Vectors shorter than a line ask for it several times as it is.
+// Whether to ask for each line of what is ahead twice at once. Of many taps and pixels of half a KB and more, lines
+// asked for once come later or not at all. Vectors shorter than a line ask for it several times as it is.
 template <class V>
 static inline bool asks_twice(const fc_pool_box* a) {
-    return kFillsLine<V> && a->channels >= 8 * V::width && overlap_little(a);
+    return kFillsLine<V> && most_taps(a) > 16 && a->channels >= 8 * V::width && overlap_little(a);
 }
 
 // Ask for the lines of `count` whole vectors.
