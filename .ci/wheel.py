@@ -80,7 +80,7 @@ def main() -> None:
         (sdist,), (wheel,) = Path(folder).glob("*.tar.gz"), Path(folder).glob("*.whl")
         dated(sdist, int(os.environ["SOURCE_DATE_EPOCH"]))
         repaired = Path(folder, "repaired")
-        command = [tool("auditwheel"), "repair", "--wheel-dir", str(repaired), str(wheel)]
+        command = [tool("auditwheel"), "repair", "-z", "9", "--wheel-dir", str(repaired), str(wheel)]
         subprocess.run(command, env={**os.environ, "PATH": path}, check=True)
         (wheel,) = repaired.iterdir()
         if cuda and "+cu13" not in wheel.name:

@@ -37,9 +37,6 @@ struct Winners {
     using T = typename V::T;
     using Reg = typename V::Reg;
     Reg best[count], place[count], sum[count];
-    bool twice;
-
-    explicit FC_INLINE Winners(bool twice) : twice(twice) {}
 
     FC_INLINE void start() {
         FC_UNROLL
@@ -53,15 +50,6 @@ struct Winners {
     // next.
     template <bool careful>
     FC_INLINE void see_row(const fc_pool_box* a, const T* at, int64_t from, int64_t taps, int n, int64_t ahead) {
-        if (count == 8 && kFillsLine<V> && !careful && twice) {
-            see_taps<careful, true>(a, at, from, taps, n, ahead);
-        } else {
-            see_taps<careful, false>(a, at, from, taps, n, ahead);
-        }
-    }
-
-    template <bool careful, bool again>
-    FC_INLINE void see_taps(const fc_pool_box* a, const T* at, int64_t from, int64_t taps, int n, int64_t ahead) {
         const int64_t step = a->axis[2].step * a->source_step[2], next = a->axis[2].step * a->axis[2].place;
         for (int64_t k = 0; k < taps; ++k, at += step, from += next) {
             const Reg here = V::set1(static_cast<T>(from));
@@ -79,7 +67,6 @@ struct Winners {
                     sum[v] = V::add(sum[v], x);
                 }
             }
-            if (again) ask<V, count>(at + ahead);
         }
     }
 
@@ -117,9 +104,8 @@ static FC_INLINE void see_window(const fc_pool_box* a, int64_t h, int64_t taps, 
 
 // Up to kWaiting channels of a window of many taps.
 template <class V>
-static inline void find_winners_by_rows(const fc_pool_box* a, bool twice, int64_t h, int64_t taps,
-                                        const typename V::T* source, int64_t channels, typename V::T* best,
-                                        typename V::T* place) {
+static inline void find_winners_by_rows(const fc_pool_box* a, int64_t h, int64_t taps, const typename V::T* source,
+                                        int64_t channels, typename V::T* best, typename V::T* place) {
     using T = typename V::T;
     T sum[kWaiting];
     for (int64_t c = 0; c < channels; ++c) {
@@ -131,7 +117,7 @@ static inline void find_winners_by_rows(const fc_pool_box* a, bool twice, int64_
             const T* row = window_row<V>(a, source, i, j);
             const int64_t from = place_of_row(a->axis, i, j), ahead = a->axis[1].step * a->source_step[1];
             each_block<V>(channels, [&](auto vectors, auto n, int64_t c) {
-                Winners<V, decltype(vectors)::value> winners(twice);
+                Winners<V, decltype(vectors)::value> winners;
                 load_block<V>(best + c, winners.best);
                 load_block<V>(place + c, winners.place);
                 load_block<V>(sum + c, winners.sum);
@@ -143,7 +129,7 @@ static inline void find_winners_by_rows(const fc_pool_box* a, bool twice, int64_
         }
     }
     each_block<V>(channels, [&](auto vectors, auto n, int64_t c) {
-        Winners<V, decltype(vectors)::value> winners(twice);
+        Winners<V, decltype(vectors)::value> winners;
         load_block<V>(sum + c, winners.sum);
         if (!winners.saw_nan()) return;
         see_window<V, decltype(vectors)::value, true>(a, h, taps, source + c, n, winners);
@@ -156,15 +142,14 @@ template <class V>
 void max_pool(const fc_pool_box* a) {
     using T = typename V::T;
     const fc_pool_axis* axis = a->axis;
-    const bool twice = asks_twice<V>(a);
-    each_run<V>(a, [a, axis, twice](int64_t h, int64_t w, int64_t, T* target, const T* source) {
+    each_run<V>(a, [a, axis](int64_t h, int64_t w, int64_t, T* target, const T* source) {
         const int64_t taps = axis[2].count[w], index = h * a->index_step[1] + w * a->index_step[2];
         const int64_t first = axis[0].first[a->d] * axis[0].place + axis[1].first[h] * axis[1].place +
                               axis[2].first[w] * axis[2].place;
         if (!reads_rows<V>(a, h, w)) {
             each_block<V>(a->channels, [=](auto vectors, auto n, int64_t c) {
                 constexpr int count = decltype(vectors)::value;
-                Winners<V, count> winners(twice);
+                Winners<V, count> winners;
                 see_window<V, count, false>(a, h, taps, source + c, n, winners);
                 if (winners.saw_nan()) see_window<V, count, true>(a, h, taps, source + c, n, winners);
                 FC_UNROLL
@@ -178,7 +163,7 @@ void max_pool(const fc_pool_box* a) {
         T best[kWaiting], place[kWaiting];
         for (int64_t at = 0; at < a->channels; at += kWaiting) {
             const int64_t channels = a->channels - at < kWaiting ? a->channels - at : kWaiting;
-            find_winners_by_rows<V>(a, twice, h, taps, source + at, channels, best, place);
+            find_winners_by_rows<V>(a, h, taps, source + at, channels, best, place);
             for (int64_t c = 0; c < channels; c += V::width) {
                 put<V>(a, target + at + c, V::load(best + c), V::width);
                 store_places<V>(a, index + at + c, first, V::load(place + c), V::width);

@@ -45,47 +45,6 @@ static inline int64_t rows_ahead(const fc_pool_box* a, int64_t h) {
     return a->axis[1].count[h] * a->axis[1].step * a->source_step[1];
 }
 
-// Of some windows along an axis: how far the last one starts from where the first one does, and in how many steps. A
-// single window is as far from the next as it is long.
-struct Steps {
-    int64_t positions, count;
-    Steps(const fc_pool_axis& axis, int64_t from, int64_t to)
-        : positions(to - from > 1 ? axis.first[to - 1] - axis.first[from] : axis.count[from]),
-          count(to - from > 1 ? to - from - 1 : 1) {}
-};
-
-// How many sources a window that no border cuts off sees, or so.
-static inline int64_t most_taps(const fc_pool_box* a) {
-    if (a->h_last <= a->h_first || a->columns == 0) return 0;
-    const int64_t plane = a->axis[1].count[(a->h_first + a->h_last) / 2] * a->axis[2].count[a->columns / 2];
-    return a->axis[0].count[a->d] * plane;
-}
-
-// Whether fewer than four windows, more or less, see a source.
-static inline bool overlap_little(const fc_pool_box* a) {
-    const int64_t planes = a->axis[0].count[a->d], taps = most_taps(a);
-    if (taps == 0) return false;
-    const Steps down(a->axis[1], a->h_first, a->h_last), across(a->axis[2], 0, a->columns);
-    return 4 * planes * down.positions * across.positions > taps * down.count * across.count;
-}
-
-template <class V>
-static constexpr bool kFillsLine = V::width * sizeof(typename V::T) >= 64;
-
-// Whether to ask for each line of what is ahead twice at once. Of many taps and pixels of half a KB and more, lines
-// asked for once come later or not at all. Vectors shorter than a line ask for it several times as it is.
-template <class V>
-static inline bool asks_twice(const fc_pool_box* a) {
-    return kFillsLine<V> && most_taps(a) > 16 && a->channels >= 8 * V::width && overlap_little(a);
-}
-
-// Ask for the lines of `count` whole vectors.
-template <class V, int count>
-static FC_INLINE void ask(const typename V::T* at) {
-    FC_UNROLL
-    for (int v = 0; v < count; ++v) FC_PREFETCH_OUTER(at + v * V::width);
-}
-
 // Store n lanes of a target.
 template <class V>
 static FC_INLINE void put(const fc_pool_box* a, typename V::T* target, typename V::Reg value, int n) {
