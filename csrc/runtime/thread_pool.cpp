@@ -54,7 +54,8 @@ constexpr std::int64_t kOwnerSleeps = std::int64_t{1} << 62;
 
 // For how long a thread with nothing to do looks for more before it goes to sleep: longer than Python takes from one
 // layer to the next, since to wake a thread costs its caller 10 us. Where another process wants this processor, which
-// shows in a look at the clock that comes late, looking would use up the time that the system grants for work.
+// shows in looks at the clock that come late one soon after the other, looking would use up the time that the system
+// grants for work. A single late look means little: the system's own services take some milliseconds now and then.
 class Patience {
 public:
     void renew() { pauses_ = 0; }
@@ -66,7 +67,7 @@ public:
         if (pauses_ == kPauses)
             began_ = now;
         else if (now - glance_ > kLate)
-            crowded_until_ = now + kCrowded;
+            comes_late(now);
         glance_ = now;
         return now - began_ < (now < crowded_until_ ? kBrief : kLong);
     }
@@ -75,9 +76,15 @@ private:
     using Clock = std::chrono::steady_clock;
     using Microseconds = std::chrono::microseconds;
     static constexpr int kPauses = 64;  // 1 to 3 us from one look at the clock to the next
-    static constexpr Microseconds kLong{300}, kBrief{5}, kLate{1000}, kCrowded{100000};
+    static constexpr Microseconds kLong{300}, kBrief{5}, kLate{1000}, kSoon{100000}, kCrowded{200000};
+
+    void comes_late(Clock::time_point now) {
+        if (now - late_ < kSoon) crowded_until_ = now + kCrowded;
+        late_ = now;
+    }
+
     int pauses_ = 0;
-    Clock::time_point began_, glance_, crowded_until_{};
+    Clock::time_point began_, glance_, late_{}, crowded_until_{};
 };
 
 // Counters that different threads write stand on cache lines of their own.
@@ -247,6 +254,7 @@ private:
         if (sleepers == 0) return;
         {
             std::lock_guard<std::mutex> lock(mutex_);  // those counted are now waiting, not about to wait
+            ++calls_;
             elsewhere_.avoid_callers_processor(running_.load(std::memory_order_relaxed));
         }
         if (seats >= sleepers)
@@ -306,11 +314,15 @@ private:
         return false;
     }
 
+    // Until there is work, or there was some that is done by now: more may follow soon.
     void sleep(int number) {
         std::unique_lock<std::mutex> lock(mutex_);
+        const std::uint64_t calls = calls_;
         sleepers_.fetch_add(1, std::memory_order_seq_cst);
         elsewhere_.falls_asleep(number, true);
-        work_or_retire_.wait(lock, [&] { return open_.load(std::memory_order_seq_cst) != 0 || is_superfluous(number); });
+        work_or_retire_.wait(lock, [&] {
+            return open_.load(std::memory_order_seq_cst) != 0 || calls_ != calls || is_superfluous(number);
+        });
         elsewhere_.falls_asleep(number, false);
         sleepers_.fetch_sub(1, std::memory_order_relaxed);
         const Elsewhere::Mask mask = elsewhere_.allowed();
@@ -336,7 +348,8 @@ private:
 
     Slot slots_[kSlots];
     alignas(64) std::atomic<std::uint64_t> open_{0};  // bit i: slot i may have a seat
-    alignas(64) std::mutex mutex_;                    // guards changes of running_, wanted_ and going to sleep
+    alignas(64) std::mutex mutex_;                    // guards changes of running_, wanted_, and going to sleep
+    std::uint64_t calls_ = 0;                         // how often sleepers were woken
     std::condition_variable work_or_retire_;
     Elsewhere elsewhere_;
     std::atomic<int> sleepers_{0};
