@@ -23,7 +23,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
@@ -43,6 +42,7 @@
 #include "at_fork.hpp"
 #include "fastconv/runtime.h"
 #include "float_state.hpp"
+#include "patience.hpp"
 
 namespace fastconv {
 namespace {
@@ -51,41 +51,6 @@ constexpr int kSlots = 64;   // one bit each in `open_`
 constexpr int kShares = 8;   // shares that a job's indices are cut into, at most
 constexpr std::uint64_t kSeat = std::uint64_t{1} << 32;
 constexpr std::int64_t kOwnerSleeps = std::int64_t{1} << 62;
-
-// For how long a thread with nothing to do looks for more before it goes to sleep: longer than Python takes from one
-// layer to the next, since to wake a thread costs its caller 10 us. Where another process wants this processor, which
-// shows in looks at the clock that come late one soon after the other, looking would use up the time that the system
-// grants for work. A single late look means little: the system's own services take some milliseconds now and then.
-class Patience {
-public:
-    void renew() { pauses_ = 0; }
-
-    bool lasts() {
-        pause_briefly();
-        if (++pauses_ % kPauses != 0) return true;
-        const Clock::time_point now = Clock::now();
-        if (pauses_ == kPauses)
-            began_ = now;
-        else if (now - glance_ > kLate)
-            comes_late(now);
-        glance_ = now;
-        return now - began_ < (now < crowded_until_ ? kBrief : kLong);
-    }
-
-private:
-    using Clock = std::chrono::steady_clock;
-    using Microseconds = std::chrono::microseconds;
-    static constexpr int kPauses = 64;  // 1 to 3 us from one look at the clock to the next
-    static constexpr Microseconds kLong{300}, kBrief{5}, kLate{1000}, kSoon{100000}, kCrowded{200000};
-
-    void comes_late(Clock::time_point now) {
-        if (now - late_ < kSoon) crowded_until_ = now + kCrowded;
-        late_ = now;
-    }
-
-    int pauses_ = 0;
-    Clock::time_point began_, glance_, late_{}, crowded_until_{};
-};
 
 // Counters that different threads write stand on cache lines of their own.
 struct alignas(64) Share {
