@@ -19,7 +19,7 @@ cdef int64_t NOTHING[1]  # the shift and the weight offset of the only tap
 NOTHING[0] = 0
 
 # What a task of few rows takes.
-cdef int64_t TASK_WEIGHTS = 64 * 1024
+cdef int64_t TASK_WEIGHTS = 24 * 1024
 cdef int64_t LEAST_COLUMNS = 64
 cdef int64_t LEAST_BY_ROWS = 512  # a row's piece is long enough to be read as a stream
 cdef int64_t MOST_BY_ROWS = 4096  # the sums of a piece stay in a first-level cache
