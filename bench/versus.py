@@ -203,9 +203,20 @@ def main() -> None:
                 "seconds": result.samples,
             })  # fmt: skip
     mode = "" if options.compute == "float32" else f"_{options.compute}"
-    name = f"versus_{options.kind}_t{options.threads}{mode}{suffix}"
+    name = f"versus_{options.kind}{part(layers)}_t{options.threads}{mode}{suffix}"
     machine.save(name, {"work": work, "rows": rows}, options.results)
     report(rows)
+
+
+def part(layers: list[dict[str, Any]]) -> str:
+    """Say which layers these are, where they are of one sort, for the name of the result.
+
+    >>> part([{"input": [8, 8, 8]}]), part([{"input": [8, 8], "groups": 4}]), part([{"input": [8]}, {"input": [8, 8]}])
+    ('_3d', '_grouped', '')
+    """
+    if all(len(layer["input"]) == 3 for layer in layers):
+        return "_3d"
+    return "_grouped" if all(layer.get("groups", 1) > 1 for layer in layers) else ""
 
 
 def report(rows: list[dict[str, Any]]) -> None:

@@ -7,6 +7,8 @@ import importlib
 import os
 import pkgutil
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,13 @@ def test_paths_that_documents_link_to_exist(document):
     path = TREE / document
     links = re.findall(r"\]\((?!\w+:)([^)#]+)", path.read_text(encoding="utf-8"))
     assert not [link for link in links if not (path.parent / link).exists()]
+
+
+@needs_tree
+def test_the_tables_of_results_are_what_the_results_say():
+    command = [sys.executable, "-m", "bench.report", "--check"]
+    run = subprocess.run(command, cwd=TREE, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
 
 
 @needs_tree
