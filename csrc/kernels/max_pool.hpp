@@ -236,12 +236,16 @@ void max_pool_backward(const fc_pool_box* a) {
 template <class V, bool Dense>
 static inline void expand(const fc_pool_expand* a) {
     using T = typename V::T;
+    constexpr int64_t line = 64 / sizeof(T);
     const uint8_t* places = a->places;
     const int64_t dx_inner = Dense ? 1 : a->dx_inner, dy_inner = Dense ? 1 : a->dy_inner;
     for (int64_t o = 0; o < a->outputs; ++o) {
         for (int64_t q = 0; q < a->outer; ++q, places += a->inner) {
             const T* dy = static_cast<const T*>(a->dy) + o * a->dy_pixel + q * a->dy_outer;
             T* dx = static_cast<T*>(a->dx) + a->start[o] + q * a->dx_outer;
+            if (!Dense && q == 0 && o * a->dy_pixel % line < a->dy_pixel) {  // the next images
+                for (int64_t i = 0; i < a->inner; ++i) FC_PREFETCH_OUTER(dy + (a->inner + i) * dy_inner);
+            }
             for (int64_t i = 0; i < a->inner; ++i) dx[i * dx_inner + a->place[places[i]]] += dy[i * dy_inner];
         }
     }

@@ -28,7 +28,7 @@ cnp.import_array()
 cdef enum:
     MOST_AXES = 66      # NumPy's own limit, and two of size 1
     PIECE = 16384       # elements a task
-    SHORT_BYTES = 512   # of a run that is copied here
+    SHORT_BYTES = 64    # of a run that is copied here
 
 
 ctypedef fused number:

@@ -187,8 +187,9 @@ def scatter(cnp.ndarray dy, indices, geometry):
     s.kernels = kernels(s.dx.itemsize)
     s.whole = evenly_spaced(&s.dy) and evenly_spaced(&s.index)
     if cnp.PyArray_SIZE(dx):
-        # Long runs of memory where the samples are tasks enough, else many tasks.
-        s.channels = s.dx.size[1] if s.dx.size[0] >= 4 * num_threads() else min(s.dx.size[1], CHANNELS)
+        # Channels apart are slow to write: no more parts than each thread has one of.
+        s.blocks = ceil_div(num_threads(), s.dx.size[0])
+        s.channels = min(s.dx.size[1], ceil_div(ceil_div(s.dx.size[1], s.blocks), CHANNELS) * CHANNELS)
         s.blocks = ceil_div(s.dx.size[1], s.channels)
         plane = s.dx.size[2] * s.dx.size[3] * s.dx.size[4]
         s.share = max(<int64_t> 1, TASK_BYTES // (plane * s.channels * s.dx.itemsize))
