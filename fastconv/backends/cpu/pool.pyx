@@ -1,8 +1,9 @@
 """Pooling, forward and backward: what each verb asks of the walk over boxes (pool_boxes.pyx).
 
 What max pooling of small windows keeps for its gradient is a byte for each output: the winner's place in its window,
-an eighth of an index. Each input then asks the few windows that see it. Larger windows keep indices: most outputs of
-theirs are far from most inputs, so that it is the outputs that are scattered.
+an eighth of an index. Each input then asks the few windows that see it. Most outputs of larger windows are far from
+most inputs, so that it is the outputs that are scattered, from places too where samples are tasks enough, else from
+indices.
 """
 
 cimport numpy as cnp
@@ -16,11 +17,10 @@ from fastconv.backends.cpu.pool_boxes cimport Pool, run, side_by_side
 from fastconv.backends.cpu.pool_windows cimport Axes, free_windows, list_inputs, list_outputs
 from fastconv.backends.cpu.runtime cimport empty
 
-from fastconv.backends.cpu.pool_scatter import expand, few_channels, scatter
+from fastconv.backends.cpu.pool_scatter import MOST_WALKED, expand, expands, scatter
 
 cnp.import_array()
 
-cdef int MOST_PLACES = 16                    # of a small window; a byte holds 256
 cdef int EXACT_FLOAT = 1 << 24               # whole numbers below it are exact in float32
 
 
@@ -78,8 +78,9 @@ def max_pool_forward(cnp.ndarray x, geometry, str keep="indices", out=None):
     """x (N, C, D, H, W) -> y (N, C, OD, OH, OW), and indices of its shape, winners for the gradient, or None."""
     cdef Pool pool
     d, h, w = extents(geometry)
-    if keep == "winners" and d * h * w > MOST_PLACES:
-        keep = "indices"
+    if keep == "winners" and d * h * w > MOST_WALKED:
+        if not expands(geometry, d * h * w, side_by_side(geometry, <int> cnp.PyArray_ITEMSIZE(x))):
+            keep = "indices"
     if keep == "indices" and x.dtype == np.float32:
         if ((d - 1) * geometry.input[1] + h - 1) * geometry.input[2] + w > EXACT_FLOAT:
             wide = max_pool_forward(x.astype(np.float64), geometry)  # the kernel counts places in the dtype
@@ -131,7 +132,7 @@ def max_pool_backward(cnp.ndarray dy, winners, geometry):
         return scatter(dy, winners, geometry)
     d, h, w = extents(geometry)
     images = side_by_side(geometry, <int> cnp.PyArray_ITEMSIZE(dy))
-    if cnp.PyArray_SIZE(dy) and few_channels(geometry, d * h * w, images):
+    if cnp.PyArray_SIZE(dy) and (d * h * w > MOST_WALKED or expands(geometry, d * h * w, images)):
         return expand(dy, (<Places> winners).array, geometry, images)
     cdef cnp.ndarray dx = empty(geometry.input_shape, dy.dtype, "channels_last")
     prepare(&pool, dy, dx, geometry)

@@ -2,14 +2,16 @@
 indices are.
 
 From indices: sample by sample and block of channels by block, or plane by plane, or parts of a few planes, so that
-tasks never meet. From places: where channels are
-few, by groups of samples; each sum runs as in the walk over boxes, so both ways give the same bits.
+tasks never meet. From places: by groups of samples, where channels are few or windows large; each sum runs as in the
+walk over boxes, so all ways give the same bits.
 """
 
 cimport numpy as cnp
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
+
+from math import prod
 
 import numpy as np
 
@@ -205,6 +207,10 @@ def scatter(cnp.ndarray dy, indices, geometry):
 cdef int64_t FEW = 16                   # channels: always
 cdef int64_t SOME = 64                  # channels: where windows have many places
 cdef int64_t MANY = 6
+MOST_WALKED = 16                        # places of a window whose inputs can as well ask the windows that see them
+cdef enum:
+    BYTE = 256
+    FEWER = 16                          # times fewer outputs than inputs: an index is not much beside them
 
 
 cdef struct Expand:
@@ -213,14 +219,16 @@ cdef struct Expand:
     const char* places
     int64_t* starts[3]      # of windows along each axis
     int64_t extent[2]       # of windows along d and h
-    int64_t[16] place       # where each place of a window lies in dx
+    int64_t[BYTE] place     # where each place of a window lies in dx
     int64_t images, groups, share   # images a group, groups a task
 
 
-def few_channels(geometry, int64_t places, int64_t images):
+def expands(geometry, int64_t places, int64_t images):
     """Whether ``expand`` is the faster way for windows of so many places, and has tasks enough."""
     cdef int64_t channels = geometry.c
-    return (channels < FEW or (channels < SOME and places >= MANY)) and geometry.n >= 4 * num_threads() * images
+    few = channels < FEW or (channels < SOME and places >= MANY)
+    indices_count = places > MOST_WALKED and FEWER * prod(geometry.output) >= prod(geometry.input)
+    return (few or indices_count) and places <= BYTE and geometry.n >= 4 * num_threads() * images
 
 
 cdef void expand_group(Expand* e, int64_t group) noexcept nogil:

@@ -41,7 +41,7 @@ def test_both_ways(case, dtype, layout, monkeypatch):
     _, indices = cpu.max_pool_forward(x, geometry, "indices")
     ways, pool = [], pytest.importorskip("fastconv.backends.cpu.pool")
     for way in (True, False):
-        monkeypatch.setattr(pool, "few_channels", lambda *sizes, way=way: way)
+        monkeypatch.setattr(pool, "expands", lambda *sizes, way=way: way)
         ways.append(cpu.max_pool_backward(dy, winners, geometry))
     oracle.assert_same_bits(ways[0], ways[1], "by outputs and by inputs")
     oracle.assert_close(ways[0], backends.get("reference").max_pool_backward(dy, indices, geometry), what="dx")
@@ -50,10 +50,39 @@ def test_both_ways(case, dtype, layout, monkeypatch):
 def test_the_way_is_a_matter_of_channels_and_places():
     runtime.set_num_threads(2)
     few = PoolCase("max", 64, 5, (9, 9), 3).geometry
-    assert scatter.few_channels(few, 9, 1)
-    assert not scatter.few_channels(few, 9, 16)  # too few groups for two threads
-    assert not scatter.few_channels(PoolCase("max", 64, 64, (9, 9), 3).geometry, 9, 1)
-    assert not scatter.few_channels(PoolCase("max", 64, 32, (9, 9), 2).geometry, 4, 1)
+    assert scatter.expands(few, 9, 1)
+    assert not scatter.expands(few, 9, 16)  # too few groups for two threads
+    assert not scatter.expands(PoolCase("max", 64, 64, (9, 9), 3).geometry, 9, 1)
+    assert not scatter.expands(PoolCase("max", 64, 32, (9, 9), 2).geometry, 4, 1)
+    assert scatter.expands(PoolCase("max", 64, 64, (9, 9), 5).geometry, 25, 1)
+    assert not scatter.expands(PoolCase("max", 64, 64, (7, 7), 7).geometry, 49, 1)  # an index for 49 inputs
+    assert not scatter.expands(PoolCase("max", 64, 64, (20, 20), 17).geometry, 289, 1)  # more than a byte counts
+
+
+WIDE = [
+    PoolCase("max", 300, 3, (16, 17), 16, stride=1), PoolCase("max", 8, 35, (20, 12), (4, 6), stride=(1, 3)),
+    PoolCase("max", 8, 80, (9, 9), 5, stride=2, padding=2), PoolCase("max", 300, 7, (6, 7, 8), 3, stride=2, padding=1),
+    PoolCase("max", 8, 130, (9, 9), 7, stride=1), PoolCase("max", 300, 4, (40, 11), (5, 4), stride=3, dilation=(2, 3)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", WIDE, ids=lambda case: case.id)
+def test_wide_windows_keep_bytes_or_indices_to_the_same_bits(case, dtype, monkeypatch):
+    cpu, geometry = backends.get("cpu"), case.geometry
+    runtime.set_num_threads(2)
+    x = np.round(normal("x", (case.n, case.c, *geometry.input), dtype))  # ties
+    x[0, 0] = np.nan
+    dy = LAYOUTS["channels_last"](normal("dy", geometry.output_shape, dtype))
+    y, places = cpu.max_pool_forward(x, geometry, "winners")
+    assert not isinstance(places, np.ndarray)
+    monkeypatch.setattr(pytest.importorskip("fastconv.backends.cpu.pool"), "expands", lambda *sizes: False)
+    expected, indices = cpu.max_pool_forward(x, geometry, "winners")
+    assert isinstance(indices, np.ndarray)
+    oracle.assert_same_bits(y, expected)
+    from_places, from_indices = (cpu.max_pool_backward(dy, kept, geometry) for kept in (places, indices))
+    oracle.assert_same_bits(from_places, from_indices)
+    oracle.assert_close(from_places, backends.get("reference").max_pool_backward(dy, indices, geometry), what="dx")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
