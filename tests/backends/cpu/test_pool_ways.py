@@ -54,9 +54,11 @@ def test_the_way_is_a_matter_of_channels_and_places():
     assert not scatter.expands(few, 9, 16)  # too few groups for two threads
     assert not scatter.expands(PoolCase("max", 64, 64, (9, 9), 3).geometry, 9, 1)
     assert not scatter.expands(PoolCase("max", 64, 32, (9, 9), 2).geometry, 4, 1)
-    assert scatter.expands(PoolCase("max", 64, 64, (9, 9), 5).geometry, 25, 1)
+    assert scatter.expands(PoolCase("max", 64, 64, (9, 9), 5, stride=2).geometry, 25, 1)
     assert not scatter.expands(PoolCase("max", 64, 64, (7, 7), 7).geometry, 49, 1)  # an index for 49 inputs
-    assert not scatter.expands(PoolCase("max", 64, 64, (20, 20), 17).geometry, 289, 1)  # more than a byte counts
+    assert not scatter.expands(
+        PoolCase("max", 64, 64, (20, 20), 17, stride=1).geometry, 289, 1
+    )  # more than a byte counts
 
 
 WIDE = [
