@@ -1,7 +1,9 @@
-"""Every result in bench/results as Markdown tables, the newest run of each first.
+"""Every result in bench/results as Markdown tables: docs/results.md.
 
-python -m bench.report            # to docs/results.md
-python -m bench.report --check    # exit status 1 where docs/results.md is not what the results say
+    python -m bench.report
+    python -m bench.report --check    # exit status 1 where the document is not what the results say
+
+Results of one command stand together, the newest first. Nothing is timed, and nothing but fastconv is imported.
 """
 
 from __future__ import annotations
@@ -25,36 +27,36 @@ in turn in one run: the median over the rounds, and in brackets the least and th
 the geometric mean of medians, and least is the least median.
 """
 Result = dict[str, Any]
-Table = tuple[str, str, list[str]]  # a title, the heads of the columns, and the lines
 
 
 def results(folder: Path) -> list[tuple[str, Result]]:
     """Return the name and content of each result, by kind and from the newest to the oldest."""
     found = [(path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in folder.glob("*.json")]
     found.sort(key=lambda item: item[1]["machine"]["date"], reverse=True)
-    return sorted(found, key=lambda item: [int(part) if part.isdigit() else part for part in kind(item[0])])
+    return sorted(found, key=lambda item: kind(item[0]))
 
 
-def kind(name: str) -> list[str]:
-    """Return what results have in common that were taken by one command: the name to the number of threads, in pieces.
+def kind(name: str) -> tuple[str, int, str]:
+    """Return what the results of one command have in common: the name's letters, the number behind them, the mode.
 
-    >>> kind("lenet_step_b64_t2_third")
-    ['lenet_step_b', '64', '']
+    >>> kind("lenet_step_b64_t2_exact_third")
+    ('lenet_step_b', 64, 'exact')
     """
     common, _, variant = name.partition("_t2")
     letters = common.rstrip("0123456789")
     modes = [mode for mode in ("exact", "bf16", "avx2", "jax") if mode in variant]
-    number = common[len(letters) :]
-    return [letters, number or "0", "".join(modes)]
+    return letters, int(common[len(letters) :] or 0), "".join(modes)
 
 
 def source(name: str, result: Result) -> str:
+    """Return the first cells of each line: which result, and of when and what."""
     machine = result["machine"]
-    return f"{name} | {machine['date'][:16].replace('T', ' ')} | {machine['commit'][:7]}"
+    return f"{name} | {machine['date'][:16].replace('T', ' ')} | {(machine['commit'] or 'unknown')[:7]}"
 
 
 def ratio(spread: dict[str, float]) -> str:
-    """
+    """Return a median, and in brackets the least and the most.
+
     >>> ratio({"min": 1.0, "median": 2.0, "max": 3.25})
     '2.00 (1.00, 3.25)'
     """
@@ -62,7 +64,8 @@ def ratio(spread: dict[str, float]) -> str:
 
 
 def three_digits(value: float) -> str:
-    """
+    """Return a positive number with three digits or all before the point.
+
     >>> three_digits(1234.5), three_digits(0.05678)
     ('1234', '0.0568')
     """
@@ -70,7 +73,8 @@ def three_digits(value: float) -> str:
 
 
 def mean(values: Iterable[float]) -> float:
-    """
+    """Return the geometric mean.
+
     >>> mean([1.0, 4.0])
     2.0
     """
@@ -140,7 +144,7 @@ def single(name: str, result: Result) -> Iterator[str]:
         found = {"seconds to the target": ratio(result["to_target"]), "a later epoch, s": ratio(result["epoch"])}
     elif "limits" in result:
         for threads, limit in result["limits"].items():
-            found |= {f"{key} a second, threads: {threads}": f"{three_digits(value)}" for key, value in limit.items()}
+            found |= {f"{key} a second, threads: {threads}": three_digits(value) for key, value in limit.items()}
     elif "test_accuracy_by_seed" in result:
         for seed, epochs in result["test_accuracy_by_seed"].items():
             found[f"test accuracy of each epoch, %, seed {seed}"] = ", ".join(map(str, epochs))
@@ -163,6 +167,7 @@ TABLES: list[tuple[str, str, Callable[[Result], bool], Callable[[str, Result], I
 
 
 def tables(folder: Path) -> Iterator[str]:
+    """Yield each table of a folder's results, with its title."""
     found = results(folder)
     for title, columns, belongs, lines in TABLES:
         body = [line for name, result in found if belongs(result) for line in lines(name, result)]

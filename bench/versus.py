@@ -13,7 +13,8 @@ gradient of plain arrays is taken, our forward pass finds the weights packed fro
 In the compute mode bf16 PyTorch gets arrays of bfloat16, and our side float32 arrays as ever.
 Pooling is timed as training runs it: both sides record the forward pass and keep what the gradient needs; in the same
 rounds runs a copy of as many bytes as the layer reads and writes. The shapes are in bench/shapes. Geometric means by
-group are printed, all samples go to bench/results.
+group are printed, all samples go to bench/results, those of volumes alone under a name with _3d, of groups alone with
+_grouped.
 """
 
 from __future__ import annotations
