@@ -86,10 +86,10 @@ def test_the_order_of_a_sum_is_the_shapes(backend, axis, layout, dtype):
 @pytest.mark.parametrize("pixels", [1, 20, 900])
 def test_a_sum_over_the_pixels_of_a_sample_does_not_depend_on_the_others(backend, pixels, layout, dtype):
     """Its order is that of shape and layout: channels that lie side by side are read where they lie."""
-    a = LAYOUTS[layout](normal("a", (5, 33, pixels), dtype))
+    a = LAYOUTS[layout](normal("a", (3, 33, pixels), dtype))
     total = backend.sum(a, 2)
     oracle.assert_close(total, a.astype(np.float64).sum(2))
-    for i in range(5):
+    for i in range(3):
         oracle.assert_same_bits(backend.sum(a[i : i + 1], 2), total[i : i + 1])
     oracle.assert_same_bits(backend.sum(a, (0, 2)), backend.sum(a.copy("K"), (0, 2)))
 

@@ -97,7 +97,7 @@ def test_strides_are_free(backend):
         np.testing.assert_array_equal(one, other)
 
 
-def test_the_bits_do_not_depend_on_threads(backend):
+def test_the_bits_do_not_depend_on_threads(numpy_backend):
     index, _, start = case(3001, 50, 3, 256)
     weight = np.random.default_rng(1).random(3001)
     before = fastconv.get_num_threads()
@@ -105,7 +105,7 @@ def test_the_bits_do_not_depend_on_threads(backend):
         results = []
         for threads in (1, 2, 5):
             fastconv.set_num_threads(threads)
-            results.append(backend.best_splits(index, weight, start, "gini"))
+            results.append(numpy_backend.best_splits(index, weight, start, "gini"))
     finally:
         fastconv.set_num_threads(before)
     for score, bin in results[1:]:
