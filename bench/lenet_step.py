@@ -11,6 +11,8 @@ few images of which a near-tie of a pool falls to different sides. With FASTCONV
 With --compute bf16 both sides may multiply bfloat16 numbers: our side in its compute mode, PyTorch under autocast. They
 round in different places, and near-ties of the pools fall to different sides; so each is compared with a step in
 float64, and our side must not be further from it than PyTorch is.
+Before each round a cache line is sent from one processor to another and back; where their distance changed (bench.scaling
+says how), the rounds of each are printed apart.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import argparse
 from collections import OrderedDict
 from collections.abc import Callable
 from itertools import product
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -26,6 +29,7 @@ import torch
 
 import fastconv
 from fastconv import config, functional, models, optim
+from fastconv.backends.cpu import _lab
 
 from . import isa, jax_lenet, machine
 from .jax_lenet import Jax
@@ -169,8 +173,9 @@ def verify_rounded(ours: Fastconv, theirs: tuple, layout: tuple[bool, bool]) -> 
 
 def compare(
     batch: int, rounds: int, turn: float, compute: str, jax: bool = False
-) -> tuple[Paired, dict[str, int], dict[str, float]]:
-    """Verify and time all sides at one batch size; return the times, each side's steps a turn and our errors."""
+) -> tuple[Paired, dict[str, int], dict[str, float], list[float]]:
+    """Verify and time all sides at one batch size; return the times, each side's steps a turn, our errors, and for each
+    round how many nanoseconds a cache line takes from one processor to another and back."""
     x, labels = batch_of(batch)
     fastconv.manual_seed(0)
     weights = {name: np.array(value) for name, value in models.create("tutorial").state_dict().items()}
@@ -192,8 +197,22 @@ def compare(
         sides[JAX] = Jax(x, labels, weights, **SGD)
         verify(Fastconv(x, labels, weights, exact=True), Jax(x, labels, weights, **SGD), BOUND)
     callables: dict[str, Callable[[], Any]] = {name: side.step for name, side in sides.items()}
-    steps = steps_within(turn, callables)
-    return paired(callables, rounds, steps), steps, errors
+    steps, trips = steps_within(turn, callables), list[float]()
+    several = fastconv.get_num_threads() > 1
+    result = paired(callables, rounds, steps, before=lambda: trips.append(_lab.round_trip() if several else 0.0))
+    return result, steps, errors, trips[1:]
+
+
+def by_distance(ratios: list[float], trips: list[float]) -> dict[str, list[float]]:
+    """Return the ratios of rounds whose processors shared a cache as they began, and of the others.
+
+    >>> by_distance([6.0, 5.0], [50.0, 330.0])
+    {'shared': [6.0], 'not shared': [5.0]}
+    """
+    found: dict[str, list[float]] = {"shared": [], "not shared": []}
+    for ratio, trip in zip(ratios, trips, strict=True):
+        found["shared" if trip <= machine.NEAR else "not shared"].append(ratio)
+    return found
 
 
 def main() -> None:
@@ -216,12 +235,14 @@ def main() -> None:
     print("| batch | threads | fastconv, ms | images/s | PyTorch, ms | its best | times as fast (min, median, max) |")
     print("|---|---|---|---|---|---|---|")
     for batch in options.batch:
-        result, steps, errors = compare(batch, options.rounds, options.turn, options.compute, options.jax)
+        result, steps, errors, trips = compare(batch, options.rounds, options.turn, options.compute, options.jax)
         best = result.fastest(*(name for name in result.samples if name.startswith("torch")))
-        ratio = spread(result.ratios("fastconv", best))
+        ratios = result.ratios("fastconv", best)
+        ratio = spread(ratios)
         record = {
             "batch": batch, "threads": options.threads, "steps_a_turn": steps, "best_peer": best,
             "times_as_fast": ratio, "summary": result.summary(), "relative_errors": errors, "seconds": result.samples,
+            "round_trip_ns": trips,
         }  # fmt: skip
         if options.jax:
             record["times_as_fast_as_jax"] = spread(result.ratios("fastconv", JAX))
@@ -232,6 +253,9 @@ def main() -> None:
             f"| {batch} | {options.threads} | {1e3 * ours:.2f} | {batch / ours:,.0f} | {1e3 * theirs:.2f} | {best} "
             f"| {ratio['min']:.2f}, **{ratio['median']:.2f}**, {ratio['max']:.2f} |"
         )
+        for cache, some in by_distance(ratios, trips).items():
+            if 0 < len(some) < len(trips):
+                print(f"| {batch} | cache {cache} | | | | {len(some)} rounds | {median(some):.2f} |")
         if options.jax:
             ratio = record["times_as_fast_as_jax"]
             print(f"| {batch} | | | | {1e3 * result.median(JAX):.2f} | {JAX} "

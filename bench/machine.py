@@ -17,6 +17,7 @@ import fastconv
 from fastconv import config
 
 RESULTS = Path(__file__).parent / "results"
+NEAR = 150  # nanoseconds of a cache line's round trip, at most, between processors that share a cache
 
 
 def describe() -> dict[str, Any]:

@@ -55,6 +55,7 @@ def paired(
     steps: int | Mapping[str, int] = 10,
     lead: int = 2,
     settle: float = 0.02,
+    before: Callable[[], Any] = lambda: None,
 ) -> Paired:
     """Time the sides in turn.
 
@@ -64,9 +65,11 @@ def paired(
         steps: timed steps a turn, of all sides or of each; a sample is their mean.
         lead: steps before them that are not timed.
         settle: pause before a turn, seconds.
+        before: called before each round, the one that is not counted as well.
     """
     samples: dict[str, list[float]] = {name: [] for name in sides}
     for turn in range(rounds + 1):
+        before()
         for name, step in sides.items():
             time.sleep(settle)
             for _ in range(lead):

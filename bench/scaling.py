@@ -37,7 +37,6 @@ from .versus import SHAPES, Sides, directions, shallow
 NETS = ("alexnet", "vgg_19", "resnet_50", "googlenet_v1", "mobilenet_dw", "resnext_grouped", "3d_unet", "3d_i3d")
 FLOOR = 50e6  # FLOPs a call: less is dominated by waking threads
 BAR = 1.85
-NEAR = 150  # nanoseconds of a round trip, at most, between processors that share a cache
 round_trips: list[float] = []  # before each turn of several threads
 
 
@@ -170,7 +169,7 @@ def by_distance(rows: list[dict[str, Any]]) -> tuple[list[float], list[float]]:
     near, far = [], []
     for row in rows:
         for one, other, trip in zip(row["seconds"]["one"], row["seconds"]["all"], row["round_trip_ns"], strict=False):
-            (near if trip <= NEAR else far).append(one / other)
+            (near if trip <= machine.NEAR else far).append(one / other)
     return near, far
 
 

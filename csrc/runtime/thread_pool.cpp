@@ -49,13 +49,14 @@ namespace {
 
 constexpr int kSlots = 64;   // one bit each in `open_`
 constexpr int kShares = 8;   // shares that a job's indices are cut into, at most
+constexpr int kMoment = 32;  // pauses, each some 10 to 40 ns: about a microsecond
 constexpr std::uint64_t kSeat = std::uint64_t{1} << 32;
 constexpr std::int64_t kOwnerSleeps = std::int64_t{1} << 62;
 
 // Counters that different threads write stand on cache lines of their own.
 struct alignas(64) Share {
     std::atomic<std::int64_t> next{0};
-    std::int64_t end = 0;
+    std::int64_t first = 0, end = 0;
 };
 
 struct alignas(64) Slot {
@@ -150,8 +151,8 @@ public:
         slot.context = context;
         slot.shares = static_cast<int>(std::min<std::int64_t>(kShares, seats + 1));
         for (int i = 0; i < slot.shares; ++i) {
-            slot.share[i].next.store(count / slot.shares * i + std::min<std::int64_t>(i, count % slot.shares),
-                                     std::memory_order_relaxed);
+            slot.share[i].first = count / slot.shares * i + std::min<std::int64_t>(i, count % slot.shares);
+            slot.share[i].next.store(slot.share[i].first, std::memory_order_relaxed);
             slot.share[i].end = count / slot.shares * (i + 1) + std::min<std::int64_t>(i + 1, count % slot.shares);
         }
         slot.unfinished.store(count, std::memory_order_relaxed);
@@ -176,11 +177,18 @@ private:
         return -1;
     }
 
+    // Whose share it is may be about to begin, with its data in that core's caches: wait for it a moment.
+    static void leave_to_owner(const Share& share) {
+        for (int i = 0; i < kMoment && share.next.load(std::memory_order_relaxed) == share.first; ++i)
+            pause_briefly();
+    }
+
     // Draw and run indices until none is left, then take the job off the list. The thread is inside the slot.
     void take_part(int index, int number) {
         Slot& slot = slots_[index];
         for (int k = 0; k < slot.shares; ++k) {
             Share& share = slot.share[(number + k) % slot.shares];
+            if (k > 0) leave_to_owner(share);
             for (;;) {
                 const std::int64_t i = share.next.fetch_add(1, std::memory_order_relaxed);
                 if (i >= share.end) break;

@@ -71,14 +71,16 @@ cdef struct Relay:
     fc_few_rows call
     const fc_kernels* kernel
     int64_t itemsize, share     # rows of weights a thread
-    int64_t wave, first         # first: the thread of the first task
+    int64_t wave
 
 
 cdef void run_relay(void* context, int64_t index) noexcept nogil:
     """Add one thread's rows of weights to one piece of y."""
     cdef Relay* relay = <Relay*> context
     cdef fc_few_rows call = relay.call
-    cdef int64_t owner = relay.first + index, row = owner * relay.share, column = (relay.wave - owner) * PIECE
+    cdef int64_t owner = index, row = owner * relay.share, column = (relay.wave - owner) * PIECE
+    if column < 0 or column >= call.columns:
+        return
     call.depth, call.columns = min(relay.share, call.depth - row), min(PIECE, call.columns - column)
     call.x = <const char*> call.x + row * relay.itemsize
     call.w = <const char*> call.w + (row * call.ldw + column) * relay.itemsize
@@ -93,10 +95,11 @@ cdef bint runs_as_relay(const fc_few_rows* call, const fc_kernels* kernel, int64
 
     These are the rows that it reads in the forward pass and writes in the gradient and the optimiser's step: a line of
     weights that no other core reads is twice as fast to write. Pieces are handed on from one parallel region to the
-    next, so the order of the sums is that of one thread. False where the weights do not stay in the caches anyway.
+    next, so the order of the sums is that of one thread. A thread whose turn it is not has an empty task, so that no other
+    begins with its rows. False where the weights do not stay in the caches anyway.
     """
     cdef Relay relay
-    cdef int64_t threads = num_threads(), pieces = ceil_div(call.columns, PIECE), last
+    cdef int64_t threads = num_threads(), pieces = ceil_div(call.columns, PIECE)
     if call.depth * call.columns * itemsize > threads * STAYING_BYTES:
         return False
     if threads == 1 or call.rows != 1 or call.bias != NULL or call.depth < 8 * threads or pieces < 2 * threads:
@@ -105,8 +108,7 @@ cdef bint runs_as_relay(const fc_few_rows* call, const fc_kernels* kernel, int64
     relay.call.far = False
     threads = ceil_div(call.depth, relay.share)
     for relay.wave in range(pieces + threads - 1):
-        relay.first, last = max(<int64_t> 0, relay.wave - pieces + 1), min(relay.wave + 1, threads)
-        parallel_for(last - relay.first, run_relay, &relay)
+        parallel_for(threads, run_relay, &relay)
     return True
 
 
@@ -203,14 +205,14 @@ def linear_backward_input(cnp.ndarray dy, cnp.ndarray w, str compute="float32"):
 cdef struct OneRow:
     fc_few_rows call
     const fc_kernels* kernel
-    int64_t itemsize, rows, share
+    int64_t itemsize, rows, tasks
 
 
 cdef void run_one_row(void* context, int64_t index) noexcept nogil:
     """Rows of dw: a few numbers of dy, a product of depth 1, times the row x."""
     cdef OneRow* one = <OneRow*> context
     cdef fc_few_rows call = one.call
-    cdef int64_t row = index * one.share, last = min(one.rows, row + one.share)
+    cdef int64_t row = one.rows * index // one.tasks, last = one.rows * (index + 1) // one.tasks
     while row < last:
         call.rows = min(<int64_t> FC_FEW_ROWS, last - row)
         call.x = <const char*> one.call.x + row * one.call.ldx * one.itemsize
@@ -220,16 +222,23 @@ cdef void run_one_row(void* context, int64_t index) noexcept nogil:
 
 
 cdef bint one_row(const View* dy, const View* x, const View* dw) noexcept nogil:
-    """Write dw for a batch of one, row by row; False if it is none, or x not side by side."""
+    """Write dw for a batch of one, row by row; False if it is none, or x not side by side.
+
+    Every thread has as many rows, those whose weights it moves in the optimiser's step.
+    """
     cdef OneRow one
+    cdef int64_t threads = num_threads()
     if x.size[0] != 1 or x.size[1] == 0 or (x.stride[1] != 1 and x.size[1] > 1):
         return False
     one.itemsize, one.kernel = x.itemsize, kernels(x.itemsize)
     one.call.x, one.call.ldx, one.call.w, one.call.ldw = dy.data, dy.stride[1], x.data, 0
     one.call.y, one.call.ldy, one.call.bias = dw.data, dw.stride[0], NULL
     one.call.depth, one.call.columns, one.call.by_rows, one.call.far = 1, x.size[1], True, False
-    one.rows, one.share = dw.size[0], ceil_div(max(<int64_t> 1, TASK_WEIGHTS // x.size[1]), FC_FEW_ROWS) * FC_FEW_ROWS
-    parallel_for(ceil_div(one.rows, one.share), run_one_row, &one)
+    one.rows = dw.size[0]
+    one.tasks = ceil_div(one.rows, ceil_div(max(<int64_t> 1, TASK_WEIGHTS // x.size[1]), FC_FEW_ROWS) * FC_FEW_ROWS)
+    if one.tasks > 1:
+        one.tasks = ceil_div(one.tasks, threads) * threads
+    parallel_for(one.tasks, run_one_row, &one)
     return True
 
 

@@ -62,6 +62,8 @@ cdef void choose_blocks(Plan* plan) noexcept nogil:
     cdef bint whole
     if plan.single:
         fewest, tasks, block = ceil_div(FEWEST_PIXELS, plan.tile), SINGLE_TASKS, SINGLE_BLOCK
+        if plan.tiles < 2 * fewest:  # no parts: two threads have half of dw each, and keep it for the optimiser's step
+            lines = max(mr, min(lines, ceil_div(plan.lines, 2)))
     plan.splits = 0
     while True:
         whole = plan.wide or plan.single or plan.problem.pairs

@@ -16,7 +16,8 @@ cdef struct Backward:
     int64_t padding[2]
     int64_t panels, u_plane         # panels of nr input channels, and elements of a panel's plane: (columns, nr)
     int64_t sum_plane               # of a plane of the transformed weight gradient: (channels, columns)
-    int64_t images, parts           # of a chunk; of the batch
+    int64_t images, parts           # of a chunk; of the batch,
+    int64_t together                # and of a task: a power of 2
     char* u                         # (panels, planes; u_plane)
     char* sums                      # (parts, planes; sum_plane)
     char* db                        # (parts, columns)
@@ -62,6 +63,7 @@ cdef int64_t stage_bytes(const Backward* s) noexcept nogil
 cdef void set_stage(Stage* stage, Backward* s, int64_t part, int64_t first, int64_t last, char* memory) noexcept nogil
 cdef void transform(Stage* stage, int64_t index, char* buffer) noexcept nogil
 cdef void multiply(Stage* stage, int64_t plane) noexcept nogil
+cdef void add_to_task(const Stage* stage, int64_t plane) noexcept nogil
 cdef void scatter(Stage* stage, int64_t image) noexcept nogil
 cdef void add_up(const Backward* s, char* sums, int64_t number, int64_t step, int64_t count) noexcept nogil
 cdef void add_totals(Stage* stage) noexcept nogil

@@ -128,6 +128,20 @@ cdef void multiply(Stage* stage, int64_t plane) noexcept nogil:
             column += s.grid.kernels.wide
 
 
+cdef void add_to_task(const Stage* stage, int64_t plane) noexcept nogil:
+    """Add a plane of a part's sums, which is complete, to those of the task's parts before it: pairwise, as all are."""
+    cdef const Backward* s = stage.s
+    cdef int64_t distance = 1, first
+    cdef char* sums = s.sums + plane * s.sum_plane * s.grid.itemsize
+    cdef fc_accumulate call
+    call.count = s.channels * s.columns
+    while distance < s.together and stage.part & distance:
+        first = stage.part + 1 - 2 * distance
+        call.dst, call.src = sums + first * sum_bytes(s), sums + (first + distance) * sum_bytes(s)
+        s.grid.kernels.accumulate(&call)
+        distance *= 2
+
+
 cdef void scatter(Stage* stage, int64_t image) noexcept nogil:
     """An image's input gradient from its tiles."""
     cdef Backward* s = stage.s

@@ -1,9 +1,10 @@
 """Gradients of units of a 2-D convolution and a 2 x 2 max-pool, by Winograd's minimal filtering: who does which chunk.
 
-Where the transformed weight gradient is small, it is summed in parts of the batch. A part is a task: its chunks stay
-in the caches of one thread, and what it transforms no other thread reads. Else, or where there are more threads than
-parts, all threads work on one chunk after the other, first by rows of tiles, then by planes, then by images. Parts and
-chunks depend on the shape alone.
+Where the transformed weight gradient is small, it is summed in parts of the batch. A part is one thread's: its chunks
+stay in that one's caches, and what it transforms no other thread reads. Parts of one task are added up there, plane by
+plane, so that as little as can be is left to add between threads. Else, or where there are more threads than parts, all
+threads work on one chunk after the other, first by rows of tiles, then by planes, then by images. Parts, chunks and the
+order of all sums depend on the shape alone.
 
 Memory: transformed weights, the parts' gradients within 2.5 MB (or one), and chunks: 0.75 MB a part's thread, or 3 MB.
 """
@@ -22,8 +23,8 @@ from fastconv.backends.cpu.unit_pool cimport channels_last
 from fastconv.backends.cpu.weight_tiles cimport Outer
 from fastconv.backends.cpu.winograd_tiles cimport apart, find_far, set_form, set_tiles
 from fastconv.backends.cpu.winograd_unit_chunk cimport (
-    Backward, Stage, add_totals, add_up, chunk_elements, multiply, packing_bytes, rows_to_transform, scatter, set_stage,
-    stage_bytes, sum_bytes, transform, transform_weights, weight_tasks,
+    Backward, Stage, add_to_task, add_totals, add_up, chunk_elements, multiply, packing_bytes, rows_to_transform,
+    scatter, set_stage, stage_bytes, sum_bytes, transform, transform_weights, weight_tasks,
 )
 from fastconv.backends.cpu.winograd_weight cimport Planes, transform_back
 
@@ -39,27 +40,35 @@ cdef int64_t NOTHING[1]             # the only depth tap
 NOTHING[0] = 0
 
 
-cdef void run_part(void* context, int64_t part) noexcept nogil:
-    """A part by one thread, chunk by chunk."""
-    cdef Backward* s = <Backward*> context
+cdef void run_part(Backward* s, int64_t part, char* memory) noexcept nogil:
+    """A part, chunk by chunk."""
     cdef int64_t n = s.grid.count[0] * part // s.parts, last = s.grid.count[0] * (part + 1) // s.parts, i
-    cdef int64_t bytes = stage_bytes(s)
-    cdef char* memory = <char*> workspace(bytes + packing_bytes(s))
     cdef Stage stage
-    if memory == NULL:
-        s.failed = True
-        return
     while n < last:
         set_stage(&stage, s, part, n, min(n + s.images, last), memory)
         for i in range(rows_to_transform(&stage)):
-            transform(&stage, i, memory + bytes)
+            transform(&stage, i, memory + stage_bytes(s))
         for i in range(s.grid.planes):
             multiply(&stage, i)
+            if s.weight and n + s.images >= last:
+                add_to_task(&stage, i)
         if s.input:
             for i in range(stage.chunk.count[0]):
                 scatter(&stage, i)
         add_totals(&stage)
         n += s.images
+
+
+cdef void run_parts(void* context, int64_t task) noexcept nogil:
+    """The parts of a task by one thread."""
+    cdef Backward* s = <Backward*> context
+    cdef char* memory = <char*> workspace(stage_bytes(s) + packing_bytes(s))
+    cdef int64_t part
+    if memory == NULL:
+        s.failed = True
+        return
+    for part in range(task * s.together, (task + 1) * s.together):
+        run_part(s, part, memory)
 
 
 cdef void share_rows(void* context, int64_t index) noexcept nogil:
@@ -103,8 +112,11 @@ cdef void run_shared(Backward* s) noexcept nogil:
 cdef void run(Backward* s) noexcept nogil:
     if s.input:
         parallel_for(weight_tasks(s), transform_weights, s)
+    s.together = 1
     if s.parts > 1 and s.parts >= num_threads():
-        parallel_for(s.parts, run_part, s)
+        while s.parts % (2 * s.together) == 0 and s.parts >= 2 * s.together * num_threads():
+            s.together *= 2
+        parallel_for(s.parts // s.together, run_parts, s)
     else:
         run_shared(s)
     add_up(s, s.db, s.parts, s.columns * s.grid.itemsize, s.columns)
@@ -185,7 +197,7 @@ def winograd_unit_backward(cnp.ndarray dy, cnp.ndarray index, cnp.ndarray x, cnp
             memcpy(cnp.PyArray_DATA(db), s.db, s.columns * s.grid.itemsize)
             if s.weight:
                 planes.problem, planes.grid, planes.u, planes.u_plane = &problem, &s.grid, s.sums, s.sum_plane
-                planes.parts, planes.part_size = s.parts, s.grid.planes * s.sum_plane
+                planes.parts, planes.part_size = s.parts // s.together, s.together * s.grid.planes * s.sum_plane
                 transform_back(&planes)
         release(memory, weights + sums + totals)
     if s.failed or planes.failed:
