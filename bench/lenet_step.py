@@ -11,8 +11,8 @@ few images of which a near-tie of a pool falls to different sides. With FASTCONV
 With --compute bf16 both sides may multiply bfloat16 numbers: our side in its compute mode, PyTorch under autocast. They
 round in different places, and near-ties of the pools fall to different sides; so each is compared with a step in
 float64, and our side must not be further from it than PyTorch is.
-Before each round a cache line is sent from one processor to another and back; where their distance changed (bench.scaling
-says how), the rounds of each are printed apart.
+Before each round a cache line is sent from one processor to another and back; where their distance changed
+(bench.scaling says how), the rounds of each are printed apart.
 """
 
 from __future__ import annotations

@@ -95,8 +95,8 @@ cdef bint runs_as_relay(const fc_few_rows* call, const fc_kernels* kernel, int64
 
     These are the rows that it reads in the forward pass and writes in the gradient and the optimiser's step: a line of
     weights that no other core reads is twice as fast to write. Pieces are handed on from one parallel region to the
-    next, so the order of the sums is that of one thread. A thread whose turn it is not has an empty task, so that no other
-    begins with its rows. False where the weights do not stay in the caches anyway.
+    next, so the order of the sums is that of one thread. A thread whose turn it is not has an empty task, so that no
+    other begins with its rows. False where the weights do not stay in the caches anyway.
     """
     cdef Relay relay
     cdef int64_t threads = num_threads(), pieces = ceil_div(call.columns, PIECE)
